@@ -1,0 +1,1 @@
+//! The crate `cdc`; see docs/ARCHITECTURE.md.

@@ -1,0 +1,1 @@
+//! The crate `cluster`; see docs/ARCHITECTURE.md.

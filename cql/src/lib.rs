@@ -1,0 +1,1 @@
+//! The crate `cql`; see docs/ARCHITECTURE.md.

@@ -1,0 +1,1 @@
+//! The crate `env`; see docs/ARCHITECTURE.md.

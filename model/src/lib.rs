@@ -1,0 +1,24 @@
+//! What data is: types, values and their order, keys, tokens, schema, mutations, and the merge.
+//!
+//! Every other crate stands on this one, and it stands on nothing: no IO, no clock, no
+//! randomness, no `unsafe`. What it promises:
+//!
+//! - [`merge`] is the only place that decides which cell wins; the merge is commutative,
+//!   associative and idempotent, so replicas that hold the same writes hold the same data.
+//! - A row has one byte form ([`row`]), used as it stands in the commit log, in memtables, in
+//!   sstables and between nodes. Readers view it without copying.
+//! - Clustering keys ([`clustering`]) are encoded so that comparing bytes compares values.
+
+pub mod schema;
+pub mod types;
+
+pub use schema::{
+    CdcOptions, ColumnDef, ColumnId, ColumnKind, DeltaMode, KeyspaceDef, PreimageMode, Schema,
+    TableDef, TableId, TableOptions, UserType,
+};
+pub use types::CqlType;
+
+/// Microseconds since the Unix epoch: the timestamp of a write.
+pub type TimestampMicros = i64;
+/// Seconds since the Unix epoch, by the clock of the node that made the cell.
+pub type EpochSeconds = i64;

@@ -1,0 +1,2 @@
+//! The program `tethys`.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The crate `storage`; see docs/ARCHITECTURE.md.
