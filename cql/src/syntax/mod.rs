@@ -1,0 +1,1 @@
+//! Statement text to syntax tree.

@@ -1,0 +1,1 @@
+//! Native protocol frames, v3 to v5.
