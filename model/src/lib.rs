@@ -9,9 +9,11 @@
 //!   sstables and between nodes. Readers view it without copying.
 //! - Clustering keys ([`clustering`]) are encoded so that comparing bytes compares values.
 
+pub mod consistency;
 pub mod schema;
 pub mod types;
 
+pub use consistency::Consistency;
 pub use schema::{
     CdcOptions, ColumnDef, ColumnId, ColumnKind, DeltaMode, KeyspaceDef, PreimageMode, Schema,
     TableDef, TableId, TableOptions, UserType,
