@@ -10,15 +10,21 @@
 //! - Clustering keys ([`clustering`]) are encoded so that comparing bytes compares values.
 
 pub mod consistency;
+mod cursor;
+pub mod key;
 pub mod schema;
+pub mod token;
 pub mod types;
+pub mod value;
 
 pub use consistency::Consistency;
 pub use schema::{
     CdcOptions, ColumnDef, ColumnId, ColumnKind, DeltaMode, KeyspaceDef, PreimageMode, Schema,
     TableDef, TableId, TableOptions, UserType,
 };
+pub use token::Token;
 pub use types::CqlType;
+pub use value::ValueError;
 
 /// Microseconds since the Unix epoch: the timestamp of a write.
 pub type TimestampMicros = i64;

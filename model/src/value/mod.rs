@@ -1,0 +1,5 @@
+//! Values as CQL's native protocol serializes them: views, checks, order, builders.
+
+mod error;
+
+pub use error::ValueError;
