@@ -1,1 +1,17 @@
-//! The crate `cluster`; see docs/ARCHITECTURE.md.
+//! The ring and the placement of data on it.
+//!
+//! What is here is pure: functions of their inputs, with no clock, disk, socket or randomness.
+//! - [`ring`]: nodes, their tokens, and the replicas of a token.
+//! - [`range`]: the ring as a sorted list of ranges, each on one shard of every node.
+//! - [`placement`]: one ring under one replication setting: the groups and their replicas.
+
+pub mod placement;
+pub mod range;
+pub mod ring;
+
+#[cfg(test)]
+mod golden;
+
+pub use placement::{GroupId, Placement};
+pub use range::{RangeIndex, Ranges, shard_of};
+pub use ring::{HostId, Node, NodeIndex, Ring, RingError};

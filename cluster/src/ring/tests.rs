@@ -1,0 +1,118 @@
+//! Tests of the ring: replica sets by golden scripts, and chosen tokens.
+
+use super::*;
+use crate::golden::{self, Command, Interpreter};
+use crate::range::CUTS;
+use std::collections::BTreeMap;
+
+/// A node for tests, at an address that nobody dials.
+pub(crate) fn node(host: u128, data_centre: &str, rack: &str, tokens: &[i64]) -> Node {
+    let address = SocketAddr::from(([127, 0, 0, host as u8], 7000));
+    Node {
+        host_id: HostId(host),
+        data_centre: data_centre.into(),
+        rack: rack.into(),
+        internode_address: address,
+        cql_address: address,
+        tokens: tokens.iter().copied().map(Token).collect(),
+    }
+}
+
+/// `node HOST dc=… rack=… tokens=…,…` and `replicas TOKEN [local] [simple=N] [CENTRE=N …]`.
+#[derive(Default)]
+struct RingScript {
+    nodes: Vec<Node>,
+}
+
+impl Interpreter for RingScript {
+    fn run(&mut self, command: &Command) -> Result<String, String> {
+        match command.name {
+            "node" => {
+                let tokens = command.get("tokens").unwrap_or("").split(',');
+                let tokens: Result<Vec<i64>, _> = tokens.map(str::parse).collect();
+                self.nodes.push(node(
+                    command.word::<u128>(0)?,
+                    command.get("dc").unwrap_or("dc1"),
+                    command.get("rack").unwrap_or("r1"),
+                    &tokens.map_err(|_| "tokens cannot be read")?,
+                ));
+                Ok(String::new())
+            }
+            "replicas" => {
+                let ring = Ring::new(self.nodes.clone()).map_err(|error| error.to_string())?;
+                let token = command.word(0)?;
+                let number = |text: &str| text.parse::<u32>().map_err(|error| error.to_string());
+                let replication = if command.words.contains(&"local") {
+                    Replication::Local
+                } else if let Some(factor) = command.get("simple") {
+                    Replication::Simple { factor: number(factor)? }
+                } else {
+                    let mut factors = BTreeMap::new();
+                    for (name, factor) in command.named() {
+                        factors.insert((*name).to_owned(), number(factor)?);
+                    }
+                    Replication::NetworkTopology { factors }
+                };
+                let replicas = ring.replicas(&replication, Token(token), NodeIndex(0));
+                let hosts: Vec<String> =
+                    replicas.iter().map(|&index| ring.node(index).host_id.0.to_string()).collect();
+                Ok(format!("{token}: {}", hosts.join(" ")))
+            }
+            other => Err(format!("no command {other}")),
+        }
+    }
+}
+
+#[test]
+fn replica_sets_are_those_that_drivers_compute() {
+    golden::run_folder("ring", RingScript::default);
+}
+
+fn numbers(mut seed: u64) -> impl FnMut() -> u64 {
+    move || {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed
+    }
+}
+
+#[test]
+fn chosen_tokens_lie_one_in_each_part_and_are_free() {
+    let mut random = numbers(0x1234_5678);
+    let mut nodes = Vec::new();
+    for host in 1..=40 {
+        let ring = Ring::new(nodes.clone()).unwrap();
+        let tokens = choose_tokens(TOKENS_PER_NODE, &ring, &mut random);
+        for (part, &token) in tokens.iter().enumerate() {
+            assert_eq!(position_of(token) as usize >> 60, part, "host {host}");
+        }
+        nodes.push(Node { tokens, ..node(host, "dc1", "r1", &[]) });
+    }
+    let ring = Ring::new(nodes).unwrap();
+    assert_eq!(ring.owners().len(), 40 * TOKENS_PER_NODE);
+    assert_eq!(ring.ranges().len(), 40 * TOKENS_PER_NODE + CUTS);
+}
+
+#[test]
+fn chosen_tokens_avoid_taken_and_reserved_ones_whatever_the_draws() {
+    let taken = Node { tokens: vec![token_at(1), token_at(2)], ..node(1, "dc1", "r1", &[]) };
+    let ring = Ring::new(vec![taken]).unwrap();
+    assert_eq!(choose_tokens(1, &ring, || 0), [token_at(3)]);
+    assert_eq!(choose_tokens(1, &ring, || 1), [token_at(3)]);
+    assert_eq!(choose_tokens(0, &ring, || 1), []);
+    assert_eq!(choose_tokens(1, &Ring::default(), || 0), [token_at(1)]);
+}
+
+#[test]
+fn nodes_that_share_an_identity_or_a_token_make_no_ring() {
+    let new = |nodes: &[Node]| Ring::new(nodes.to_vec()).unwrap_err();
+    let first = node(1, "dc1", "r1", &[5, 9]);
+    assert_eq!(
+        new(&[first.clone(), node(1, "dc1", "r1", &[6])]),
+        RingError::DuplicateHost(HostId(1))
+    );
+    assert_eq!(new(&[first, node(2, "dc1", "r1", &[9])]), RingError::DuplicateToken(Token(9)));
+    assert_eq!(new(&[node(1, "dc1", "r1", &[])]), RingError::NoTokens(HostId(1)));
+    assert_eq!(new(&[node(1, "dc1", "r1", &[i64::MIN])]), RingError::ReservedToken);
+}
