@@ -4,7 +4,9 @@
 //! - [`ring`]: nodes, their tokens, and the replicas of a token.
 //! - [`range`]: the ring as a sorted list of ranges, each on one shard of every node.
 //! - [`placement`]: one ring under one replication setting: the groups and their replicas.
+//! - [`consistency`]: whether the live replicas suffice for a consistency level.
 
+pub mod consistency;
 pub mod placement;
 pub mod range;
 pub mod ring;
@@ -12,6 +14,7 @@ pub mod ring;
 #[cfg(test)]
 mod golden;
 
+pub use consistency::{Access, Unavailable};
 pub use placement::{GroupId, Placement};
 pub use range::{RangeIndex, Ranges, shard_of};
 pub use ring::{HostId, Node, NodeIndex, Ring, RingError};

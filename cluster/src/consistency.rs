@@ -1,0 +1,185 @@
+//! What a consistency level asks of replicas, and whether those that live can give it.
+//!
+//! Two things must hold for a statement to be tried:
+//!
+//! - *The level.* As many live replicas as it names, counted as in Cassandra: of the replication
+//!   factor, even where there are fewer nodes than the factor; of one data centre where the level is
+//!   local; of each where it is EACH_QUORUM.
+//! - *The group.* Writes are committed, and reads at QUORUM and above answered, by the leader of
+//!   the range, whom a majority of the replicas that exist must support. So a write at ONE needs a
+//!   majority too. This is the price of having a log (docs/decisions/0001-log-per-range.md).
+//!
+//! It counts and nothing else: which nodes are alive is told, and acknowledgements are awaited by
+//! the coordinator.
+
+use model::Consistency;
+use model::schema::Replication;
+use std::fmt;
+
+/// What a statement does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Looks at data.
+    Read,
+    /// Changes data.
+    Write,
+}
+
+/// A replica of the range in question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replica<'a> {
+    /// The data centre it stands in.
+    pub data_centre: &'a str,
+    /// Whether this node believes it to be up.
+    pub is_alive: bool,
+}
+
+/// A statement that was not tried, since too few replicas live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unavailable {
+    /// The level that was asked for.
+    pub consistency: Consistency,
+    /// How many live replicas it takes.
+    pub required: u32,
+    /// How many of the replicas that count are alive.
+    pub alive: u32,
+}
+
+/// How many replicas must answer at `level`: the number that drivers are told as well.
+pub fn required(level: Consistency, replication: &Replication, local_centre: &str) -> u32 {
+    match level {
+        Consistency::Any | Consistency::One | Consistency::LocalOne => 1,
+        Consistency::Two => 2,
+        Consistency::Three => 3,
+        Consistency::All => factor(replication),
+        Consistency::Quorum | Consistency::Serial => majority(factor(replication)),
+        Consistency::LocalQuorum | Consistency::LocalSerial => match replication {
+            Replication::NetworkTopology { factors } => {
+                majority(factors.get(local_centre).copied().unwrap_or(0))
+            }
+            _ => majority(factor(replication)),
+        },
+        Consistency::EachQuorum => match replication {
+            Replication::NetworkTopology { factors } => factors
+                .values()
+                .filter(|&&factor| factor > 0)
+                .fold(0, |sum, &factor| sum.saturating_add(majority(factor))),
+            _ => majority(factor(replication)),
+        },
+    }
+}
+
+/// Whether the live ones among `replicas`, all those that exist of one range, suffice.
+pub fn judge<'a>(
+    access: Access,
+    consistency: Consistency,
+    replication: &Replication,
+    local_centre: &str,
+    replicas: impl Iterator<Item = Replica<'a>> + Clone,
+) -> Result<(), Unavailable> {
+    let check = |required: u32, alive: u32| {
+        if alive < required {
+            return Err(Unavailable { consistency, required, alive });
+        }
+        Ok(())
+    };
+    let alive = replicas.clone().filter(|replica| replica.is_alive);
+    let alive_in = |centre: &str| alive.clone().filter(|r| r.data_centre == centre).count() as u32;
+    let alive_count = alive.clone().count() as u32;
+
+    let each = consistency == Consistency::EachQuorum;
+    if let (true, Replication::NetworkTopology { factors }) = (each, replication) {
+        for (centre, &factor) in factors.iter().filter(|&(_, &factor)| factor > 0) {
+            check(majority(factor), alive_in(centre))?;
+        }
+    } else {
+        let counted = if consistency.is_local() { alive_in(local_centre) } else { alive_count };
+        check(required(consistency, replication, local_centre), counted)?;
+    }
+    let is_answered_by_any = access == Access::Read
+        && matches!(consistency, Consistency::One | Consistency::LocalOne | Consistency::Any);
+    if is_answered_by_any {
+        return Ok(());
+    }
+    check(majority(replicas.count() as u32), alive_count)
+}
+
+/// More than half.
+fn majority(count: u32) -> u32 {
+    count / 2 + 1
+}
+
+/// How many copies there should be, over all data centres.
+fn factor(replication: &Replication) -> u32 {
+    match replication {
+        Replication::Local => 1,
+        Replication::Simple { factor } => *factor,
+        Replication::NetworkTopology { factors } => {
+            factors.values().fold(0, |sum, &factor| sum.saturating_add(factor))
+        }
+    }
+}
+
+impl fmt::Display for Unavailable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Cannot achieve consistency level {}: {} replicas required, {} alive",
+            self.consistency, self.required, self.alive
+        )
+    }
+}
+
+impl std::error::Error for Unavailable {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::golden::{self, Command, Interpreter};
+    use std::collections::BTreeMap;
+
+    /// `judge LEVEL [simple=N] [CENTRE=N …] up=CENTRE,… [down=CENTRE,…]`, as read and as write, by
+    /// a coordinator in data centre `dc1`.
+    struct Judge;
+
+    impl Interpreter for Judge {
+        fn run(&mut self, command: &Command) -> Result<String, String> {
+            let level: String = command.word(0)?;
+            let level = Consistency::from_name(&level).ok_or("no such level")?;
+            let mut replication = Replication::Local;
+            let mut factors = BTreeMap::new();
+            let mut replicas = Vec::new();
+            for &(name, value) in command.named() {
+                let number = value.parse::<u32>();
+                match (name, number) {
+                    ("up" | "down", _) => replicas.extend(
+                        value
+                            .split(',')
+                            .map(|data_centre| Replica { data_centre, is_alive: name == "up" }),
+                    ),
+                    ("simple", Ok(factor)) => replication = Replication::Simple { factor },
+                    (centre, Ok(factor)) => {
+                        factors.insert(centre.to_owned(), factor);
+                        replication = Replication::NetworkTopology { factors: factors.clone() };
+                    }
+                    _ => return Err(format!("{name} cannot be read")),
+                }
+            }
+            let verdict = |access| {
+                let live = replicas.iter().copied();
+                match judge(access, level, &replication, "dc1", live) {
+                    Ok(()) => "ok".to_owned(),
+                    Err(error) => format!("needs {} has {}", error.required, error.alive),
+                }
+            };
+            let blocks_for = required(level, &replication, "dc1");
+            let (read, write) = (verdict(Access::Read), verdict(Access::Write));
+            Ok(format!("{level} of {blocks_for}: read {read}, write {write}"))
+        }
+    }
+
+    #[test]
+    fn levels_are_judged_by_true_figures() {
+        golden::run_folder("consistency", || Judge);
+    }
+}
