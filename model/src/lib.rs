@@ -9,9 +9,17 @@
 //!   sstables and between nodes. Readers view it without copying.
 //! - Clustering keys ([`clustering`]) are encoded so that comparing bytes compares values.
 
+pub mod codec;
 pub mod consistency;
 mod cursor;
+pub mod entry;
 pub mod key;
+pub mod merge;
+pub mod mutation;
+pub mod partition;
+pub mod range_tombstones;
+pub mod read;
+pub mod row;
 pub mod schema;
 pub mod token;
 pub mod types;

@@ -1,0 +1,241 @@
+//! The payload of an entry of a range's replicated log: what must be true together.
+//!
+//! ```text
+//! payload   := (empty: the first entry of a leader's term)
+//!            | 1 placement time:i64le (length:u32le mutation)*     a write
+//!            | 2 placement time:i64le table:u128le                 truncate
+//!            | 3 placement time:i64le table:u128le                 images of a table switched
+//! placement := closed:i64le placed:i64le far:i64le
+//! ```
+//!
+//! A write carries the base mutations, the CDC log rows that tell of them, and the range's place
+//! in time after it, so a replica has all of it or nothing.
+
+use crate::codec::{Cursor, DecodeError};
+use crate::mutation::MutationView;
+use crate::{TableId, TimestampMicros};
+
+const KIND_WRITE: u8 = 1;
+const KIND_TRUNCATE: u8 = 2;
+const KIND_IMAGES: u8 = 3;
+
+/// A range's place in time (`docs/log-time.md`): where its log is closed, how far it was written,
+/// and the newest own timestamp that was placed below itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// Nothing will be placed at or below this.
+    pub closed: TimestampMicros,
+    /// The highest log time placed.
+    pub placed: TimestampMicros,
+    /// The highest own timestamp that was placed below itself.
+    pub far: TimestampMicros,
+}
+
+impl Placement {
+    /// The state of a range that has never been written.
+    pub const START: Placement = Placement { closed: i64::MIN, placed: i64::MIN, far: i64::MIN };
+
+    /// Raises each part to at least `other`'s: what applying an entry does.
+    pub fn raise(&mut self, other: &Placement) {
+        self.closed = self.closed.max(other.closed);
+        self.placed = self.placed.max(other.placed);
+        self.far = self.far.max(other.far);
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        for value in [self.closed, self.placed, self.far] {
+            out.extend_from_slice(&value.to_le_bytes());
+        }
+    }
+
+    fn read(cursor: &mut Cursor) -> Result<Self, DecodeError> {
+        Ok(Placement {
+            closed: i64::from_le_bytes(cursor.array()?),
+            placed: i64::from_le_bytes(cursor.array()?),
+            far: i64::from_le_bytes(cursor.array()?),
+        })
+    }
+}
+
+/// A decoded payload.
+#[derive(Clone, Debug)]
+pub enum Entry<'a> {
+    /// The first entry of a leader's term; it changes nothing.
+    Noop,
+    /// Mutations that are applied together.
+    Write {
+        /// The range's place in time after it.
+        placement: Placement,
+        /// The leader's clock when it was proposed.
+        time: TimestampMicros,
+        /// The mutations in order.
+        mutations: Mutations<'a>,
+    },
+    /// Removes every row of a table in this range that was applied before.
+    Truncate {
+        /// The range's place in time after it.
+        placement: Placement,
+        /// The leader's clock when it was proposed.
+        time: TimestampMicros,
+        /// The table.
+        table: TableId,
+    },
+    /// Images of a table's log were switched on or off: the log is closed up to what was placed.
+    Images {
+        /// The range's place in time after it.
+        placement: Placement,
+        /// The leader's clock when it was proposed.
+        time: TimestampMicros,
+        /// The base table.
+        table: TableId,
+    },
+}
+
+impl<'a> Entry<'a> {
+    /// Decodes the head of a payload; mutations are viewed as they are iterated.
+    pub fn decode(payload: &'a [u8]) -> Result<Self, DecodeError> {
+        let mut cursor = Cursor::new(payload);
+        if cursor.is_empty() {
+            return Ok(Entry::Noop);
+        }
+        let kind = cursor.u8()?;
+        let placement = Placement::read(&mut cursor)?;
+        let time = i64::from_le_bytes(cursor.array()?);
+        if kind == KIND_WRITE {
+            return Ok(Entry::Write { placement, time, mutations: Mutations { cursor } });
+        }
+        let table = TableId(u128::from_le_bytes(cursor.array()?));
+        cursor.finish()?;
+        match kind {
+            KIND_TRUNCATE => Ok(Entry::Truncate { placement, time, table }),
+            KIND_IMAGES => Ok(Entry::Images { placement, time, table }),
+            _ => Err(DecodeError("unknown kind of entry")),
+        }
+    }
+}
+
+/// Iterates over the mutations of a write.
+#[derive(Clone, Debug)]
+pub struct Mutations<'a> {
+    cursor: Cursor<'a>,
+}
+
+impl<'a> Iterator for Mutations<'a> {
+    type Item = Result<MutationView<'a>, DecodeError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.cursor.is_empty() {
+            return None;
+        }
+        let next = self.cursor.array().and_then(|length| {
+            MutationView::new(self.cursor.bytes(u32::from_le_bytes(length) as usize)?)
+        });
+        if next.is_err() {
+            self.cursor = Cursor::new(&[]);
+        }
+        Some(next)
+    }
+}
+
+/// Writes a write's payload at the end of a buffer: mutations first, the place in time when it is
+/// known ([`WriteEntryWriter::finish`]).
+#[derive(Debug)]
+pub struct WriteEntryWriter<'a> {
+    out: &'a mut Vec<u8>,
+    start: usize,
+}
+
+impl<'a> WriteEntryWriter<'a> {
+    /// Begins a payload.
+    pub fn new(out: &'a mut Vec<u8>) -> Self {
+        let start = out.len();
+        out.push(KIND_WRITE);
+        out.extend_from_slice(&[0; 32]);
+        WriteEntryWriter { out, start }
+    }
+
+    /// Appends a mutation, written by `write`.
+    pub fn mutation(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let at = self.out.len();
+        self.out.extend_from_slice(&[0; 4]);
+        write(self.out);
+        let length = u32::try_from(self.out.len() - at - 4).expect("a mutation is below 4 GiB");
+        self.out[at..at + 4].copy_from_slice(&length.to_le_bytes());
+    }
+
+    /// Fills in the head.
+    pub fn finish(self, placement: &Placement, time: TimestampMicros) {
+        let mut head = Vec::with_capacity(32);
+        placement.write(&mut head);
+        head.extend_from_slice(&time.to_le_bytes());
+        self.out[self.start + 1..self.start + 33].copy_from_slice(&head);
+    }
+}
+
+/// Writes the payload of a truncate.
+pub fn write_truncate(out: &mut Vec<u8>, p: &Placement, time: TimestampMicros, table: TableId) {
+    write_table_entry(out, KIND_TRUNCATE, p, time, table);
+}
+
+/// Writes the payload that switches a table's images.
+pub fn write_images(out: &mut Vec<u8>, p: &Placement, time: TimestampMicros, table: TableId) {
+    write_table_entry(out, KIND_IMAGES, p, time, table);
+}
+
+fn write_table_entry(
+    out: &mut Vec<u8>,
+    kind: u8,
+    placement: &Placement,
+    time: TimestampMicros,
+    table: TableId,
+) {
+    out.push(kind);
+    placement.write(out);
+    out.extend_from_slice(&time.to_le_bytes());
+    out.extend_from_slice(&table.0.to_le_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mutation::MutationWriter;
+
+    #[test]
+    fn a_write_reads_back_and_cut_payloads_are_errors() {
+        let placement = Placement { closed: 1, placed: 2, far: 3 };
+        let mut out = Vec::new();
+        let mut writer = WriteEntryWriter::new(&mut out);
+        for key in [b"a", b"b"] {
+            writer.mutation(|out| {
+                MutationWriter::new(out, TableId(9), 1, key);
+            });
+        }
+        writer.finish(&placement, 77);
+        let Ok(Entry::Write { placement: read, time, mutations }) = Entry::decode(&out) else {
+            panic!("not a write");
+        };
+        assert_eq!((read, time), (placement, 77));
+        let keys: Vec<_> = mutations.map(|m| m.unwrap().key().to_vec()).collect();
+        assert_eq!(keys, [b"a", b"b"]);
+        for length in 1..out.len() {
+            let whole = match Entry::decode(&out[..length]) {
+                Ok(Entry::Write { mutations, .. }) => mutations.flatten().count(),
+                _ => 0,
+            };
+            assert!(whole < 2);
+        }
+    }
+
+    #[test]
+    fn table_entries_read_back() {
+        let mut out = Vec::new();
+        write_truncate(&mut out, &Placement::START, 5, TableId(1));
+        assert!(matches!(Entry::decode(&out), Ok(Entry::Truncate { table: TableId(1), .. })));
+        out.clear();
+        write_images(&mut out, &Placement::START, 5, TableId(1));
+        assert!(matches!(Entry::decode(&out), Ok(Entry::Images { table: TableId(1), .. })));
+        out.push(0);
+        assert!(Entry::decode(&out).is_err());
+        assert!(matches!(Entry::decode(&[]), Ok(Entry::Noop)));
+    }
+}

@@ -1,0 +1,298 @@
+//! The one place that decides which cell wins.
+//!
+//! Merging is a pure function, commutative, associative and idempotent: any order and any
+//! repetition of the same writes gives the same bytes of meaning, so memtables, sstables, images,
+//! overlays, snapshots and replicas cannot disagree. The rule for two cells of one place, first
+//! difference decides:
+//!
+//! 1. the newer timestamp;
+//! 2. a tombstone over a value;
+//! 3. a value with a TTL over one without;
+//! 4. the longer TTL (the TTL as written, not the expiry, so that a retry one second later is
+//!    the same write);
+//! 5. the greater value, by bytes;
+//! 6. the later expiry, or for tombstones the later deletion time: the two are the same write
+//!    then, and only the longer bookkeeping is kept.
+//!
+//! A deletion shadows everything in its scope with a timestamp at or below its own.
+
+use crate::row::{Cell, CellContent, Deletion, Marker, RowHead, RowView, RowWriter};
+use std::cmp::Ordering;
+
+/// Which of two cells of the same place wins; `Greater` means the first.
+#[inline]
+pub fn compare_cells(a: &Cell, b: &Cell) -> Ordering {
+    a.timestamp.cmp(&b.timestamp).then_with(|| compare_contents(&a.content, &b.content))
+}
+
+fn compare_contents(a: &CellContent, b: &CellContent) -> Ordering {
+    use CellContent::{CollectionTombstone, Live, Tombstone};
+    match (a, b) {
+        (Live { value: a, expiry: a_expiry }, Live { value: b, expiry: b_expiry }) => {
+            let ttl = |e: &Option<crate::row::Expiry>| e.map(|e| e.ttl_seconds);
+            let end = |e: &Option<crate::row::Expiry>| e.map(|e| e.expires_at);
+            ttl(a_expiry)
+                .cmp(&ttl(b_expiry))
+                .then_with(|| a.cmp(b))
+                .then_with(|| end(a_expiry).cmp(&end(b_expiry)))
+        }
+        (Live { .. }, _) => Ordering::Less,
+        (_, Live { .. }) => Ordering::Greater,
+        (
+            Tombstone { deleted_at: a } | CollectionTombstone { deleted_at: a },
+            Tombstone { deleted_at: b } | CollectionTombstone { deleted_at: b },
+        ) => a.cmp(b),
+    }
+}
+
+/// Which of two markers wins, by the same rule.
+#[inline]
+pub fn compare_markers(a: &Marker, b: &Marker) -> Ordering {
+    a.timestamp
+        .cmp(&b.timestamp)
+        .then_with(|| a.expiry.map(|e| e.ttl_seconds).cmp(&b.expiry.map(|e| e.ttl_seconds)))
+        .then_with(|| a.expiry.map(|e| e.expires_at).cmp(&b.expiry.map(|e| e.expires_at)))
+}
+
+/// The stronger of two deletions.
+#[inline]
+pub fn merge_deletions(a: Option<Deletion>, b: Option<Deletion>) -> Option<Deletion> {
+    match (a, b) {
+        (Some(a), Some(b)) => {
+            Some(if (a.timestamp, a.deleted_at) >= (b.timestamp, b.deleted_at) { a } else { b })
+        }
+        (a, b) => a.or(b),
+    }
+}
+
+fn merge_markers(a: Option<Marker>, b: Option<Marker>) -> Option<Marker> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(if compare_markers(&a, &b) == Ordering::Less { b } else { a }),
+        (a, b) => a.or(b),
+    }
+}
+
+/// Appends the merge of two versions of one row to `out`.
+pub fn merge_rows(a: RowView, b: RowView, out: &mut Vec<u8>) {
+    let (a_head, mut a_cells) = a.parts();
+    let (b_head, mut b_cells) = b.parts();
+    let tombstone = merge_deletions(a_head.tombstone, b_head.tombstone);
+    let floor = tombstone.map(|t| t.timestamp);
+    let marker = merge_markers(a_head.marker, b_head.marker).filter(|m| Some(m.timestamp) > floor);
+    let base = a.newest_base(b);
+    let mut writer = RowWriter::new(out, base, RowHead { marker, tombstone });
+    let mut shadow = Shadow::new(floor);
+    let (mut next_a, mut next_b) = (a_cells.next(), b_cells.next());
+    loop {
+        let winner = match (next_a, next_b) {
+            (None, None) => break,
+            (Some(cell), None) => {
+                next_a = a_cells.next();
+                cell
+            }
+            (None, Some(cell)) => {
+                next_b = b_cells.next();
+                cell
+            }
+            (Some(x), Some(y)) => match x.order().cmp(&y.order()) {
+                Ordering::Less => {
+                    next_a = a_cells.next();
+                    x
+                }
+                Ordering::Greater => {
+                    next_b = b_cells.next();
+                    y
+                }
+                Ordering::Equal => {
+                    next_a = a_cells.next();
+                    next_b = b_cells.next();
+                    if compare_cells(&x, &y) == Ordering::Less { y } else { x }
+                }
+            },
+        };
+        if shadow.admits(&winner) {
+            writer.cell(&winner);
+        }
+    }
+}
+
+/// Appends what is left of a row under a partition or range tombstone of that timestamp. The
+/// tombstone itself is not written into the row.
+pub fn shadow_row(row: RowView, deletion: Deletion, out: &mut Vec<u8>) {
+    let (head, cells) = row.parts();
+    let tombstone = head.tombstone.filter(|t| t.timestamp > deletion.timestamp);
+    let marker = head.marker.filter(|m| m.timestamp > deletion.timestamp);
+    let mut writer = RowWriter::new(out, row.base(), RowHead { marker, tombstone });
+    let mut shadow = Shadow::new(Some(deletion.timestamp));
+    for cell in cells {
+        if shadow.admits(&cell) {
+            writer.cell(&cell);
+        }
+    }
+}
+
+/// What deletions above the cells have left to live: the row's, and the current column's.
+struct Shadow {
+    row_floor: Option<i64>,
+    column: Option<(u32, i64)>,
+}
+
+impl Shadow {
+    fn new(row_floor: Option<i64>) -> Self {
+        Shadow { row_floor, column: None }
+    }
+
+    #[inline]
+    fn admits(&mut self, cell: &Cell) -> bool {
+        if Some(cell.timestamp) <= self.row_floor {
+            return false;
+        }
+        if let CellContent::CollectionTombstone { .. } = cell.content {
+            self.column = Some((cell.column, cell.timestamp));
+            return true;
+        }
+        // An element only: a column that was altered from one kind to the other keeps both.
+        !(cell.path.is_some()
+            && self.column.is_some_and(|(c, t)| c == cell.column && cell.timestamp <= t))
+    }
+}
+
+impl RowView<'_> {
+    fn base(&self) -> i64 {
+        crate::row::base_timestamp(self.as_bytes()).unwrap_or(0)
+    }
+
+    /// The base that will fit most cells of a merge with `other`: the newer row usually wins.
+    fn newest_base(&self, other: RowView) -> i64 {
+        self.base().max(other.base())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::row::Expiry;
+
+    /// A small deterministic generator: tests draw no entropy.
+    pub(crate) struct Random(pub(crate) u64);
+
+    impl Random {
+        pub(crate) fn below(&mut self, bound: u64) -> u64 {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            self.0 % bound
+        }
+    }
+
+    fn random_row(random: &mut Random) -> Vec<u8> {
+        let timestamp = |random: &mut Random| 10 + random.below(4) as i64;
+        let expiry = |random: &mut Random| {
+            (random.below(2) == 0).then(|| Expiry {
+                ttl_seconds: 1 + random.below(2) as u32,
+                expires_at: 100 + random.below(2) as i64,
+            })
+        };
+        let marker = (random.below(2) == 0)
+            .then(|| Marker { timestamp: timestamp(random), expiry: expiry(random) });
+        let tombstone = (random.below(4) == 0)
+            .then(|| Deletion { timestamp: timestamp(random), deleted_at: random.below(2) as i64 });
+        let mut out = Vec::new();
+        let mut writer = RowWriter::new(&mut out, timestamp(random), RowHead { marker, tombstone });
+        for column in 0..2 {
+            for path in [None, Some(&b"a"[..]), Some(&b"b"[..])] {
+                if random.below(3) == 0 {
+                    continue;
+                }
+                let is_atomic = column == 0;
+                if is_atomic != path.is_none() && path.is_some() {
+                    continue;
+                }
+                let content = match (is_atomic, path.is_some(), random.below(3)) {
+                    (false, false, _) => CellContent::CollectionTombstone { deleted_at: 1 },
+                    (_, _, 0) => CellContent::Tombstone { deleted_at: random.below(2) as i64 },
+                    _ => CellContent::Live {
+                        value: if random.below(2) == 0 { b"x" } else { b"y" },
+                        expiry: expiry(random),
+                    },
+                };
+                writer.cell(&Cell { column, path, timestamp: timestamp(random), content });
+            }
+        }
+        out
+    }
+
+    fn merged(a: &[u8], b: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        merge_rows(RowView::check(a).unwrap(), RowView::check(b).unwrap(), &mut out);
+        RowView::check(&out).unwrap();
+        out
+    }
+
+    type Meaning = (RowHead, Vec<(u32, Option<Vec<u8>>, i64, String)>);
+
+    fn meaning(row: &[u8]) -> Meaning {
+        let (head, cells) = RowView::new(row).parts();
+        let cells = cells
+            .map(|c| {
+                (c.column, c.path.map(<[u8]>::to_vec), c.timestamp, format!("{:?}", c.content))
+            })
+            .collect();
+        (head, cells)
+    }
+
+    #[test]
+    fn merging_is_commutative_associative_and_idempotent() {
+        let mut random = Random(0x9e37_79b9_7f4a_7c15);
+        for _ in 0..20_000 {
+            let (a, b, c) =
+                (random_row(&mut random), random_row(&mut random), random_row(&mut random));
+            let ab = merged(&a, &b);
+            assert_eq!(meaning(&ab), meaning(&merged(&b, &a)));
+            assert_eq!(meaning(&merged(&ab, &c)), meaning(&merged(&a, &merged(&b, &c))));
+            assert_eq!(meaning(&merged(&ab, &b)), meaning(&ab));
+        }
+    }
+
+    #[test]
+    fn shadowing_a_row_equals_merging_the_deletion_and_taking_it_out() {
+        let mut random = Random(42);
+        for _ in 0..5_000 {
+            let row = random_row(&mut random);
+            let row = merged(&row, &row);
+            let deletion = Deletion { timestamp: 12, deleted_at: 0 };
+            let mut out = Vec::new();
+            shadow_row(RowView::new(&row), deletion, &mut out);
+            let (head, cells) = RowView::check(&out).unwrap().parts();
+            assert!(head.marker.is_none_or(|m| m.timestamp > 12));
+            assert!(head.tombstone.is_none_or(|t| t.timestamp > 12));
+            assert!(cells.clone().all(|c| c.timestamp > 12));
+            let kept = RowView::new(&row).cells().filter(|c| c.timestamp > 12).count();
+            assert_eq!(cells.count(), kept);
+        }
+    }
+
+    #[test]
+    fn equal_timestamps_follow_the_written_rule() {
+        let live = |value, ttl: Option<u32>, end| Cell {
+            column: 1,
+            path: None,
+            timestamp: 5,
+            content: CellContent::Live {
+                value,
+                expiry: ttl.map(|ttl_seconds| Expiry { ttl_seconds, expires_at: end }),
+            },
+        };
+        let dead = Cell { content: CellContent::Tombstone { deleted_at: 0 }, ..live(b"", None, 0) };
+        assert_eq!(compare_cells(&dead, &live(b"z", Some(9), 9)), Ordering::Greater);
+        assert_eq!(compare_cells(&live(b"a", Some(1), 0), &live(b"z", None, 0)), Ordering::Greater);
+        assert_eq!(
+            compare_cells(&live(b"a", Some(2), 0), &live(b"z", Some(1), 99)),
+            Ordering::Greater
+        );
+        assert_eq!(
+            compare_cells(&live(b"b", Some(1), 0), &live(b"a", Some(1), 99)),
+            Ordering::Greater
+        );
+    }
+}
