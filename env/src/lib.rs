@@ -1,1 +1,7 @@
-//! The crate `env`; see docs/ARCHITECTURE.md.
+//! The one door to the operating system: files, time, entropy, threads, sockets.
+//!
+//! Each part has a real side and a simulated side, chosen at run time by whoever builds the
+//! value; the types above it are the same, and nothing else in the tree knows.
+
+pub mod disk;
+mod random;

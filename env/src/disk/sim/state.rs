@@ -1,0 +1,628 @@
+//! The files of a simulated disk, twice: as processes see them, and as a power cut leaves them.
+//!
+//! A change is made to the seen side at once and noted as pending. A sync carries what is pending
+//! on one file, or in one directory, to the durable side. A power cut ([`State::restart`]) takes
+//! the durable side, and of what is pending as much as [`Survival`] says.
+//!
+//! Promises:
+//! - pending changes of one directory survive as a prefix, as on a journaled file system; pending
+//!   writes of one file survive in any subset, each of their 512-byte sectors by itself;
+//! - a write through an `O_DSYNC` handle survives with all its bytes;
+//! - a failed sync loses the writes it was for: they stay visible and never become durable.
+//!
+//! Simplified: a rename from one directory into another is made durable by a sync of either; the
+//! name of a directory is durable when it has been made, and until it has been removed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+
+use super::super::{OpenMode, directory_of};
+use super::control::{OperationKind, Survival};
+use crate::random::SplitMix64;
+
+/// What a device writes as a whole or not at all.
+const SECTOR_BYTES: u64 = 512;
+
+/// A file apart from its names.
+pub(super) type Inode = u64;
+
+#[derive(Clone, Debug)]
+pub(super) struct State {
+    random: SplitMix64,
+    /// Counts starts of the machine.
+    boot: u64,
+    /// Set by a power cut, cleared by [`State::restart`]: every call fails.
+    is_off: bool,
+    /// Changes made so far, since the disk was created.
+    operation_count: u64,
+    crash_at: Option<u64>,
+    faults: Vec<Fault>,
+    /// Bytes that files may still grow by.
+    space_left: Option<u64>,
+    is_page_cache_cold: bool,
+    seen: Names,
+    durable: Names,
+    pending_names: Vec<NameChange>,
+    files: BTreeMap<Inode, FileState>,
+    inode_next: Inode,
+    locks: BTreeSet<Inode>,
+}
+
+/// The calls of `kind` left until the one that fails: 1 is the next.
+#[derive(Clone, Debug)]
+struct Fault {
+    kind: OperationKind,
+    calls_left: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Names {
+    directories: BTreeSet<PathBuf>,
+    files: BTreeMap<PathBuf, Inode>,
+}
+
+#[derive(Clone, Debug)]
+enum NameChange {
+    Link { path: PathBuf, inode: Inode },
+    Unlink { path: PathBuf },
+    Rename { from: PathBuf, to: PathBuf, inode: Inode },
+}
+
+#[derive(Clone, Debug, Default)]
+struct FileState {
+    seen: Vec<u8>,
+    durable: Vec<u8>,
+    pending: Vec<FileChange>,
+    handle_count: u64,
+}
+
+#[derive(Clone, Debug)]
+enum FileChange {
+    Write {
+        offset: u64,
+        bytes: Vec<u8>,
+        is_synchronous: bool,
+    },
+    SetLength(u64),
+    /// What is left of a write whose sync failed: the length it gave the file.
+    Extend(u64),
+}
+
+impl Names {
+    fn apply(&mut self, change: &NameChange) {
+        match change {
+            NameChange::Link { path, inode } => {
+                self.files.insert(path.clone(), *inode);
+            }
+            NameChange::Unlink { path } => {
+                self.files.remove(path);
+            }
+            NameChange::Rename { from, to, inode } => {
+                self.files.remove(from);
+                self.files.insert(to.clone(), *inode);
+            }
+        }
+    }
+
+    fn is_directory(&self, path: &Path) -> bool {
+        self.directories.contains(path) || path == Path::new("/") || path == Path::new(".")
+    }
+}
+
+impl NameChange {
+    fn is_in(&self, directory: &Path) -> bool {
+        match self {
+            NameChange::Link { path, .. } | NameChange::Unlink { path } => {
+                directory_of(path) == directory
+            }
+            NameChange::Rename { from, to, .. } => {
+                directory_of(from) == directory || directory_of(to) == directory
+            }
+        }
+    }
+
+    fn inode(&self) -> Option<Inode> {
+        match self {
+            NameChange::Link { inode, .. } | NameChange::Rename { inode, .. } => Some(*inode),
+            NameChange::Unlink { .. } => None,
+        }
+    }
+}
+
+impl FileChange {
+    fn apply(&self, bytes: &mut Vec<u8>) {
+        match self {
+            FileChange::Write { offset, bytes: written, .. } => overwrite(bytes, *offset, written),
+            FileChange::SetLength(length) => bytes.resize(*length as usize, 0),
+            FileChange::Extend(length) => {
+                bytes.resize(bytes.len().max(*length as usize), 0);
+            }
+        }
+    }
+
+    /// Applies what a power cut leaves of a write: each sector by the toss of a coin.
+    fn apply_torn(&self, bytes: &mut Vec<u8>, random: &mut SplitMix64) {
+        let FileChange::Write { offset, bytes: written, is_synchronous: false } = self else {
+            return self.apply(bytes);
+        };
+        let mut start = 0;
+        while start < written.len() {
+            let in_sector = (SECTOR_BYTES - (offset + start as u64) % SECTOR_BYTES) as usize;
+            let end = written.len().min(start + in_sector);
+            if random.coin() {
+                overwrite(bytes, offset + start as u64, &written[start..end]);
+            }
+            start = end;
+        }
+    }
+}
+
+fn overwrite(bytes: &mut Vec<u8>, offset: u64, written: &[u8]) {
+    let start = offset as usize;
+    let end = start + written.len();
+    if bytes.len() < end {
+        bytes.resize(end, 0);
+    }
+    bytes[start..end].copy_from_slice(written);
+}
+
+impl State {
+    pub(super) fn new(seed: u64) -> State {
+        State {
+            random: SplitMix64::new(seed),
+            boot: 0,
+            is_off: false,
+            operation_count: 0,
+            crash_at: None,
+            faults: Vec::new(),
+            space_left: None,
+            is_page_cache_cold: false,
+            seen: Names::default(),
+            durable: Names::default(),
+            pending_names: Vec::new(),
+            files: BTreeMap::new(),
+            inode_next: 0,
+            locks: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn boot(&self) -> u64 {
+        self.boot
+    }
+
+    // ---- names
+
+    pub(super) fn create_dir_all(&mut self, path: &Path) -> io::Result<()> {
+        self.check_power()?;
+        for ancestor in path.ancestors() {
+            if self.seen.files.contains_key(ancestor) {
+                let error = if ancestor == path { Errno::EXIST } else { Errno::NOTDIR };
+                return Err(error.into());
+            }
+        }
+        if self.seen.is_directory(path) {
+            return Ok(());
+        }
+        self.begin_change()?;
+        for ancestor in path.ancestors().filter(|ancestor| !ancestor.as_os_str().is_empty()) {
+            self.seen.directories.insert(ancestor.to_owned());
+            self.durable.directories.insert(ancestor.to_owned());
+        }
+        Ok(())
+    }
+
+    pub(super) fn list(&mut self, path: &Path) -> io::Result<Vec<String>> {
+        self.check_power()?;
+        self.check_fault(OperationKind::Read)?;
+        self.check_directory(path)?;
+        let files = self.seen.files.keys();
+        let mut names = Vec::new();
+        for child in files.chain(&self.seen.directories) {
+            if directory_of(child) == path && child.as_path() != path {
+                let name = child.file_name().and_then(|name| name.to_str());
+                names.push(name.ok_or(io::ErrorKind::InvalidData)?.to_owned());
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    pub(super) fn exists(&self, path: &Path) -> io::Result<bool> {
+        self.check_power()?;
+        Ok(self.seen.files.contains_key(path) || self.seen.is_directory(path))
+    }
+
+    pub(super) fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        self.check_power()?;
+        if self.seen.is_directory(from) {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        let inode = self.inode_of(from)?;
+        self.check_directory(directory_of(to))?;
+        if self.seen.is_directory(to) {
+            return Err(Errno::ISDIR.into());
+        }
+        if from == to {
+            return Ok(());
+        }
+        let crash = self.begin_change();
+        self.change_names(NameChange::Rename { from: from.to_owned(), to: to.to_owned(), inode });
+        crash
+    }
+
+    pub(super) fn remove(&mut self, path: &Path) -> io::Result<()> {
+        self.check_power()?;
+        self.inode_of(path)?;
+        let crash = self.begin_change();
+        self.change_names(NameChange::Unlink { path: path.to_owned() });
+        crash
+    }
+
+    pub(super) fn remove_empty_dir(&mut self, path: &Path) -> io::Result<()> {
+        if !self.list(path)?.is_empty() {
+            return Err(Errno::NOTEMPTY.into());
+        }
+        self.begin_change()?;
+        // The directory takes its pending names with it: what was in it has been removed.
+        self.settle_names(path);
+        self.seen.directories.remove(path);
+        self.durable.directories.remove(path);
+        Ok(())
+    }
+
+    pub(super) fn sync_dir(&mut self, path: &Path) -> io::Result<()> {
+        self.check_power()?;
+        self.check_directory(path)?;
+        self.check_fault(OperationKind::Sync)?;
+        self.begin_change()?;
+        self.settle_names(path);
+        Ok(())
+    }
+
+    fn change_names(&mut self, change: NameChange) {
+        self.seen.apply(&change);
+        self.pending_names.push(change);
+    }
+
+    fn settle_names(&mut self, directory: &Path) {
+        for change in std::mem::take(&mut self.pending_names) {
+            if change.is_in(directory) {
+                self.durable.apply(&change);
+            } else {
+                self.pending_names.push(change);
+            }
+        }
+        self.forget_unreachable_files();
+    }
+
+    fn forget_unreachable_files(&mut self) {
+        let mut reachable: BTreeSet<Inode> = self.seen.files.values().copied().collect();
+        reachable.extend(self.durable.files.values());
+        reachable.extend(self.pending_names.iter().filter_map(NameChange::inode));
+        self.files.retain(|inode, file| file.handle_count > 0 || reachable.contains(inode));
+        let files = &self.files;
+        self.locks.retain(|inode| files.contains_key(inode));
+    }
+
+    fn inode_of(&self, path: &Path) -> io::Result<Inode> {
+        if self.seen.is_directory(path) {
+            return Err(Errno::ISDIR.into());
+        }
+        self.seen.files.get(path).copied().ok_or_else(|| Errno::NOENT.into())
+    }
+
+    fn check_directory(&self, path: &Path) -> io::Result<()> {
+        if self.seen.is_directory(path) {
+            Ok(())
+        } else if self.seen.files.contains_key(path) {
+            Err(Errno::NOTDIR.into())
+        } else {
+            Err(Errno::NOENT.into())
+        }
+    }
+
+    // ---- files
+
+    pub(super) fn open(&mut self, path: &Path, mode: OpenMode) -> io::Result<Inode> {
+        self.check_power()?;
+        self.check_directory(directory_of(path))?;
+        let found = match self.inode_of(path) {
+            Ok(inode) => Some(inode),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(_) if mode == OpenMode::CreateNew => return Err(Errno::EXIST.into()),
+            Err(error) => return Err(error),
+        };
+        let inode = match (mode, found) {
+            (OpenMode::CreateNew, Some(_)) => return Err(Errno::EXIST.into()),
+            (OpenMode::Create, Some(inode)) => {
+                self.set_len(inode, 0)?;
+                inode
+            }
+            (_, Some(inode)) => inode,
+            (OpenMode::Create | OpenMode::CreateNew, None) => self.create(path)?,
+            (_, None) => return Err(Errno::NOENT.into()),
+        };
+        self.file(inode).handle_count += 1;
+        Ok(inode)
+    }
+
+    fn create(&mut self, path: &Path) -> io::Result<Inode> {
+        let crash = self.begin_change();
+        let inode = self.inode_next;
+        self.inode_next += 1;
+        self.files.insert(inode, FileState::default());
+        self.change_names(NameChange::Link { path: path.to_owned(), inode });
+        crash.map(|()| inode)
+    }
+
+    /// A handle on the file is gone; one from before a restart was already forgotten.
+    pub(super) fn close(&mut self, inode: Inode, boot: u64) {
+        if boot == self.boot {
+            self.file(inode).handle_count -= 1;
+        }
+    }
+
+    pub(super) fn check_handle(&self, boot: u64) -> io::Result<()> {
+        self.check_power()?;
+        if boot == self.boot {
+            Ok(())
+        } else {
+            Err(io::Error::other("the file was opened before the simulated machine restarted"))
+        }
+    }
+
+    fn file(&mut self, inode: Inode) -> &mut FileState {
+        self.files.get_mut(&inode).expect("a file lives as long as a handle or a name of it")
+    }
+
+    /// The file as processes see it.
+    pub(super) fn bytes(&self, inode: Inode) -> &[u8] {
+        self.files.get(&inode).map_or(&[], |file| &file.seen)
+    }
+
+    pub(super) fn read_at(
+        &mut self,
+        inode: Inode,
+        buffer: &mut [u8],
+        offset: u64,
+    ) -> io::Result<usize> {
+        self.check_fault(OperationKind::Read)?;
+        let rest = self.bytes(inode).get(offset as usize..).unwrap_or(&[]);
+        let count = rest.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&rest[..count]);
+        Ok(count)
+    }
+
+    pub(super) fn write_at(
+        &mut self,
+        inode: Inode,
+        bytes: &[u8],
+        offset: u64,
+        is_synchronous: bool,
+    ) -> io::Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.check_fault(OperationKind::Write)?;
+        self.take_space(inode, offset + bytes.len() as u64)?;
+        let crash = self.begin_change();
+        // The write during which the power goes is one that may be torn, whatever the handle.
+        let is_synchronous = is_synchronous && crash.is_ok();
+        let file = self.file(inode);
+        overwrite(&mut file.seen, offset, bytes);
+        if is_synchronous && file.pending.is_empty() {
+            overwrite(&mut file.durable, offset, bytes);
+        } else {
+            file.pending.push(FileChange::Write { offset, bytes: bytes.to_vec(), is_synchronous });
+        }
+        crash
+    }
+
+    pub(super) fn set_len(&mut self, inode: Inode, length: u64) -> io::Result<()> {
+        self.check_fault(OperationKind::Write)?;
+        self.take_space(inode, length)?;
+        let crash = self.begin_change();
+        let file = self.file(inode);
+        file.seen.resize(length as usize, 0);
+        file.pending.push(FileChange::SetLength(length));
+        crash
+    }
+
+    pub(super) fn sync(&mut self, inode: Inode) -> io::Result<()> {
+        let fault = self.check_fault(OperationKind::Sync);
+        if fault.is_ok() {
+            self.begin_change()?;
+        }
+        let FileState { durable, pending, .. } = self.file(inode);
+        if fault.is_err() {
+            for change in pending {
+                if let FileChange::Write { offset, bytes, is_synchronous: false } = change {
+                    *change = FileChange::Extend(*offset + bytes.len() as u64);
+                }
+            }
+            return fault;
+        }
+        for change in pending.drain(..) {
+            change.apply(durable);
+        }
+        Ok(())
+    }
+
+    /// Accounts for a file's growth to `length`.
+    fn take_space(&mut self, inode: Inode, length: u64) -> io::Result<()> {
+        let growth = length.saturating_sub(self.bytes(inode).len() as u64);
+        if let Some(left) = &mut self.space_left {
+            *left = left.checked_sub(growth).ok_or(Errno::NOSPC)?;
+        }
+        Ok(())
+    }
+
+    // ---- faults
+
+    pub(super) fn check_power(&self) -> io::Result<()> {
+        if self.is_off { Err(power_is_off()) } else { Ok(()) }
+    }
+
+    /// Counts a change. An error means that the power goes while it is made: the caller leaves
+    /// it pending, where it is a change that can be, and returns the error.
+    fn begin_change(&mut self) -> io::Result<()> {
+        self.check_power()?;
+        self.operation_count += 1;
+        if self.crash_at.is_some_and(|number| self.operation_count >= number) {
+            self.is_off = true;
+            return Err(power_is_off());
+        }
+        Ok(())
+    }
+
+    fn check_fault(&mut self, kind: OperationKind) -> io::Result<()> {
+        let mut is_due = false;
+        for fault in self.faults.iter_mut().filter(|fault| fault.kind == kind) {
+            fault.calls_left -= 1;
+            is_due |= fault.calls_left == 0;
+        }
+        self.faults.retain(|fault| fault.calls_left > 0);
+        if is_due { Err(Errno::IO.into()) } else { Ok(()) }
+    }
+
+    pub(super) fn misses_page_cache(&self) -> bool {
+        self.is_page_cache_cold
+    }
+
+    pub(super) fn set_page_cache_cold(&mut self, is_cold: bool) {
+        self.is_page_cache_cold = is_cold;
+    }
+
+    pub(super) fn add_fault(&mut self, kind: OperationKind, calls_left: u64) {
+        assert!(calls_left > 0, "calls are counted from 1, the next one");
+        self.faults.push(Fault { kind, calls_left });
+    }
+
+    pub(super) fn set_space_left(&mut self, bytes: Option<u64>) {
+        self.space_left = bytes;
+    }
+
+    pub(super) fn operation_count(&self) -> u64 {
+        self.operation_count
+    }
+
+    pub(super) fn set_crash_at(&mut self, operation: Option<u64>) {
+        self.crash_at = operation;
+    }
+
+    pub(super) fn set_off(&mut self) {
+        self.is_off = true;
+    }
+
+    pub(super) fn is_off(&self) -> bool {
+        self.is_off
+    }
+
+    pub(super) fn reseed(&mut self, seed: u64) {
+        self.random = SplitMix64::new(seed);
+    }
+
+    /// Inverts one bit of a file, in memory and on the medium.
+    pub(super) fn flip_bit(&mut self, path: &Path, bit: u64) -> io::Result<()> {
+        let inode = self.inode_of(path)?;
+        let index = (bit / 8) as usize;
+        let file = self.file(inode);
+        for bytes in [&mut file.seen, &mut file.durable] {
+            if let Some(byte) = bytes.get_mut(index) {
+                *byte ^= 1 << (bit % 8);
+            }
+        }
+        Ok(())
+    }
+
+    // ---- locks
+
+    /// False when it is held.
+    pub(super) fn lock(&mut self, inode: Inode) -> bool {
+        self.locks.insert(inode)
+    }
+
+    pub(super) fn unlock(&mut self, inode: Inode, boot: u64) {
+        if boot == self.boot {
+            self.locks.remove(&inode);
+        }
+    }
+
+    // ---- restart
+
+    /// Cuts the power, if it is on, and starts the machine again on what survived.
+    /// Faults, a planned crash and the limit of space are over.
+    pub(super) fn restart(&mut self, survival: Survival) {
+        self.settle_surviving_names(survival);
+        let last_written = self.files.iter().rev().find(|(_, file)| !file.pending.is_empty());
+        let last_written = last_written.map(|(inode, _)| *inode);
+        for (inode, file) in &mut self.files {
+            let is_torn = survival == Survival::Random
+                || (survival == Survival::LastFileTorn && Some(*inode) == last_written);
+            let keeps_all = matches!(survival, Survival::Everything | Survival::LastFileTorn);
+            for change in file.pending.drain(..) {
+                let is_synchronous =
+                    matches!(change, FileChange::Write { is_synchronous: true, .. });
+                if is_torn {
+                    if is_synchronous || self.random.below(4) != 0 {
+                        change.apply_torn(&mut file.durable, &mut self.random);
+                    }
+                } else if is_synchronous || keeps_all {
+                    change.apply(&mut file.durable);
+                }
+            }
+            file.seen.clone_from(&file.durable);
+            file.handle_count = 0;
+        }
+        self.seen = self.durable.clone();
+        self.locks.clear();
+        self.forget_unreachable_files();
+        self.boot += 1;
+        self.is_off = false;
+        self.crash_at = None;
+        self.faults.clear();
+        self.space_left = None;
+    }
+
+    /// Of each directory's pending changes, in their order: all, none, or a prefix by chance.
+    fn settle_surviving_names(&mut self, survival: Survival) {
+        let mut cut_directories = BTreeSet::new();
+        for change in std::mem::take(&mut self.pending_names) {
+            let directory = match &change {
+                NameChange::Link { path, .. } | NameChange::Unlink { path } => directory_of(path),
+                NameChange::Rename { to, .. } => directory_of(to),
+            };
+            let survives = match survival {
+                Survival::SyncedOnly => false,
+                Survival::Everything | Survival::LastFileTorn => true,
+                Survival::Random => {
+                    !cut_directories.contains(directory) && self.random.below(4) != 0
+                }
+            };
+            if survives {
+                self.durable.apply(&change);
+            } else {
+                cut_directories.insert(directory.to_owned());
+            }
+        }
+    }
+
+    /// A number that is equal for equal trees: names and bytes as a process sees them.
+    pub(super) fn fingerprint(&self) -> u64 {
+        use std::hash::{DefaultHasher, Hash, Hasher};
+        let mut hasher = DefaultHasher::new();
+        self.seen.directories.hash(&mut hasher);
+        for (path, inode) in &self.seen.files {
+            path.hash(&mut hasher);
+            self.bytes(*inode).hash(&mut hasher);
+        }
+        hasher.finish()
+    }
+}
+
+fn power_is_off() -> io::Error {
+    io::Error::other("the simulated machine has lost its power")
+}
