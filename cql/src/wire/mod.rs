@@ -1,1 +1,46 @@
-//! Native protocol frames, v3 to v5.
+//! Native protocol frames, v3 to v5: bytes in, bytes out.
+//!
+//! ```text
+//! socket -> FrameDecoder -> Frame -> Request::parse -> Request + Values
+//! ```
+//!
+//! What comes in is hostile until parsed: every count and length is checked against the bytes that
+//! are there before anything is allocated, and every error says whether it costs the connection or
+//! the one request ([`ErrorScope`]). Not here: sockets, time-outs, authentication, paging states,
+//! and snappy (v3 and v4 clients are offered lz4 alone).
+
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss
+    )
+)]
+
+mod consistency;
+mod cursor;
+mod decoder;
+mod error;
+mod event;
+mod frame;
+mod request;
+mod values;
+
+#[cfg(test)]
+mod request_tests;
+
+pub use consistency::{Consistency, WriteType};
+pub use decoder::{FrameDecoder, READ_BYTES_MIN};
+pub use error::{ErrorScope, WireError};
+pub use event::EventKind;
+pub use frame::{
+    Direction, FRAME_BODY_BYTES_MAX, FRAME_BODY_BYTES_MAX_PROTOCOL,
+    FRAME_BODY_BYTES_MAX_UNINITIALIZED, Frame, FrameHeader, HEADER_BYTES, Opcode, Version,
+    frame_flags,
+};
+pub use request::{
+    BatchKind, BatchStatement, Extensions, QueryParameters, Request, Startup, StatementSource,
+};
+pub use values::{BoundValues, Value, Values};
