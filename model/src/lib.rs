@@ -9,6 +9,7 @@
 //!   sstables and between nodes. Readers view it without copying.
 //! - Clustering keys ([`clustering`]) are encoded so that comparing bytes compares values.
 
+pub mod clustering;
 pub mod codec;
 pub mod consistency;
 mod cursor;

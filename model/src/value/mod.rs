@@ -1,5 +1,20 @@
 //! Values as CQL's native protocol serializes them: views, checks, order, builders.
 
+mod compare;
 mod error;
+mod number;
+mod view;
+mod vint;
 
+pub use compare::compare_values;
 pub use error::ValueError;
+pub use number::NUMBER_BYTES_MAX;
+pub use view::{ListView, MapView, TupleView, VectorView, fixed_bytes_in_vector};
+
+pub(crate) use number::{DecimalValue, minimal_varint};
+#[cfg(test)]
+pub(crate) use vint::write_signed_vint;
+pub(crate) use vint::write_unsigned_vint;
+
+#[cfg(test)]
+pub(crate) mod testing;
