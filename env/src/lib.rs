@@ -3,5 +3,9 @@
 //! Each part has a real side and a simulated side, chosen at run time by whoever builds the
 //! value; the types above it are the same, and nothing else in the tree knows.
 
+pub mod clock;
 pub mod disk;
 mod random;
+
+pub use clock::Clock;
+pub use disk::Disk;
