@@ -5,7 +5,9 @@
 
 pub mod clock;
 pub mod disk;
+pub mod entropy;
 mod random;
 
 pub use clock::Clock;
 pub use disk::Disk;
+pub use entropy::{Entropy, EntropySource};
