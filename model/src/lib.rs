@@ -18,6 +18,7 @@ pub mod key;
 pub mod merge;
 pub mod mutation;
 pub mod partition;
+pub mod path;
 pub mod range_tombstones;
 pub mod read;
 pub mod row;

@@ -11,7 +11,6 @@ pub(crate) fn read_unsigned_vint(cursor: &mut Cursor<'_>) -> Option<u64> {
     Some(tail.iter().fold(head, |number, byte| (number << 8) | u64::from(*byte)))
 }
 
-#[cfg(test)]
 pub(crate) fn read_signed_vint(cursor: &mut Cursor<'_>) -> Option<i64> {
     let zigzag = read_unsigned_vint(cursor)?;
     Some((zigzag >> 1).cast_signed() ^ -(zigzag & 1).cast_signed())
