@@ -1,0 +1,458 @@
+//! What the operator chose: flags over environment over file over defaults.
+//!
+//! The file is YAML with cassandra.yaml's key names, so that an existing file can be used. A key
+//! that Cassandra or ScyllaDB knows and Tethys does not need is accepted with a log line; a key
+//! nobody knows is a warning that names the nearest one. A value that cannot be understood is an
+//! error that names the key: a node never starts on a guess.
+
+use clap::Parser;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Command line of `tethys`. Every flag is also an environment variable.
+#[derive(Debug, Parser)]
+#[command(name = "tethys", version, about = "A distributed wide-column database that speaks CQL.")]
+pub(crate) struct Flags {
+    /// Configuration file (YAML, cassandra.yaml's key names).
+    #[arg(long, env = "TETHYS_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where the node keeps its data [default: ./data]
+    #[arg(long, env = "TETHYS_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Address to listen on for clients [default: 127.0.0.1]
+    #[arg(long, env = "TETHYS_ADDRESS")]
+    pub address: Option<String>,
+    /// Port for CQL clients [default: 9042]
+    #[arg(long, env = "TETHYS_PORT")]
+    pub port: Option<u16>,
+    /// Port for shard-aware CQL clients [default: 19042]
+    #[arg(long, env = "TETHYS_SHARD_AWARE_PORT", value_name = "PORT")]
+    pub shard_aware_port: Option<u16>,
+    /// Port for /metrics, /healthz and /readyz [default: 9180]
+    #[arg(long, env = "TETHYS_HTTP_PORT", value_name = "PORT")]
+    pub http_port: Option<u16>,
+    /// How many shards, each one thread [default: one per core]
+    #[arg(long, env = "TETHYS_SHARDS")]
+    pub shards: Option<u16>,
+    /// Memory for data in all shards together, such as 512M or 4G [default: a quarter of the
+    /// machine's]
+    #[arg(long, env = "TETHYS_MEMORY", value_name = "SIZE")]
+    pub memory: Option<String>,
+    /// When a write is answered: group (synced), batch (the same), or periodic (before the sync)
+    #[arg(long, env = "TETHYS_COMMITLOG_SYNC", value_name = "MODE")]
+    pub commitlog_sync: Option<String>,
+    /// How log lines look: text or json
+    #[arg(long, env = "TETHYS_LOG_FORMAT", value_name = "FORMAT")]
+    pub log_format: Option<String>,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// When an entry counts as held by this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CommitLogSync {
+    /// Once synced; entries that arrive during a sync share the next one.
+    Group,
+    /// Once written; synced this often.
+    Periodic(Duration),
+}
+
+/// Everything a node needs to know before it starts.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Config {
+    pub cluster_name: String,
+    pub data_center: String,
+    pub rack: String,
+    pub data_dir: PathBuf,
+    pub address: String,
+    pub port: u16,
+    /// 0 turns the shard-aware port off.
+    pub shard_aware_port: u16,
+    /// 0 turns HTTP off.
+    pub http_port: u16,
+    pub token_count: u16,
+    pub shard_count: u16,
+    pub memory_bytes: usize,
+    pub commitlog_sync: CommitLogSync,
+    pub log_format: LogFormat,
+}
+
+/// Most shards a node can have: the ring is cut at that many even points.
+pub(crate) const SHARD_COUNT_MAX: u16 = 64;
+/// Largest configuration file that is read.
+pub(crate) const CONFIG_FILE_BYTES_MAX: usize = 1 << 20;
+/// Least memory a node runs with.
+const MEMORY_BYTES_MIN: usize = 64 << 20;
+/// How often the log is synced when the file asks for `periodic` and names no period.
+const PERIODIC_SYNC_DEFAULT: Duration = Duration::from_secs(10);
+
+/// Facts about the machine that defaults depend on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Machine {
+    pub core_count: usize,
+    pub memory_bytes: usize,
+}
+
+/// A configuration that cannot be used; the text names the key and the reason.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct ConfigError(pub String);
+
+impl std::fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Config {
+    /// Combines flags (which hold the environment too), the file's text and the machine's facts.
+    /// Returns the warnings to log once logging runs.
+    pub(crate) fn resolve(
+        flags: &Flags,
+        file: Option<&str>,
+        machine: Machine,
+    ) -> Result<(Config, Vec<String>), ConfigError> {
+        let mut config = Config::defaults(machine);
+        let mut warnings = Vec::new();
+        if let Some(text) = file {
+            let keys: BTreeMap<String, Value> = if text.trim().is_empty() {
+                BTreeMap::new()
+            } else {
+                serde_saphyr::from_str(text)
+                    .map_err(|e| ConfigError(format!("the configuration file is not YAML: {e}")))?
+            };
+            config.apply_file(&keys, &mut warnings)?;
+        }
+        config.apply_flags(flags)?;
+        config.check()?;
+        Ok((config, warnings))
+    }
+
+    fn defaults(machine: Machine) -> Config {
+        Config {
+            cluster_name: "Test Cluster".to_owned(),
+            data_center: "datacenter1".to_owned(),
+            rack: "rack1".to_owned(),
+            data_dir: PathBuf::from("data"),
+            address: "127.0.0.1".to_owned(),
+            port: 9042,
+            shard_aware_port: 19042,
+            http_port: 9180,
+            token_count: 16,
+            shard_count: machine.core_count.clamp(1, usize::from(SHARD_COUNT_MAX)) as u16,
+            memory_bytes: (machine.memory_bytes / 4).max(MEMORY_BYTES_MIN),
+            commitlog_sync: CommitLogSync::Group,
+            log_format: LogFormat::Text,
+        }
+    }
+
+    fn apply_file(
+        &mut self,
+        keys: &BTreeMap<String, Value>,
+        warnings: &mut Vec<String>,
+    ) -> Result<(), ConfigError> {
+        for (key, value) in keys {
+            match key.as_str() {
+                "cluster_name" => self.cluster_name = text(key, value)?,
+                "rpc_address" | "native_transport_address" => self.address = text(key, value)?,
+                "native_transport_port" => self.port = number(key, value)?,
+                "native_shard_aware_transport_port" => self.shard_aware_port = number(key, value)?,
+                "prometheus_port" => self.http_port = number(key, value)?,
+                "num_tokens" => self.token_count = number(key, value)?,
+                "shards" | "smp" => self.shard_count = number(key, value)?,
+                "memory" => self.memory_bytes = parse_size(key, &text(key, value)?)?,
+                "data_file_directories" => self.data_dir = data_directory(key, value)?,
+                "data_dir" => self.data_dir = PathBuf::from(text(key, value)?),
+                "commitlog_sync" => self.set_sync(key, &text(key, value)?)?,
+                "commitlog_sync_period" | "commitlog_sync_period_in_ms" => {
+                    let period = parse_duration(key, &text(key, value)?)?;
+                    if self.commitlog_sync != CommitLogSync::Group {
+                        self.commitlog_sync = CommitLogSync::Periodic(period);
+                    }
+                }
+                "log_format" => self.log_format = parse_log_format(key, &text(key, value)?)?,
+                _ if KNOWN_UNUSED_KEYS.contains(&key.as_str()) => {
+                    warnings.push(format!("configuration key `{key}` has no effect in Tethys"));
+                }
+                _ => warnings.push(format!(
+                    "unknown configuration key `{key}`; the nearest known key is `{}`",
+                    nearest_key(key)
+                )),
+            }
+        }
+        Ok(())
+    }
+
+    fn apply_flags(&mut self, flags: &Flags) -> Result<(), ConfigError> {
+        if let Some(data_dir) = &flags.data_dir {
+            self.data_dir.clone_from(data_dir);
+        }
+        if let Some(address) = &flags.address {
+            self.address.clone_from(address);
+        }
+        self.port = flags.port.unwrap_or(self.port);
+        self.shard_aware_port = flags.shard_aware_port.unwrap_or(self.shard_aware_port);
+        self.http_port = flags.http_port.unwrap_or(self.http_port);
+        self.shard_count = flags.shards.unwrap_or(self.shard_count);
+        if let Some(size) = &flags.memory {
+            self.memory_bytes = parse_size("--memory", size)?;
+        }
+        if let Some(mode) = &flags.commitlog_sync {
+            self.set_sync("--commitlog-sync", mode)?;
+        }
+        if let Some(format) = &flags.log_format {
+            self.log_format = parse_log_format("--log-format", format)?;
+        }
+        Ok(())
+    }
+
+    fn set_sync(&mut self, key: &str, mode: &str) -> Result<(), ConfigError> {
+        self.commitlog_sync = match mode {
+            "group" | "batch" => CommitLogSync::Group,
+            "periodic" => CommitLogSync::Periodic(PERIODIC_SYNC_DEFAULT),
+            _ => {
+                return Err(ConfigError(format!(
+                    "{key}: `{mode}` is not a mode; use group, batch or periodic"
+                )));
+            }
+        };
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        if self.shard_count == 0 || self.shard_count > SHARD_COUNT_MAX {
+            return Err(ConfigError(format!(
+                "shards: {} is outside 1 to {SHARD_COUNT_MAX}",
+                self.shard_count
+            )));
+        }
+        if self.token_count == 0 || self.token_count > 1024 {
+            return Err(ConfigError(format!(
+                "num_tokens: {} is outside 1 to 1024",
+                self.token_count
+            )));
+        }
+        if self.memory_bytes < MEMORY_BYTES_MIN {
+            return Err(ConfigError(format!(
+                "memory: {} bytes is below the least of 64M",
+                self.memory_bytes
+            )));
+        }
+        if self.address.parse::<std::net::IpAddr>().is_err() {
+            return Err(ConfigError(format!("address: `{}` is not an IP address", self.address)));
+        }
+        Ok(())
+    }
+}
+
+fn text(key: &str, value: &Value) -> Result<String, ConfigError> {
+    match value {
+        Value::String(text) => Ok(text.clone()),
+        Value::Number(number) => Ok(number.to_string()),
+        Value::Bool(flag) => Ok(flag.to_string()),
+        _ => Err(ConfigError(format!("{key}: expected a text, got {value}"))),
+    }
+}
+
+fn number(key: &str, value: &Value) -> Result<u16, ConfigError> {
+    value.as_u64().and_then(|n| u16::try_from(n).ok()).ok_or_else(|| {
+        ConfigError(format!("{key}: expected a number from 0 to 65535, got {value}"))
+    })
+}
+
+fn data_directory(key: &str, value: &Value) -> Result<PathBuf, ConfigError> {
+    match value {
+        Value::Array(list) if list.len() == 1 => Ok(PathBuf::from(text(key, &list[0])?)),
+        Value::Array(_) => {
+            Err(ConfigError(format!("{key}: expected one directory; Tethys uses exactly one")))
+        }
+        other => Ok(PathBuf::from(text(key, other)?)),
+    }
+}
+
+fn parse_log_format(key: &str, name: &str) -> Result<LogFormat, ConfigError> {
+    match name {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err(ConfigError(format!("{key}: `{name}` is not a format; use text or json"))),
+    }
+}
+
+/// A size such as `512M`, `4G`, `4GiB` or plain bytes.
+fn parse_size(key: &str, size: &str) -> Result<usize, ConfigError> {
+    let error = || ConfigError(format!("{key}: `{size}` is not a size; write 512M or 4G"));
+    let (digits, unit) = split_number(size);
+    let shift = match unit.to_ascii_lowercase().trim_end_matches("ib").trim_end_matches('b') {
+        "" => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        _ => return Err(error()),
+    };
+    let count: usize = digits.parse().map_err(|_| error())?;
+    count.checked_mul(1 << shift).ok_or_else(error)
+}
+
+/// A duration such as `10s`, `5000ms`, `1m`; a bare number is milliseconds.
+fn parse_duration(key: &str, duration: &str) -> Result<Duration, ConfigError> {
+    let error =
+        || ConfigError(format!("{key}: `{duration}` is not a duration; write 10s or 500ms"));
+    let (digits, unit) = split_number(duration);
+    let count: u64 = digits.parse().map_err(|_| error())?;
+    match unit {
+        "" | "ms" => Ok(Duration::from_millis(count)),
+        "s" => Ok(Duration::from_secs(count)),
+        "m" => Ok(Duration::from_secs(count.checked_mul(60).ok_or_else(error)?)),
+        _ => Err(error()),
+    }
+}
+
+fn split_number(text: &str) -> (&str, &str) {
+    let text = text.trim();
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    (&text[..end], text[end..].trim())
+}
+
+fn nearest_key(key: &str) -> &'static str {
+    USED_KEYS
+        .iter()
+        .chain(KNOWN_UNUSED_KEYS)
+        .min_by_key(|known| edit_distance(key, known))
+        .copied()
+        .unwrap_or("cluster_name")
+}
+
+fn edit_distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let substituted = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+const USED_KEYS: &[&str] = &[
+    "cluster_name",
+    "rpc_address",
+    "native_transport_port",
+    "native_shard_aware_transport_port",
+    "prometheus_port",
+    "num_tokens",
+    "shards",
+    "memory",
+    "data_file_directories",
+    "commitlog_sync",
+    "commitlog_sync_period",
+    "log_format",
+];
+
+/// Keys of cassandra.yaml and scylla.yaml that people set and that mean nothing here: the log is
+/// the repair, hints and snitches do not exist, or one node has no peers.
+const KNOWN_UNUSED_KEYS: &[&str] = &[
+    "allocate_tokens_for_local_replication_factor",
+    "authenticator",
+    "authorizer",
+    "auto_snapshot",
+    "batchlog_endpoint_strategy",
+    "broadcast_address",
+    "broadcast_rpc_address",
+    "cdc_enabled",
+    "column_index_size",
+    "commitlog_directory",
+    "commitlog_segment_size",
+    "commitlog_total_space",
+    "compaction_throughput",
+    "concurrent_compactors",
+    "concurrent_reads",
+    "concurrent_writes",
+    "developer_mode",
+    "disk_optimization_strategy",
+    "endpoint_snitch",
+    "hinted_handoff_enabled",
+    "hints_directory",
+    "incremental_backups",
+    "internode_compression",
+    "key_cache_size",
+    "listen_address",
+    "max_hint_window",
+    "memtable",
+    "partitioner",
+    "row_cache_size",
+    "saved_caches_directory",
+    "seed_provider",
+    "seeds",
+    "start_native_transport",
+    "storage_port",
+    "trickle_fsync",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MACHINE: Machine = Machine { core_count: 2, memory_bytes: 8 << 30 };
+
+    fn flags(arguments: &[&str]) -> Flags {
+        let arguments = std::iter::once("tethys").chain(arguments.iter().copied());
+        Flags::try_parse_from(arguments).unwrap()
+    }
+
+    #[test]
+    fn flags_win_over_the_file_and_the_file_over_defaults() {
+        let file = "native_transport_port: 7777\nshards: 3\ndata_file_directories: [/x]\n";
+        let (config, warnings) =
+            Config::resolve(&flags(&["--port", "8888"]), Some(file), MACHINE).unwrap();
+        assert_eq!((config.port, config.shard_count), (8888, 3));
+        assert_eq!(config.data_dir, PathBuf::from("/x"));
+        assert_eq!(config.memory_bytes, 2 << 30);
+        assert!(warnings.is_empty());
+    }
+
+    #[test]
+    fn unknown_keys_are_warned_of_with_the_nearest_one() {
+        let (_, warnings) =
+            Config::resolve(&flags(&[]), Some("clustername: x\nendpoint_snitch: y\n"), MACHINE)
+                .unwrap();
+        assert!(warnings[0].contains("`clustername`") && warnings[0].contains("`cluster_name`"));
+        assert!(warnings[1].contains("has no effect"));
+    }
+
+    #[test]
+    fn values_that_make_no_sense_name_their_key() {
+        for (arguments, file, key) in [
+            (&["--shards", "65"][..], None, "shards"),
+            (&["--memory", "12Q"], None, "--memory"),
+            (&["--memory", "1M"], None, "memory"),
+            (&["--address", "localhost"], None, "address"),
+            (&["--commitlog-sync", "never"], None, "--commitlog-sync"),
+            (&[], Some("num_tokens: many"), "num_tokens"),
+            (&[], Some("data_file_directories: [a, b]"), "data_file_directories"),
+            (&[], Some("}{"), "YAML"),
+        ] {
+            let error = Config::resolve(&flags(arguments), file, MACHINE).unwrap_err();
+            assert!(error.0.contains(key), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn sizes_and_durations_take_the_usual_spellings() {
+        assert_eq!(parse_size("k", "4GiB").unwrap(), 4 << 30);
+        assert_eq!(parse_size("k", "512m").unwrap(), 512 << 20);
+        assert_eq!(parse_duration("k", "10s").unwrap(), Duration::from_secs(10));
+        assert_eq!(parse_duration("k", "500").unwrap(), Duration::from_millis(500));
+    }
+}
