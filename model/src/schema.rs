@@ -8,18 +8,19 @@
 //! - `columns` is ordered: partition key, clustering key, then static and regular columns by name.
 
 use crate::types::{CqlType, UdtType};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A table's identity: it outlives renames and distinguishes a table from its dropped namesake.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct TableId(pub u128);
 
 /// A column's identity within its table; also its order among the cells of a row.
 pub type ColumnId = u32;
 
 /// What part a column has in its table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ColumnKind {
     /// Component of the partition key; the position among them.
     PartitionKey(u16),
@@ -32,7 +33,7 @@ pub enum ColumnKind {
 }
 
 /// A column.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ColumnDef {
     /// Never reused within the table.
     pub id: ColumnId,
@@ -48,7 +49,7 @@ pub struct ColumnDef {
 
 /// A column that was dropped, remembered so that old cells are skipped and `system_schema` can
 /// show it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DroppedColumn {
     /// The identity that old cells carry.
     pub id: ColumnId,
@@ -64,7 +65,7 @@ pub struct DroppedColumn {
 
 /// Options of a table that are plain values. `compaction`, `compression` and `caching` are kept as
 /// the maps the user wrote (validated), since that is how they are shown.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TableOptions {
     /// Free text.
     pub comment: String,
@@ -134,7 +135,7 @@ impl Default for TableOptions {
 }
 
 /// The table option `cdc`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CdcOptions {
     /// Whether writes are logged.
     pub enabled: bool,
@@ -161,7 +162,7 @@ impl Default for CdcOptions {
 }
 
 /// Which columns a preimage holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PreimageMode {
     /// No preimage rows.
     Off,
@@ -172,7 +173,7 @@ pub enum PreimageMode {
 }
 
 /// What a delta row holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DeltaMode {
     /// Keys and values.
     Full,
@@ -181,7 +182,7 @@ pub enum DeltaMode {
 }
 
 /// How a table's keys become tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Partitioner {
     /// Cassandra's Murmur3.
     Murmur3,
@@ -190,7 +191,7 @@ pub enum Partitioner {
 }
 
 /// A table.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TableDef {
     /// Identity.
     pub id: TableId,
@@ -275,7 +276,7 @@ impl TableDef {
 }
 
 /// A user-defined type as it was declared.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserType {
     /// Its name.
     pub name: Arc<str>,
@@ -296,7 +297,7 @@ impl UserType {
 }
 
 /// How a keyspace's data is copied over nodes.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Replication {
     /// Every node holds everything: the system's own keyspaces.
     Local,
@@ -313,7 +314,7 @@ pub enum Replication {
 }
 
 /// A keyspace.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct KeyspaceDef {
     /// Its name.
     pub name: Arc<str>,
@@ -328,7 +329,7 @@ pub struct KeyspaceDef {
 }
 
 /// Everything that DDL statements have made, as one immutable value.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Schema {
     /// Index of the metadata log entry that made this schema; nodes that show the same version
     /// have the same schema.

@@ -4,11 +4,12 @@
 //! stored as separate cells, everything else as one value. Types inside a frozen type are frozen
 //! too, and constructors of nested types keep it so ([`CqlType::freeze`]).
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
 
 /// A column's type.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum CqlType {
     /// Text of ASCII characters.
     Ascii,
@@ -87,7 +88,7 @@ pub enum CqlType {
 }
 
 /// A user-defined type as it is used by a column: fields resolved, frozen or not.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct UdtType {
     /// The keyspace that holds the type.
     pub keyspace: Arc<str>,
