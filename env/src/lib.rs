@@ -7,7 +7,9 @@ pub mod clock;
 pub mod disk;
 pub mod entropy;
 mod random;
+pub mod tasks;
 
 pub use clock::Clock;
 pub use disk::Disk;
 pub use entropy::{Entropy, EntropySource};
+pub use tasks::Tasks;

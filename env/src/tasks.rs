@@ -1,0 +1,210 @@
+//! Threads: shards, workers beside them, and a pool for single blocking calls.
+//!
+//! - A *shard* is a thread of its own, pinned to a core when that can be done, with a tokio
+//!   runtime for one thread. It must not block.
+//! - A *worker* is a thread of its own that may block: the log, flushes, compactions. Its body is
+//!   async, so that it can wait for a [`queue`] and for the clock, and calls the disk in between.
+//! - [`Tasks::run_blocking`] is for a single call that may block, as a read that missed the page
+//!   cache.
+//!
+//! Bodies are not `Send`: a shard owns its state alone and builds it on its own thread.
+//!
+//! In simulation shards and workers are tasks of the one thread, and a blocking call is just
+//! made: nothing else runs meanwhile, and it takes no simulated time. So races between a worker's
+//! disk calls and its shard are not explored there, but every order of messages is.
+
+use std::future::Future;
+use std::io;
+use std::thread;
+
+use tokio::sync::oneshot;
+
+mod pool;
+pub mod queue;
+#[cfg(test)]
+mod tests;
+
+/// Starts tasks; cheap to copy.
+#[derive(Clone, Copy, Debug)]
+pub struct Tasks(Side);
+
+#[derive(Clone, Copy, Debug)]
+enum Side {
+    Real,
+    Sim,
+}
+
+/// How a worker's thread is scheduled against the shards'.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Priority {
+    /// As a shard: requests wait for it.
+    Normal,
+    /// Behind shards (nice +10): flushes, compactions, streaming.
+    Background,
+}
+
+/// What [`Priority::Background`] adds to the niceness of a thread.
+const BACKGROUND_NICENESS: i32 = 10;
+
+impl Tasks {
+    /// Threads of the operating system.
+    pub fn real() -> Tasks {
+        Tasks(Side::Real)
+    }
+
+    /// Local tasks of the runtime in which they are started, which must have a `LocalSet`
+    /// (turmoil's hosts have one).
+    pub fn simulated() -> Tasks {
+        Tasks(Side::Sim)
+    }
+
+    /// Starts a shard. `core` counts the cores this process may use, modulo their number; a
+    /// thread that cannot be pinned runs unpinned. Its runtime has time and sockets.
+    pub fn spawn_shard<Body, Running>(
+        &self,
+        name: &str,
+        core: Option<usize>,
+        body: Body,
+    ) -> io::Result<Task>
+    where
+        Body: FnOnce() -> Running + Send + 'static,
+        Running: Future<Output = ()> + 'static,
+    {
+        self.spawn(name, body, move || {
+            if let Some(core) = core {
+                pin_to_core(core);
+            }
+            tokio::runtime::Builder::new_current_thread().enable_all().build()
+        })
+    }
+
+    /// Starts a worker. Its runtime has time and no sockets.
+    pub fn spawn_worker<Body, Running>(
+        &self,
+        name: &str,
+        priority: Priority,
+        body: Body,
+    ) -> io::Result<Task>
+    where
+        Body: FnOnce() -> Running + Send + 'static,
+        Running: Future<Output = ()> + 'static,
+    {
+        self.spawn(name, body, move || {
+            if priority == Priority::Background {
+                lower_priority();
+            }
+            tokio::runtime::Builder::new_current_thread().enable_time().build()
+        })
+    }
+
+    /// Runs `body` on a new thread, in the runtime that `prepare` makes there.
+    fn spawn<Body, Running, Prepare>(
+        self,
+        name: &str,
+        body: Body,
+        prepare: Prepare,
+    ) -> io::Result<Task>
+    where
+        Body: FnOnce() -> Running + Send + 'static,
+        Running: Future<Output = ()> + 'static,
+        Prepare: FnOnce() -> io::Result<tokio::runtime::Runtime> + Send + 'static,
+    {
+        let (finish, finished) = oneshot::channel();
+        match self.0 {
+            Side::Real => {
+                let (report, prepared) = std::sync::mpsc::sync_channel(1);
+                thread::Builder::new().name(name.to_owned()).spawn(move || {
+                    let runtime = match prepare() {
+                        Ok(runtime) => runtime,
+                        // The starter waits for the report, so it gets it.
+                        Err(error) => {
+                            report.send(Err(error)).ok();
+                            return;
+                        }
+                    };
+                    report.send(Ok(())).ok();
+                    tokio::task::LocalSet::new().block_on(&runtime, body());
+                    drop(runtime);
+                    finish.send(()).ok();
+                })?;
+                prepared.recv().unwrap_or_else(|_| Err(io::Error::other("the thread died")))?;
+            }
+            Side::Sim => {
+                tokio::task::spawn_local(async move {
+                    body().await;
+                    finish.send(()).ok();
+                });
+            }
+        }
+        Ok(Task { finished })
+    }
+
+    /// Makes a call that may block, elsewhere: the caller's thread goes on meanwhile.
+    ///
+    /// At most [`BLOCKING_CALLS_MAX`] calls of the process are under way or waiting for a thread;
+    /// further callers wait here. A call goes on when its caller stops waiting for it.
+    /// A panic in the call goes on in the caller.
+    pub async fn run_blocking<T, Call>(&self, call: Call) -> T
+    where
+        T: Send + 'static,
+        Call: FnOnce() -> T + Send + 'static,
+    {
+        match self.0 {
+            Side::Real => pool::run(call).await,
+            Side::Sim => call(),
+        }
+    }
+}
+
+pub use pool::{BLOCKING_CALLS_MAX, BLOCKING_THREADS_MAX};
+
+/// A shard or worker that was started. Dropping this lets it run on.
+#[derive(Debug)]
+pub struct Task {
+    finished: oneshot::Receiver<()>,
+}
+
+impl Task {
+    /// Waits until the body has returned and its state has been dropped.
+    pub async fn finished(self) -> Result<(), TaskDied> {
+        self.finished.await.map_err(|_| TaskDied)
+    }
+}
+
+/// A task panicked, or its runtime was dropped with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TaskDied;
+
+impl std::fmt::Display for TaskDied {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("the task died before it had finished")
+    }
+}
+
+impl std::error::Error for TaskDied {}
+
+/// The number of cores this process may use, at least 1.
+pub fn core_count() -> usize {
+    thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Pins this thread, or leaves it as it is where the system refuses: pinning is for speed only.
+fn pin_to_core(core: usize) {
+    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+    let Ok(allowed) = sched_getaffinity(None) else { return };
+    let cores: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).collect();
+    if cores.is_empty() {
+        return;
+    }
+    let mut pinned = CpuSet::new();
+    pinned.set(cores[core % cores.len()]);
+    sched_setaffinity(None, &pinned).ok();
+}
+
+/// Lowers this thread's priority, where the system lets it. On Linux niceness is per thread.
+fn lower_priority() {
+    let this_thread = Some(rustix::thread::gettid());
+    if let Ok(niceness) = rustix::process::getpriority_process(this_thread) {
+        rustix::process::setpriority_process(this_thread, niceness + BACKGROUND_NICENESS).ok();
+    }
+}
