@@ -87,7 +87,6 @@ fn may_need_normalizing(cql_type: &CqlType) -> bool {
 fn is_normal(cql_type: &CqlType, value: &[u8]) -> Result<bool, ValueError> {
     match cql_type {
         CqlType::List { element, .. } => all_normal(element, ListView::list(value)?),
-        CqlType::Vector { .. } if value.is_empty() => Ok(true),
         CqlType::Vector { element, dimension } => {
             all_normal(element, VectorView::new(element, *dimension, value))
         }
@@ -154,7 +153,6 @@ fn tuple_is_normal<'t>(
 
 fn write_normal(cql_type: &CqlType, value: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError> {
     match cql_type {
-        _ if value.is_empty() => {}
         CqlType::List { element, .. } => {
             let mut builder = CollectionBuilder::new(out);
             for item in ListView::list(value)? {

@@ -100,9 +100,17 @@ impl FromIterator<CqlType> for CqlType {
 
 /// A valid value, small and often equal or close to others of its type.
 pub(crate) fn random_value(random: &mut Random, cql_type: &CqlType) -> Vec<u8> {
-    let may_be_empty =
-        !matches!(cql_type, CqlType::TinyInt | CqlType::SmallInt | CqlType::Date | CqlType::Time);
-    if may_be_empty && random.one_in(12) && *cql_type != CqlType::Duration {
+    let may_be_empty = !cql_type.is_collection()
+        && !matches!(
+            cql_type,
+            CqlType::TinyInt
+                | CqlType::SmallInt
+                | CqlType::Date
+                | CqlType::Time
+                | CqlType::Duration
+                | CqlType::Vector { .. }
+        );
+    if may_be_empty && random.one_in(12) {
         return Vec::new();
     }
     random_non_empty(random, cql_type)

@@ -1,10 +1,11 @@
 //! Whether bytes are a value of a type. Everything a client sends passes here before it is stored,
 //! so that readers of stored values meet only valid ones.
 //!
-//! The rules and the words are Cassandra's: most types admit the empty value, the small integers,
-//! dates and times do not. Stricter than Cassandra in three points, where it stores what the
-//! protocol forbids: the time of day must be within a day, elements of collections must not be
-//! null, and numbers are at most [`NUMBER_BYTES_MAX`] long.
+//! The rules and the words are Cassandra's: most types admit the empty value; the small integers,
+//! dates, times, durations, collections and vectors do not. Stricter than Cassandra where it
+//! stores what the protocol forbids: the time of day must be within a day, a collection's size
+//! must not be negative, nothing may follow a duration; and numbers are at most
+//! [`NUMBER_BYTES_MAX`] long.
 
 #![cfg_attr(
     not(test),
@@ -19,6 +20,7 @@
 use super::vint::read_signed_vint;
 use super::{ListView, MapView, NUMBER_BYTES_MAX, TupleView, ValueError, VectorView};
 use crate::cursor::Cursor;
+use crate::hex::push_hex;
 use crate::types::CqlType;
 
 /// Types nested deeper than this are refused, so that recursion over a type has a bound.
@@ -84,7 +86,9 @@ fn validate_at_depth(cql_type: &CqlType, bytes: &[u8], depth: usize) -> Result<(
         }),
         CqlType::Tuple(fields) => validate_tuple(fields.iter(), "tuple", bytes, depth),
         CqlType::Udt(udt) => validate_tuple(udt.fields.iter().map(|(_, t)| t), "UDT", bytes, depth),
-        CqlType::Vector { .. } if bytes.is_empty() => Ok(()),
+        CqlType::Vector { .. } if bytes.is_empty() => {
+            Err(ValueError::new("Invalid empty vector value"))
+        }
         CqlType::Vector { element, dimension } => VectorView::new(element, *dimension, bytes)
             .try_for_each(|item| validate_at_depth(element, item?, depth + 1)),
     }
@@ -121,13 +125,21 @@ fn validate_time(bytes: &[u8]) -> Result<(), ValueError> {
 fn validate_timeuuid(bytes: &[u8]) -> Result<(), ValueError> {
     expect_or_empty(16, bytes, "UUID should be 16 or 0 bytes")?;
     match bytes.get(6) {
-        Some(byte) if byte >> 4 != 1 => Err(ValueError::new("Invalid version for TimeUUID type.")),
+        Some(byte) if byte >> 4 != 1 => {
+            let version = byte >> 4;
+            Err(ValueError::new(format!("Invalid version for TimeUUID type: 0x{version:x}")))
+        }
         _ => Ok(()),
     }
 }
 
 fn validate_inet(bytes: &[u8]) -> Result<(), ValueError> {
-    expect(matches!(bytes.len(), 0 | 4 | 16), bytes, "Expected 4 or 16 byte inetaddress")
+    if matches!(bytes.len(), 0 | 4 | 16) {
+        return Ok(());
+    }
+    let mut text = "Expected 4 or 16 byte inetaddress; got ".to_owned();
+    push_hex(&mut text, bytes.get(..32).unwrap_or(bytes));
+    Err(ValueError::new(text))
 }
 
 /// Months, days and nanoseconds of a serialized duration.
@@ -135,7 +147,10 @@ pub(crate) fn read_duration(bytes: &[u8]) -> Result<(i32, i32, i64), ValueError>
     let mut cursor = Cursor::new(bytes);
     let mut read = || read_signed_vint(&mut cursor);
     let (Some(months), Some(days), Some(nanos)) = (read(), read(), read()) else {
-        return Err(ValueError::new(format!("Expected at least 3 bytes ({})", bytes.len())));
+        return Err(ValueError::new(format!(
+            "Expected at least 3 bytes for a duration ({})",
+            bytes.len()
+        )));
     };
     if !cursor.is_empty() {
         return Err(ValueError::new("Unexpected extraneous bytes after duration value"));
@@ -213,10 +228,11 @@ mod tests {
             (CqlType::Text, &[0xc3], "String didn't validate."),
             (CqlType::Ascii, &[0x61, 0xc3], "Invalid byte for ascii: -61"),
             (CqlType::Uuid, &[0; 15], "UUID should be 16 or 0 bytes (15)"),
-            (CqlType::TimeUuid, &[0; 16], "Invalid version for TimeUUID type."),
+            (CqlType::TimeUuid, &[0; 16], "Invalid version for TimeUUID type: 0x0"),
+            (CqlType::Inet, &[1, 2, 3], "Expected 4 or 16 byte inetaddress; got 010203"),
             (CqlType::Decimal, &[0; 3], "Expected 0 or at least 4 bytes (3)"),
-            (CqlType::Duration, &[0; 2], "Expected at least 3 bytes (2)"),
-            (CqlType::Duration, &[], "Expected at least 3 bytes (0)"),
+            (CqlType::Duration, &[0; 2], "Expected at least 3 bytes for a duration (2)"),
+            (CqlType::Duration, &[], "Expected at least 3 bytes for a duration (0)"),
             (
                 CqlType::Duration,
                 &[2, 1, 0],
@@ -236,7 +252,7 @@ mod tests {
             [&count.to_be_bytes(), &length.to_be_bytes(), rest].concat()
         };
         assert_eq!(validate(&list, &framed(1, 4, &[0; 4])), Ok(()));
-        assert_eq!(validate(&list, b""), Ok(()));
+        assert_eq!(message(&list, b""), "Not enough bytes to read a list");
         assert_eq!(message(&list, &framed(1, 3, &[0; 3])), "Expected 4 or 0 byte int (3)");
         assert_eq!(message(&list, &framed(2, 4, &[0; 4])), "Not enough bytes to read a list");
         assert_eq!(message(&list, &framed(i32::MAX, 0, b"")), "Not enough bytes to read a list");
@@ -244,7 +260,7 @@ mod tests {
         let extra = framed(1, 4, &[0; 5]);
         assert_eq!(message(&list, &extra), "Unexpected extraneous bytes after list value");
         let null = framed(1, -1, b"");
-        assert_eq!(message(&list, &null), "null is not supported inside collections");
+        assert_eq!(message(&list, &null), "Null value read when not allowed");
 
         let tuple: CqlType = [CqlType::Int].into_iter().collect();
         assert_eq!(validate(&tuple, &(-1_i32).to_be_bytes()), Ok(()));

@@ -1,9 +1,8 @@
 //! Zero-copy readers of serialized collections, tuples and vectors.
 //!
 //! They read hostile bytes: every element is an `Err` or lies inside the value, and bytes after the
-//! last element are an error as well. After an error a reader yields nothing more. A collection
-//! of zero bytes is an empty collection, as in Cassandra. Elements are not checked against their
-//! type; [`crate::value::validate`] does that.
+//! last element are an error as well. After an error a reader yields nothing more. Elements are not
+//! checked against their type; [`crate::value::validate`] does that.
 
 #![cfg_attr(
     not(test),
@@ -101,9 +100,6 @@ impl<'a> Elements<'a> {
     /// The count is checked against the bytes that are there, so callers may allocate for it.
     fn new(bytes: &'a [u8], parts: usize, name: &str) -> Result<Elements<'a>, ValueError> {
         let mut cursor = Cursor::new(bytes);
-        if cursor.is_empty() {
-            return Ok(Elements { cursor, remaining: 0 });
-        }
         let count = cursor.array().map(i32::from_be_bytes).ok_or_else(|| not_enough(name))?;
         let remaining = usize::try_from(count)
             .map_err(|_| ValueError::new(format!("The {name} has a negative size ({count})")))?;
@@ -116,7 +112,7 @@ impl<'a> Elements<'a> {
     fn read(&mut self, name: &str) -> Result<&'a [u8], ValueError> {
         let value = match read_component(&mut self.cursor) {
             Ok(Some(value)) => return Ok(value),
-            Ok(None) => Err(ValueError::new("null is not supported inside collections")),
+            Ok(None) => Err(ValueError::new("Null value read when not allowed")),
             Err(Truncated) => Err(not_enough(name)),
         };
         *self = Elements { cursor: Cursor::new(&[]), remaining: 0 };
