@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! socket -> FrameDecoder -> Frame -> Request::parse -> Request + Values
+//! OpenRows, write_void, ErrorResponse, … -> Vec<u8> -> socket
 //! ```
 //!
 //! What comes in is hostile until parsed: every count and length is checked against the bytes that
@@ -22,10 +23,16 @@
 mod consistency;
 mod cursor;
 mod decoder;
+mod encode;
 mod error;
+mod error_body;
 mod event;
 mod frame;
+mod metadata;
 mod request;
+mod response;
+mod rows;
+mod types;
 mod values;
 
 #[cfg(test)]
@@ -34,13 +41,21 @@ mod request_tests;
 pub use consistency::{Consistency, WriteType};
 pub use decoder::{FrameDecoder, READ_BYTES_MIN};
 pub use error::{ErrorScope, WireError};
-pub use event::EventKind;
+pub use error_body::{ErrorBody, ErrorResponse};
+pub use event::{ChangeKind, Event, EventKind, SchemaChange, SchemaTarget};
 pub use frame::{
     Direction, FRAME_BODY_BYTES_MAX, FRAME_BODY_BYTES_MAX_PROTOCOL,
     FRAME_BODY_BYTES_MAX_UNINITIALIZED, Frame, FrameHeader, HEADER_BYTES, Opcode, Version,
     frame_flags,
 };
+pub use metadata::{BindMetadata, ColumnSpec, ResultMetadata};
 pub use request::{
     BatchKind, BatchStatement, Extensions, QueryParameters, Request, Startup, StatementSource,
 };
+pub use response::{
+    EVENT_STREAM, OpenFrame, Prepared, ResponseHead, ResponseTooLarge, write_auth_success,
+    write_authenticate, write_event, write_prepared, write_ready, write_schema_change,
+    write_set_keyspace, write_supported, write_void,
+};
+pub use rows::{OpenCell, OpenRows, RowsHead, write_cell};
 pub use values::{BoundValues, Value, Values};
