@@ -20,6 +20,7 @@
     )
 )]
 
+pub mod client;
 mod consistency;
 mod cursor;
 mod decoder;
@@ -37,6 +38,8 @@ mod values;
 
 #[cfg(test)]
 mod request_tests;
+#[cfg(test)]
+mod response_tests;
 
 pub use consistency::{Consistency, WriteType};
 pub use decoder::{FrameDecoder, READ_BYTES_MIN};
