@@ -6,10 +6,12 @@
 pub mod clock;
 pub mod disk;
 pub mod entropy;
+pub mod net;
 mod random;
 pub mod tasks;
 
 pub use clock::Clock;
 pub use disk::Disk;
 pub use entropy::{Entropy, EntropySource};
+pub use net::Net;
 pub use tasks::Tasks;
