@@ -1,1 +1,2 @@
 //! The crate `storage`; see docs/ARCHITECTURE.md.
+pub mod commitlog;

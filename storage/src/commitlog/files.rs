@@ -1,0 +1,192 @@
+//! The files of a log's directory: making, naming and recycling segments.
+//!
+//! Promises: a file has a segment's name only once its header and the groups' states are synced;
+//! names change one at a time, each change durable before the next. So after a crash the segments
+//! that are there follow each other without a gap, and one whose header is unreadable is corrupt.
+//! Knows nothing of what batches hold.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use env::disk::{Disk, File, OpenMode};
+
+use super::batch::BatchBuffer;
+use super::error::LogError;
+use super::format::{BLOCK_BYTES, SegmentHeader};
+use super::options::{LogOptions, SyncMode};
+
+const SEGMENT_PREFIX: &str = "segment-";
+const SPARE_PREFIX: &str = "spare-";
+const SUFFIX: &str = ".log";
+
+/// A segment to be made.
+#[derive(Debug)]
+pub(super) struct NewSegment {
+    pub(super) sequence: u64,
+    /// The groups' states, with which it begins.
+    pub(super) states: BatchBuffer,
+}
+
+/// A segment that is ready for batches.
+#[derive(Debug)]
+pub(super) struct OpenSegment {
+    pub(super) file: File,
+    pub(super) path: PathBuf,
+    /// The header's checksum, which seeds those of the batches.
+    pub(super) seed: u32,
+    /// Where the first batch goes; all before is synced.
+    pub(super) offset: u64,
+}
+
+/// A log's directory.
+#[derive(Debug)]
+pub(super) struct LogFiles {
+    disk: Disk,
+    directory: PathBuf,
+    options: LogOptions,
+    /// Files ready for reuse, of the configured length.
+    spares: Vec<PathBuf>,
+    /// Names the next spare file.
+    spare_number: u64,
+}
+
+impl LogFiles {
+    /// Opens the directory, creating it if it is missing, and returns the segments in it by
+    /// sequence number. Names that are not the log's are left alone.
+    pub(super) fn open(
+        disk: &Disk,
+        directory: &Path,
+        options: &LogOptions,
+    ) -> Result<(LogFiles, Vec<(u64, PathBuf)>), LogError> {
+        disk.create_dir_all(directory).map_err(failed("create", directory))?;
+        let mut files = LogFiles {
+            disk: disk.clone(),
+            directory: directory.to_owned(),
+            options: *options,
+            spares: Vec::new(),
+            spare_number: 0,
+        };
+        let mut segments = Vec::new();
+        for name in disk.list(directory).map_err(failed("list", directory))? {
+            let path = directory.join(&name);
+            if let Some(sequence) = number_in(&name, SEGMENT_PREFIX) {
+                segments.push((sequence, path));
+            } else if let Some(number) = number_in(&name, SPARE_PREFIX) {
+                files.spare_number = files.spare_number.max(number.saturating_add(1));
+                files.adopt_spare(path)?;
+            }
+        }
+        segments.sort_unstable();
+        Ok((files, segments))
+    }
+
+    /// Keeps a spare file of an earlier run, or removes it: when there are enough, and when a crash
+    /// or another configuration left it with another length.
+    fn adopt_spare(&mut self, path: PathBuf) -> Result<(), LogError> {
+        if self.spares.len() < self.options.spare_segments_max && self.has_length(&path)? {
+            self.spares.push(path);
+            return Ok(());
+        }
+        self.remove(&path)
+    }
+
+    /// Makes a segment out of a spare file, or of a new one when there is none.
+    pub(super) fn begin_segment(
+        &mut self,
+        mut new: NewSegment,
+        previous_end: u64,
+    ) -> Result<OpenSegment, LogError> {
+        let spare = match self.spares.pop() {
+            Some(spare) => spare,
+            None => self.create_spare()?,
+        };
+        let header = SegmentHeader {
+            shard: self.options.shard,
+            sequence: new.sequence,
+            salt: self.options.segment_salt(new.sequence),
+            segment_bytes: self.options.segment_bytes,
+            previous_end,
+        };
+        let (header, seed) = header.encode();
+        let mut bytes = header.to_vec();
+        bytes.resize(BLOCK_BYTES as usize, 0);
+        bytes.extend_from_slice(new.states.seal(seed, BLOCK_BYTES, BLOCK_BYTES));
+
+        let mode = match self.options.sync {
+            SyncMode::Group => OpenMode::DataSync,
+            SyncMode::Periodic { .. } => OpenMode::ReadWrite,
+        };
+        let file = self.disk.open(&spare, mode).map_err(failed("open", &spare))?;
+        file.write_all_at(&bytes, 0).map_err(failed("write", &spare))?;
+        file.sync_data().map_err(failed("sync", &spare))?;
+        let path = self.segment_path(new.sequence);
+        self.rename(&spare, &path)?;
+        Ok(OpenSegment { file, path, seed, offset: bytes.len() as u64 })
+    }
+
+    /// Keeps a segment's file as a spare one, or removes it when there are enough.
+    pub(super) fn recycle(&mut self, sequence: u64) -> Result<(), LogError> {
+        let path = self.segment_path(sequence);
+        if self.spares.len() >= self.options.spare_segments_max || !self.has_length(&path)? {
+            return self.remove(&path);
+        }
+        let spare = self.next_spare_path();
+        self.rename(&path, &spare)?;
+        self.spares.push(spare);
+        Ok(())
+    }
+
+    fn create_spare(&mut self) -> Result<PathBuf, LogError> {
+        let path = self.next_spare_path();
+        let file = self.disk.open(&path, OpenMode::Create).map_err(failed("create", &path))?;
+        let length = self.options.segment_bytes;
+        file.preallocate(length).map_err(failed("preallocate", &path))?;
+        Ok(path)
+    }
+
+    fn next_spare_path(&mut self) -> PathBuf {
+        let number = self.spare_number;
+        self.spare_number += 1;
+        self.directory.join(format!("{SPARE_PREFIX}{number:016x}{SUFFIX}"))
+    }
+
+    fn segment_path(&self, sequence: u64) -> PathBuf {
+        self.directory.join(format!("{SEGMENT_PREFIX}{sequence:016x}{SUFFIX}"))
+    }
+
+    fn has_length(&self, path: &Path) -> Result<bool, LogError> {
+        let file = self.disk.open(path, OpenMode::Read).map_err(failed("open", path))?;
+        let length = file.len().map_err(failed("measure", path))?;
+        Ok(length == self.options.segment_bytes)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), LogError> {
+        self.disk.rename(from, to).map_err(failed("rename", from))?;
+        self.sync_directory()
+    }
+
+    fn remove(&self, path: &Path) -> Result<(), LogError> {
+        self.disk.remove(path).map_err(failed("remove", path))?;
+        self.sync_directory()
+    }
+
+    fn sync_directory(&self) -> Result<(), LogError> {
+        self.disk.sync_dir(&self.directory).map_err(failed("sync", &self.directory))
+    }
+}
+
+/// The number in `<prefix><16 hexadecimal digits>.log`.
+fn number_in(name: &str, prefix: &str) -> Option<u64> {
+    let digits = name.strip_prefix(prefix)?.strip_suffix(SUFFIX)?;
+    let is_number = digits.len() == 16 && digits.bytes().all(|b| b.is_ascii_hexdigit());
+    is_number.then(|| u64::from_str_radix(digits, 16).ok()).flatten()
+}
+
+/// Makes a [`LogError`] of what the file system said.
+pub(super) fn failed(verb: &str, path: &Path) -> impl FnOnce(io::Error) -> LogError {
+    move |cause| LogError::Disk {
+        attempt: format!("{verb} {}", path.display()),
+        cause: Arc::new(cause),
+    }
+}

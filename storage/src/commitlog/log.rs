@@ -1,0 +1,427 @@
+//! The shard's side of the log: append to memory, submit, learn what is held.
+//!
+//! ```text
+//!   append ──► forming batch ──submit──► in flight ──report──► synced position
+//!              (one buffer)              (the other, at the writer)
+//! ```
+//! One batch is in flight at a time and the next one forms meanwhile, so that the groups grow with
+//! the disk's latency and nobody waits on a timer.
+//!
+//! Invariants, checked by `check_invariants` in the tests:
+//! 1. `synced <= submitted <= appended`, and `submitted > synced` exactly while a batch is in
+//!    flight (or the log has failed).
+//! 2. The active segment is the last of `segments`, whose sequence numbers follow each other.
+//! 3. `used_bytes` is where the writer stands when it has done what was submitted.
+//!
+//! Does not know what entries mean, which are committed, or which are flushed: it is told.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
+use std::sync::Weak;
+
+use env::disk::{Disk, OpenMode};
+
+use super::batch::BatchBuffer;
+use super::error::{Corruption, LogError};
+use super::files::{LogFiles, NewSegment, failed};
+use super::format::{
+    BATCH_HEADER_BYTES, BLOCK_BYTES, GroupId, Index, RECORD_HEADER_BYTES, RecordKind, Term,
+    round_up_to_block,
+};
+use super::options::LogOptions;
+use super::replay::{HardState, LogStart, Replay};
+use super::writer::{Job, LogJob, LogReport, LogWriter};
+
+/// A point in what was appended since the log was opened: bytes of records up to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LogPosition(pub u64);
+
+/// The shard's side of its commit log; see the module's header.
+#[derive(Debug)]
+pub struct LogCore {
+    options: LogOptions,
+    groups: BTreeMap<GroupId, GroupState>,
+    /// Groups with records in the forming batch; some may be named twice.
+    touched: Vec<GroupId>,
+    /// Oldest first; the last one is active.
+    segments: VecDeque<SegmentState>,
+    /// Bytes of the active segment that are written or submitted.
+    used_bytes: u64,
+    forming: BatchBuffer,
+    /// The other buffer, while no batch is in flight.
+    resting: BatchBuffer,
+    appended: LogPosition,
+    submitted: LogPosition,
+    synced: LogPosition,
+    is_job_out: bool,
+    is_sync_due: bool,
+    is_close_due: bool,
+    /// Segments that may be recycled and are not yet, oldest first.
+    released: Vec<u64>,
+    failure: Option<LogError>,
+    /// Alive while the replay maps segments of before.
+    replay: Weak<()>,
+    /// The first segment that the replay has not mapped.
+    first_sequence: u64,
+}
+
+/// What has to stand at the start of a segment for a group, and where its log ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Tracked {
+    hard_state: HardState,
+    start: LogStart,
+    last_index: Option<Index>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct GroupState {
+    /// With everything appended; `None` when the group was removed.
+    latest: Option<Tracked>,
+    /// With everything submitted: what a new segment begins with, so that what it says is never
+    /// ahead of the batches before it.
+    submitted: Option<Tracked>,
+    /// The highest index in the forming batch; 0 when there is none.
+    forming_highest: Index,
+}
+
+#[derive(Debug)]
+struct SegmentState {
+    sequence: u64,
+    /// Per group with entries in the segment: the highest index, voided ones included.
+    highest: BTreeMap<GroupId, Index>,
+}
+
+impl LogCore {
+    /// Opens the log in `directory`, creating it if it is missing: verifies what is there and
+    /// begins a new segment behind it.
+    pub fn open(
+        disk: &Disk,
+        directory: &Path,
+        options: LogOptions,
+    ) -> Result<(LogCore, LogWriter, Replay), LogError> {
+        options.assert_valid();
+        let (files, found) = LogFiles::open(disk, directory, &options)?;
+        let mut mapped = Vec::with_capacity(found.len());
+        let mut expected = None;
+        for (sequence, path) in found {
+            if expected.is_some_and(|expected| expected != sequence) {
+                let segment = expected.unwrap_or(sequence);
+                return Err(LogError::Corrupt {
+                    segment,
+                    offset: 0,
+                    corruption: Corruption::Missing,
+                });
+            }
+            expected = Some(sequence.saturating_add(1));
+            let file = disk.open(&path, OpenMode::ReadWrite).map_err(failed("open", &path))?;
+            // What a killed process had written is readable and may not be durable yet; nobody may
+            // build on it before it is.
+            file.sync_data().map_err(failed("sync", &path))?;
+            mapped.push((sequence, file.map().map_err(failed("map", &path))?));
+        }
+        let replay = Replay::scan(options.shard, mapped)?;
+        let (last_sequence, previous_end) =
+            replay.end().map_or((0, 0), |end| (end.sequence, end.offset));
+        let mut core = LogCore::new(options, &replay);
+        let first = core.next_segment(last_sequence + 1);
+        core.first_sequence = first.sequence;
+        let writer = LogWriter::open(files, options, first, previous_end)?;
+        Ok((core, writer, replay))
+    }
+
+    fn new(options: LogOptions, replay: &Replay) -> LogCore {
+        let groups = replay.groups().iter().map(|(id, group)| {
+            let tracked = Some(Tracked {
+                hard_state: group.hard_state,
+                start: group.start,
+                last_index: group.last_index,
+            });
+            (*id, GroupState { latest: tracked, submitted: tracked, forming_highest: 0 })
+        });
+        let segments = replay.segments().into_iter();
+        LogCore {
+            options,
+            groups: groups.collect(),
+            touched: Vec::new(),
+            segments: segments
+                .map(|(sequence, highest)| SegmentState { sequence, highest })
+                .collect(),
+            used_bytes: 0,
+            forming: BatchBuffer::default(),
+            resting: BatchBuffer::default(),
+            appended: LogPosition(0),
+            submitted: LogPosition(0),
+            synced: LogPosition(0),
+            is_job_out: false,
+            is_sync_due: false,
+            is_close_due: false,
+            released: Vec::new(),
+            failure: None,
+            replay: replay.guard(),
+            first_sequence: 0,
+        }
+    }
+
+    /// Appends an entry whose bundle is `parts` put together. It voids the group's entries at and
+    /// above `index`; a gap is a defect of the caller.
+    pub fn append_entry(
+        &mut self,
+        group: GroupId,
+        term: Term,
+        index: Index,
+        parts: &[&[u8]],
+    ) -> Result<LogPosition, LogError> {
+        assert!(index > 0, "a group's first entry has index 1");
+        let payload_bytes = parts.iter().map(|part| part.len()).sum();
+        let payload_bytes_max = self.options.payload_bytes_max();
+        if payload_bytes > payload_bytes_max {
+            return Err(LogError::EntryTooLarge { payload_bytes, payload_bytes_max });
+        }
+        let state = self.admit(group, payload_bytes)?;
+        let tracked = state.latest.get_or_insert_default();
+        let last = tracked.last_index.unwrap_or(index);
+        assert!(index <= last.saturating_add(1), "entry {index} of group {group} after {last}");
+        tracked.last_index = Some(index);
+        state.forming_highest = state.forming_highest.max(index);
+        Ok(self.push(RecordKind::Entry, (group, term, index), parts))
+    }
+
+    /// Appends a group's term and vote.
+    pub fn append_hard_state(
+        &mut self,
+        group: GroupId,
+        hard_state: HardState,
+    ) -> Result<LogPosition, LogError> {
+        let vote = hard_state.vote.map(u128::to_le_bytes);
+        let vote = vote.as_ref().map_or(&[][..], |bytes| bytes);
+        let state = self.admit(group, vote.len())?;
+        state.latest.get_or_insert_default().hard_state = hard_state;
+        Ok(self.push(RecordKind::HardState, (group, hard_state.term, 0), &[vote]))
+    }
+
+    /// Says that the group's log begins after `start`: call it once what is at or below is held
+    /// elsewhere (a flush, a snapshot). Entries above stay; a snapshot that conflicts with them
+    /// truncates first. A start below the current one changes nothing.
+    pub fn append_start(
+        &mut self,
+        group: GroupId,
+        start: LogStart,
+    ) -> Result<LogPosition, LogError> {
+        let tracked = self.admit(group, 0)?.latest.get_or_insert_default();
+        if start.index >= tracked.start.index {
+            tracked.start = start;
+        }
+        tracked.last_index = tracked.last_index.map(|last| last.max(start.index));
+        Ok(self.push(RecordKind::Start, (group, start.term, start.index), &[]))
+    }
+
+    /// Voids the group's entries at and above `index` without a replacement.
+    pub fn append_truncate(
+        &mut self,
+        group: GroupId,
+        index: Index,
+    ) -> Result<LogPosition, LogError> {
+        let tracked = self.admit(group, 0)?.latest.get_or_insert_default();
+        tracked.last_index = tracked.last_index.map(|last| last.min(index.saturating_sub(1)));
+        Ok(self.push(RecordKind::Truncate, (group, 0, index), &[]))
+    }
+
+    /// Forgets the group: its range has left the shard.
+    pub fn append_remove(&mut self, group: GroupId) -> Result<LogPosition, LogError> {
+        self.admit(group, 0)?.latest = None;
+        Ok(self.push(RecordKind::Remove, (group, 0, 0), &[]))
+    }
+
+    /// Checks the limits for one more record of the group, and returns the group's state.
+    fn admit(&mut self, group: GroupId, payload_bytes: usize) -> Result<&mut GroupState, LogError> {
+        if let Some(failure) = &self.failure {
+            return Err(failure.clone());
+        }
+        let waiting_bytes = self.forming.len() - BATCH_HEADER_BYTES;
+        let waiting_bytes_max = self.options.batch_bytes_max() - BATCH_HEADER_BYTES;
+        if waiting_bytes + RECORD_HEADER_BYTES + payload_bytes > waiting_bytes_max {
+            return Err(LogError::LogFull { waiting_bytes, waiting_bytes_max });
+        }
+        let group_count = self.groups.len();
+        let group_count_max = self.options.group_count_max();
+        match self.groups.entry(group) {
+            std::collections::btree_map::Entry::Vacant(_) if group_count >= group_count_max => {
+                Err(LogError::TooManyGroups { group_count_max })
+            }
+            entry => Ok(entry.or_default()),
+        }
+    }
+
+    fn push(
+        &mut self,
+        kind: RecordKind,
+        key @ (group, _, _): (GroupId, Term, Index),
+        parts: &[&[u8]],
+    ) -> LogPosition {
+        let before = self.forming.len();
+        self.forming.push(kind, key, parts);
+        if self.touched.last() != Some(&group) {
+            self.touched.push(group);
+        }
+        self.appended.0 += (self.forming.len() - before) as u64;
+        self.appended
+    }
+
+    /// The next job for the writer, unless one is out or there is nothing to do. The caller hands
+    /// it to [`LogWriter::execute`] on the log's thread and the report to [`LogCore::complete`].
+    pub fn next_job(&mut self) -> Option<LogJob> {
+        if self.is_job_out || self.failure.is_some() {
+            return None;
+        }
+        let job = if !self.forming.is_empty() {
+            self.submit_forming()
+        } else if std::mem::take(&mut self.is_sync_due) {
+            Job::Sync
+        } else if !self.released.is_empty() {
+            Job::Release { sequences: std::mem::take(&mut self.released) }
+        } else if std::mem::take(&mut self.is_close_due) {
+            Job::Close
+        } else {
+            return None;
+        };
+        self.is_job_out = true;
+        Some(LogJob(job))
+    }
+
+    fn submit_forming(&mut self) -> Job {
+        let batch_bytes = round_up_to_block(self.forming.len() as u64);
+        let mut new_segment = None;
+        if self.used_bytes + batch_bytes > self.options.segment_bytes {
+            let active = self.segments.back().expect("opening begins a segment and it stays");
+            new_segment = Some(self.next_segment(active.sequence + 1));
+        }
+        self.used_bytes += batch_bytes;
+        self.submitted = self.appended;
+        let active = self.segments.back_mut().expect("opening begins a segment and it stays");
+        for id in self.touched.drain(..) {
+            let Some(group) = self.groups.get_mut(&id) else { continue };
+            if group.forming_highest > 0 {
+                let highest = active.highest.entry(id).or_default();
+                *highest = group.forming_highest.max(*highest);
+            }
+            group.forming_highest = 0;
+            group.submitted = group.latest;
+            if group.latest.is_none() {
+                self.groups.remove(&id);
+            }
+        }
+        let batch = std::mem::replace(&mut self.forming, std::mem::take(&mut self.resting));
+        Job::Write { batch, through: self.submitted, new_segment }
+    }
+
+    /// Makes `sequence` the active segment: it begins with the groups' states.
+    fn next_segment(&mut self, sequence: u64) -> NewSegment {
+        let mut states = BatchBuffer::default();
+        for (id, group) in &self.groups {
+            let Some(Tracked { hard_state, start, .. }) = group.submitted else { continue };
+            let vote = hard_state.vote.map(u128::to_le_bytes);
+            let vote = vote.as_ref().map_or(&[][..], |bytes| bytes);
+            states.push(RecordKind::HardState, (*id, hard_state.term, 0), &[vote]);
+            if start != LogStart::default() {
+                states.push(RecordKind::Start, (*id, start.term, start.index), &[]);
+            }
+        }
+        self.used_bytes = BLOCK_BYTES + round_up_to_block(states.len() as u64);
+        self.segments.push_back(SegmentState { sequence, highest: BTreeMap::new() });
+        NewSegment { sequence, states }
+    }
+
+    /// Takes the writer's report on the job that was out.
+    pub fn complete(&mut self, report: LogReport) -> Result<(), LogError> {
+        assert!(self.is_job_out, "a report came without a job");
+        self.is_job_out = false;
+        if let Err(error) = report.result {
+            self.fail(error.clone());
+            return Err(error);
+        }
+        if let Some((mut batch, through)) = report.written {
+            batch.clear();
+            self.resting = batch;
+            self.synced = through;
+        }
+        Ok(())
+    }
+
+    /// Poisons the log: nothing is acknowledged any more.
+    pub(super) fn fail(&mut self, error: LogError) {
+        self.failure.get_or_insert(error);
+    }
+
+    /// The position up to which this node holds what was appended: synced in group mode, written in
+    /// periodic mode. The log's failure, once it has failed.
+    pub fn synced(&self) -> Result<LogPosition, LogError> {
+        match &self.failure {
+            Some(failure) => Err(failure.clone()),
+            None => Ok(self.synced),
+        }
+    }
+
+    /// The position behind everything appended.
+    pub fn appended(&self) -> LogPosition {
+        self.appended
+    }
+
+    /// Whether the writer has a job.
+    pub fn is_job_out(&self) -> bool {
+        self.is_job_out
+    }
+
+    /// Lets the next job sync what periodic mode has only written; nothing to do in group mode.
+    pub fn request_sync(&mut self) {
+        self.is_sync_due = true;
+    }
+
+    /// Lets the last job leave proof that all was synced, see the format page. For a node that goes
+    /// down; nothing may be appended after.
+    pub fn request_close(&mut self) {
+        self.is_close_due = true;
+    }
+
+    /// Gives up the oldest segments in which every entry is at or below its group's `flushed`
+    /// index, for recycling. For a group that has left the shard `flushed` is [`Index::MAX`].
+    /// Returns how many; none while the [`Replay`] still has them mapped.
+    pub fn release(&mut self, flushed: impl Fn(GroupId) -> Index) -> usize {
+        let before = self.released.len();
+        while self.segments.len() > 1 {
+            let oldest = &self.segments[0];
+            let is_mapped = oldest.sequence < self.first_sequence && self.replay.strong_count() > 0;
+            if is_mapped || oldest.highest.iter().any(|(group, highest)| *highest > flushed(*group))
+            {
+                break;
+            }
+            self.released.extend(self.segments.pop_front().map(|oldest| oldest.sequence));
+        }
+        self.released.len() - before
+    }
+
+    /// How many segments the log has, the active one included.
+    pub fn segment_count(&self) -> usize {
+        self.segments.len()
+    }
+
+    /// Whose unflushed entries hold the oldest segment, and up to which index: flushing these
+    /// makes room. Empty when the log has only its active segment.
+    pub fn oldest_holders(&self) -> impl Iterator<Item = (GroupId, Index)> {
+        let oldest = self.segments.front().filter(|_| self.segments.len() > 1);
+        oldest.into_iter().flat_map(|segment| segment.highest.iter().map(|(id, i)| (*id, *i)))
+    }
+
+    #[cfg(test)]
+    pub(super) fn check_invariants(&self) {
+        assert!(self.synced <= self.submitted, "synced is ahead of submitted");
+        assert!(self.submitted <= self.appended, "submitted is ahead of appended");
+        if self.failure.is_none() && !self.is_job_out {
+            assert_eq!(self.synced, self.submitted, "a batch was lost");
+        }
+        for (one, next) in self.segments.iter().zip(self.segments.iter().skip(1)) {
+            assert_eq!(one.sequence + 1, next.sequence, "segments leave a gap");
+        }
+        assert!(self.used_bytes <= self.options.segment_bytes, "the segment is overfull");
+        assert!(self.used_bytes.is_multiple_of(BLOCK_BYTES), "blocks are shared");
+    }
+}

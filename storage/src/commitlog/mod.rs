@@ -1,0 +1,46 @@
+//! The commit log: the only copy on this node of the replicated logs of a shard's groups.
+//!
+//! A shard appends entries, votes and marks to memory and submits them; the log's thread writes
+//! them with one write in flight; an entry counts as held by this node once its write is reported.
+//! At start [`Replay`] gives back what was held, and segments whose entries have been flushed are
+//! recycled.
+//!
+//! ```text
+//!   log.rs      LogCore: what the shard sees, memory only       ─┐ jobs, reports
+//!   writer.rs   LogWriter: the thread's side, one job at a time ─┘
+//!   files.rs    names, headers, spares      batch.rs   one write in the making
+//!   scan.rs     one segment read back       replay.rs  all of them, followed per group
+//!   format.rs   the bytes, as in docs/formats/commitlog.md
+//! ```
+//! Promises: what was reported synced is handed out by the next replay, in order; what was never
+//! appended is not; damage to what was synced is a named error and never skipped. The one exception
+//! is the last batch before a crash: damaged later, it cannot be told from one that was being
+//! written (the format page says why, and who still has it).
+//!
+//! Not here: reading entries back while running. Followers that lag are served from memory or with
+//! a snapshot.
+
+mod batch;
+#[cfg(test)]
+mod crash_tests;
+mod error;
+mod files;
+mod format;
+mod log;
+mod options;
+mod replay;
+mod scan;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+pub use error::{Corruption, LogError};
+pub use format::{BLOCK_BYTES, GroupId, Index, NodeId, Term};
+pub use log::{LogCore, LogPosition};
+pub use options::{
+    LogOptions, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
+    SPARE_SEGMENTS_MAX_DEFAULT, SyncMode,
+};
+pub use replay::{GroupReplay, HardState, LogStart, Replay, ReplayedEntry, TornTail};
+pub use scan::fuzz_segment;
+pub use writer::{LogJob, LogReport, LogWriter};

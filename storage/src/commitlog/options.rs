@@ -1,0 +1,98 @@
+//! How a commit log is set up, and the limits that follow from it.
+
+use std::time::Duration;
+
+use super::format::{BATCH_HEADER_BYTES, BLOCK_BYTES, NodeId, RECORD_HEADER_BYTES};
+
+/// Length of a segment unless configured otherwise.
+pub const SEGMENT_BYTES_DEFAULT: u64 = 32 << 20;
+/// The shortest segment that makes sense; tests use it.
+pub const SEGMENT_BYTES_MIN: u64 = 16 * BLOCK_BYTES;
+/// The longest: offsets of batches and lengths of records stay far below 4 GiB.
+pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+/// Recycled segments kept for reuse unless configured otherwise. Enough to follow a burst while
+/// flushes catch up, and 128 MiB of disk at most.
+pub const SPARE_SEGMENTS_MAX_DEFAULT: usize = 4;
+
+/// When an append counts as held by this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncMode {
+    /// Once synced. Appends that arrive while a write is in flight share the next one.
+    /// Cassandra's modes `group` and `batch` both are this.
+    Group,
+    /// Once written to the page cache; synced after this long. A power cut can take back what was
+    /// acknowledged since. Cassandra's `periodic`.
+    Periodic {
+        /// The longest time between a write and its sync.
+        every: Duration,
+    },
+}
+
+/// How a commit log is set up.
+#[derive(Clone, Copy, Debug)]
+pub struct LogOptions {
+    /// The shard whose log this is; a log of another shard does not open.
+    pub shard: u32,
+    /// Length of new segments: a multiple of [`BLOCK_BYTES`] within [`SEGMENT_BYTES_MIN`] and
+    /// [`SEGMENT_BYTES_MAX`]. May differ from that of existing ones.
+    pub segment_bytes: u64,
+    /// Recycled segments kept for reuse; further ones are removed.
+    pub spare_segments_max: usize,
+    /// When an append counts as held.
+    pub sync: SyncMode,
+    /// A random number, drawn anew for every opening: keeps clients from writing payloads that
+    /// look like parts of the log.
+    pub salt: u64,
+}
+
+impl LogOptions {
+    /// The defaults: [`SyncMode::Group`], 32 MiB segments, four spares.
+    pub fn new(shard: u32, salt: u64) -> LogOptions {
+        LogOptions {
+            shard,
+            segment_bytes: SEGMENT_BYTES_DEFAULT,
+            spare_segments_max: SPARE_SEGMENTS_MAX_DEFAULT,
+            sync: SyncMode::Group,
+            salt,
+        }
+    }
+
+    /// The most that one batch may have, header included: half a segment. Another such batch may
+    /// be in flight, so twice this bounds what is not synced.
+    pub fn batch_bytes_max(&self) -> usize {
+        (self.segment_bytes / 2) as usize
+    }
+
+    /// The longest payload of an entry: just under half a segment.
+    pub fn payload_bytes_max(&self) -> usize {
+        self.batch_bytes_max() - BATCH_HEADER_BYTES - RECORD_HEADER_BYTES
+    }
+
+    /// The most groups a shard may have: their states, with which every segment begins, must fit
+    /// into a quarter of it.
+    pub fn group_count_max(&self) -> usize {
+        let state_bytes = 2 * RECORD_HEADER_BYTES + size_of::<NodeId>();
+        ((self.segment_bytes / 4) as usize - BATCH_HEADER_BYTES) / state_bytes
+    }
+
+    /// The salt of one segment.
+    pub(super) fn segment_salt(&self, sequence: u64) -> u64 {
+        // The finalizer of splitmix64: neighbouring numbers come out unrelated.
+        let mut salt = self.salt ^ sequence.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        salt = (salt ^ (salt >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        salt = (salt ^ (salt >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        salt ^ (salt >> 31)
+    }
+
+    /// Refuses lengths that the format has no room for; they come from the configuration.
+    pub(super) fn assert_valid(&self) {
+        let range = SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX;
+        assert!(range.contains(&self.segment_bytes), "segment_bytes is outside {range:?}");
+        assert!(self.segment_bytes.is_multiple_of(BLOCK_BYTES), "segment_bytes is not in blocks");
+    }
+}
+
+// Header, the groups' states and one batch of the largest size fit into a fresh segment.
+const _: () = assert!(
+    BLOCK_BYTES + SEGMENT_BYTES_MIN / 4 + BLOCK_BYTES + SEGMENT_BYTES_MIN / 2 <= SEGMENT_BYTES_MIN
+);

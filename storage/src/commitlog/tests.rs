@@ -1,0 +1,348 @@
+//! The golden bytes, the limits, failing disks, recycling, and the fuzz entry's corpus.
+
+use std::path::Path;
+
+use env::disk::{Disk, OperationKind, SimDiskControl};
+
+use super::format::BLOCK_BYTES;
+use super::options::{LogOptions, SEGMENT_BYTES_MIN};
+use super::replay::{HardState, LogStart, Replay, TornTail};
+use super::scan::fuzz_segment;
+use super::{Corruption, LogCore, LogError, LogPosition, LogWriter};
+
+const DIRECTORY: &str = "/log";
+
+fn options() -> LogOptions {
+    let segment_bytes = SEGMENT_BYTES_MIN;
+    LogOptions { segment_bytes, spare_segments_max: 2, ..LogOptions::new(7, 0x5EED) }
+}
+
+fn open(disk: &Disk) -> Result<(LogCore, LogWriter, Replay), LogError> {
+    LogCore::open(disk, Path::new(DIRECTORY), options())
+}
+
+fn new_log() -> (Disk, SimDiskControl, LogCore, LogWriter) {
+    let (disk, control) = Disk::simulated(1);
+    let (log, writer, _) = open(&disk).expect("a new log opens");
+    (disk, control, log, writer)
+}
+
+/// Executes jobs until there are none.
+fn run(log: &mut LogCore, writer: &mut LogWriter) -> Result<LogPosition, LogError> {
+    while let Some(job) = log.next_job() {
+        log.complete(writer.execute(job))?;
+    }
+    log.check_invariants();
+    log.synced()
+}
+
+fn entries(replay: &Replay) -> Vec<(u64, u64, u64, Vec<u8>)> {
+    let mut entries = Vec::new();
+    let result = replay.entries(
+        |_| 0,
+        |entry| {
+            entries.push((entry.group, entry.term, entry.index, entry.payload.to_vec()));
+            Ok::<(), ()>(())
+        },
+    );
+    assert_eq!(result, Ok(()));
+    entries
+}
+
+/// A log with a record of every kind in its second segment file.
+fn golden_disk() -> Disk {
+    let (disk, _, mut log, mut writer) = new_log();
+    let vote = Some(0x0123_4567_89AB_CDEF_0011_2233_4455_6677);
+    log.append_hard_state(1, HardState { term: 2, vote }).expect("there is room");
+    log.append_start(1, LogStart { index: 4, term: 1 }).expect("there is room");
+    run(&mut log, &mut writer).expect("the disk works");
+    let (mut log, mut writer, _) = open(&disk).expect("the log opens");
+    log.append_entry(1, 2, 5, &[b"hello ", b"", b"world"]).expect("there is room");
+    log.append_entry(1, 2, 6, &[&[0xAB; 5000]]).expect("there is room");
+    run(&mut log, &mut writer).expect("the disk works");
+    log.append_truncate(1, 6).expect("there is room");
+    log.append_entry(2, 9, 100, &[]).expect("there is room");
+    log.append_remove(2).expect("there is room");
+    run(&mut log, &mut writer).expect("the disk works");
+    log.request_close();
+    run(&mut log, &mut writer).expect("the disk works");
+    disk
+}
+
+fn golden_segment() -> Vec<u8> {
+    let path = Path::new(DIRECTORY).join("segment-0000000000000002.log");
+    golden_disk().read(&path, SEGMENT_BYTES_MIN).expect("the second segment is there")
+}
+
+/// Changing the format is a deliberate act: a new version, a line in the history of
+/// docs/formats/commitlog.md, and a reader for the old one.
+#[test]
+fn the_bytes_on_disk_are_those_of_format_version_1() {
+    let segment = golden_segment();
+    assert_eq!(segment.len() as u64, SEGMENT_BYTES_MIN);
+    assert_eq!(segment[..12], *b"TETHYSCL\x01\0\0\0");
+    let block = BLOCK_BYTES as usize;
+    // The states' batch: the group's vote and start.
+    assert_eq!(segment[block + 4..block + 8], *b"TCLB");
+    assert_eq!(segment[block + 12..block + 16], 2_u32.to_le_bytes());
+    // The first entry of the next batch.
+    let record = &segment[2 * block + 32..];
+    assert_eq!(record[4..8], 47_u32.to_le_bytes());
+    assert_eq!(record[8..12], [1, 0, 0, 0]);
+    assert_eq!(record[12..20], 1_u64.to_le_bytes());
+    assert_eq!(record[20..28], 2_u64.to_le_bytes());
+    assert_eq!(record[28..36], 5_u64.to_le_bytes());
+    assert_eq!(record[36..47], *b"hello world");
+    assert_eq!(crc32fast::hash(&segment), GOLDEN_SEGMENT_CRC32);
+}
+
+const GOLDEN_SEGMENT_CRC32: u32 = 2_451_461_971;
+
+#[test]
+fn the_golden_log_replays() {
+    let (_, _, replay) = open(&golden_disk()).expect("the golden log opens");
+    assert_eq!(entries(&replay), [(1, 2, 5, b"hello world".to_vec())]);
+    let group = &replay.groups()[&1];
+    assert_eq!(group.hard_state.term, 2);
+    assert_eq!(group.hard_state.vote, Some(0x0123_4567_89AB_CDEF_0011_2233_4455_6677));
+    assert_eq!(group.start, LogStart { index: 4, term: 1 });
+    assert_eq!(group.last_index, Some(5));
+    assert_eq!(group.term_runs, [(5, 2)]);
+    assert_eq!(replay.groups().len(), 1, "the removed group is back");
+    assert_eq!(replay.torn_tail(), None);
+}
+
+#[test]
+fn positions_become_synced_batch_by_batch() {
+    let (_, _, mut log, mut writer) = new_log();
+    let first = log.append_entry(1, 1, 1, &[b"a"]).expect("there is room");
+    let job = log.next_job().expect("there is a batch");
+    let second = log.append_entry(1, 1, 2, &[b"b"]).expect("there is room");
+    assert!(log.next_job().is_none(), "two writes are in flight");
+    assert!(log.synced().expect("the disk works") < first);
+    log.complete(writer.execute(job)).expect("the disk works");
+    assert_eq!(log.synced().expect("the disk works"), first);
+    assert_eq!(run(&mut log, &mut writer).expect("the disk works"), second);
+}
+
+#[test]
+fn limits_are_errors_before_anything_is_appended() {
+    let (disk, _, mut log, mut writer) = new_log();
+    let payload_bytes_max = options().payload_bytes_max();
+    let largest = vec![1; payload_bytes_max];
+    let too_large = vec![1; payload_bytes_max + 1];
+    let refused = log.append_entry(1, 1, 1, &[&too_large]);
+    assert!(matches!(refused, Err(LogError::EntryTooLarge { .. })), "{refused:?}");
+
+    log.append_entry(1, 1, 1, &[&largest]).expect("the largest entry fits");
+    let refused = log.append_entry(1, 1, 2, &[]);
+    assert!(matches!(refused, Err(LogError::LogFull { .. })), "{refused:?}");
+    run(&mut log, &mut writer).expect("the disk works");
+    log.append_entry(1, 1, 2, &[]).expect("there is room again");
+    run(&mut log, &mut writer).expect("the disk works");
+
+    let group_count_max = options().group_count_max() as u64;
+    for group in 1..=group_count_max {
+        log.append_hard_state(group, HardState { term: 1, vote: Some(1) }).expect("there is room");
+    }
+    let refused = log.append_hard_state(0, HardState::default());
+    assert!(matches!(refused, Err(LogError::TooManyGroups { .. })), "{refused:?}");
+    log.append_entry(1, 1, 3, &[&largest[..largest.len() / 2]]).expect("there is room");
+    run(&mut log, &mut writer).expect("the disk works");
+    // A segment that begins with the states of all groups takes the largest entry still.
+    log.append_entry(1, 1, 4, &[&largest]).expect("there is room");
+    run(&mut log, &mut writer).expect("the disk works");
+    let (_, _, replay) = open(&disk).expect("the log opens");
+    assert_eq!(replay.groups().len() as u64, group_count_max);
+    assert_eq!(entries(&replay).len(), 4);
+}
+
+#[test]
+#[should_panic(expected = "entry 3 of group 1 after 1")]
+fn a_gap_is_a_defect_of_the_caller() {
+    let (_, _, mut log, _) = new_log();
+    log.append_entry(1, 1, 1, &[]).expect("there is room");
+    log.append_entry(1, 1, 3, &[]).ok();
+}
+
+/// After a failure nothing is acknowledged, the error stays, and the disk is left alone.
+#[test]
+fn a_failed_disk_poisons_the_log() {
+    for kind in [OperationKind::Write, OperationKind::Sync] {
+        let (disk, control) = Disk::simulated(5);
+        let sync = match kind {
+            OperationKind::Write => options().sync,
+            _ => super::SyncMode::Periodic { every: std::time::Duration::from_secs(1) },
+        };
+        let options = LogOptions { sync, ..options() };
+        let (mut log, mut writer, _) =
+            LogCore::open(&disk, Path::new(DIRECTORY), options).expect("a new log opens");
+        log.append_entry(1, 1, 1, &[b"held"]).expect("there is room");
+        run(&mut log, &mut writer).expect("the disk works");
+        log.append_entry(1, 1, 2, &[b"lost"]).expect("there is room");
+        log.request_sync();
+        control.fail_nth(kind, 1);
+        let failed = run(&mut log, &mut writer);
+        assert!(matches!(failed, Err(LogError::Disk { .. })), "{kind:?}: {failed:?}");
+        assert!(matches!(log.synced(), Err(LogError::Disk { .. })));
+        assert!(matches!(log.append_entry(1, 1, 3, &[]), Err(LogError::Disk { .. })));
+        assert!(log.next_job().is_none(), "a failed log gives the writer work");
+        let operations = control.operation_count();
+        let again = writer.execute(super::LogJob(super::writer::Job::Sync));
+        assert!(matches!(again.result, Err(LogError::Disk { .. })));
+        assert_eq!(control.operation_count(), operations, "a failed writer went on");
+    }
+}
+
+#[test]
+fn a_full_disk_poisons_the_log_at_the_next_segment() {
+    let (_, control, mut log, mut writer) = new_log();
+    control.limit_space(Some(0));
+    let half = vec![0; options().payload_bytes_max()];
+    log.append_entry(1, 1, 1, &[&half]).expect("there is room");
+    run(&mut log, &mut writer).expect("the segment was allocated before");
+    log.append_entry(1, 1, 2, &[&half]).expect("there is room");
+    let failed = run(&mut log, &mut writer);
+    let Err(LogError::Disk { cause, .. }) = failed else { panic!("{failed:?}") };
+    assert_eq!(cause.kind(), std::io::ErrorKind::StorageFull);
+}
+
+/// Rule 7 of the log's rules: oldest first, and only what is flushed whole.
+#[test]
+fn segments_are_recycled_oldest_first_once_flushed() {
+    let (disk, _, mut log, mut writer) = new_log();
+    let half = vec![0; options().payload_bytes_max()];
+    for index in 1..=6 {
+        log.append_entry(index % 2, 1, index.div_ceil(2), &[&half]).expect("there is room");
+        run(&mut log, &mut writer).expect("the disk works");
+    }
+    assert_eq!(log.segment_count(), 6);
+    assert_eq!(log.oldest_holders().collect::<Vec<_>>(), [(1, 1)]);
+    let flush_one = |group| if group == 1 { 3 } else { 0 };
+    assert_eq!(log.release(flush_one), 1, "group 0 holds the second segment");
+    assert_eq!(log.release(|_| 2), 3);
+    assert_eq!(log.release(|_| u64::MAX), 1, "the active segment is given up");
+    run(&mut log, &mut writer).expect("the disk works");
+    let names = disk.list(Path::new(DIRECTORY)).expect("the directory is there");
+    let count = |prefix: &str| names.iter().filter(|name| name.starts_with(prefix)).count();
+    assert_eq!((count("segment-"), count("spare-")), (1, 2), "{names:?}");
+
+    // A recycled file's former life is not taken for this one's.
+    log.append_entry(0, 1, 4, &[b"new"]).expect("there is room");
+    run(&mut log, &mut writer).expect("the disk works");
+    let (_, _, replay) = open(&disk).expect("the log opens");
+    let found: Vec<_> =
+        entries(&replay).into_iter().map(|(group, _, index, _)| (group, index)).collect();
+    assert_eq!(found, [(0, 3), (0, 4)]);
+}
+
+#[test]
+fn a_replay_keeps_its_segments_from_being_recycled() {
+    let (disk, _, mut log, mut writer) = new_log();
+    log.append_entry(1, 1, 1, &[b"a"]).expect("there is room");
+    run(&mut log, &mut writer).expect("the disk works");
+    let (mut log, mut writer, replay) = open(&disk).expect("the log opens");
+    assert_eq!(log.release(|_| 1), 0);
+    assert_eq!(entries(&replay).len(), 1);
+    drop(replay);
+    assert_eq!(log.release(|_| 1), 1);
+    run(&mut log, &mut writer).expect("the disk works");
+}
+
+#[test]
+fn the_flushed_index_is_skipped_and_conflicts_are_void() {
+    let (disk, _, mut log, mut writer) = new_log();
+    for (term, index) in [(1, 1), (1, 2), (1, 3), (2, 2), (2, 3), (3, 3)] {
+        log.append_entry(1, term, index, &[&[term as u8]]).expect("there is room");
+        run(&mut log, &mut writer).expect("the disk works");
+    }
+    let (_, _, replay) = open(&disk).expect("the log opens");
+    let found: Vec<_> =
+        entries(&replay).iter().map(|(_, term, index, _)| (*term, *index)).collect();
+    assert_eq!(found, [(1, 1), (2, 2), (3, 3)]);
+    assert_eq!(replay.groups()[&1].term_runs, [(1, 1), (2, 2), (3, 3)]);
+    let mut rest = Vec::new();
+    let stopped = replay.entries(
+        |_| 1,
+        |entry| {
+            rest.push(entry.index);
+            Err(entry.term)
+        },
+    );
+    assert_eq!((stopped, rest), (Err(2), vec![2]), "the callback's error ends the replay");
+}
+
+/// One write in flight reached the disk in part: its valid prefix stays, the rest is cut, and the
+/// next opening agrees because the new segment says where the old one ends.
+#[test]
+fn a_torn_batch_is_cut_and_stays_cut() {
+    let (disk, control, mut log, mut writer) = new_log();
+    log.append_entry(1, 1, 1, &[b"synced"]).expect("there is room");
+    run(&mut log, &mut writer).expect("the disk works");
+    log.append_entry(1, 1, 2, &[b"first of the batch"]).expect("there is room");
+    log.append_entry(1, 1, 3, &[&[3; 9000]]).expect("there is room");
+    run(&mut log, &mut writer).expect("the disk works");
+    let segment = Path::new(DIRECTORY).join("segment-0000000000000001.log");
+    control.flip_bit(&segment, (3 * BLOCK_BYTES + 5000) * 8).expect("the segment is there");
+    let offset = 3 * BLOCK_BYTES + 32 + 36 + 18;
+    for opening in 0..3 {
+        let (_, _, replay) = open(&disk).expect("a torn tail is no corruption");
+        assert_eq!(entries(&replay).len(), 2);
+        let torn = (opening == 0).then_some(TornTail { segment: 1, offset });
+        assert_eq!(replay.torn_tail(), torn);
+    }
+}
+
+#[test]
+fn a_log_of_another_shard_or_an_older_copy_does_not_open() {
+    let disk = golden_disk();
+    let other = LogOptions { shard: 8, ..options() };
+    let refused = LogCore::open(&disk, Path::new(DIRECTORY), other).map(|_| ());
+    let expected = Corruption::Shard { found: 7 };
+    assert!(
+        matches!(refused, Err(LogError::Corrupt { corruption, .. }) if corruption == expected),
+        "{refused:?}"
+    );
+    let first = Path::new(DIRECTORY).join("segment-0000000000000001.log");
+    let second = Path::new(DIRECTORY).join("segment-0000000000000002.log");
+    disk.rename(&second, &first).expect("both are there");
+    let refused = open(&disk).map(|_| ());
+    let expected = Corruption::Sequence { found: 2 };
+    assert!(
+        matches!(refused, Err(LogError::Corrupt { corruption, .. }) if corruption == expected),
+        "{refused:?}"
+    );
+}
+
+/// The corpus: the golden segment cut, with bytes changed, and with lengths made extreme.
+#[test]
+fn hostile_segments_do_no_harm() {
+    let golden = golden_segment();
+    assert_eq!(fuzz_segment(&golden), 7);
+    assert_eq!(fuzz_segment(&[]), 0);
+    for length in (0..golden.len()).step_by(97) {
+        fuzz_segment(&golden[..length]);
+    }
+    for offset in (0..5 * BLOCK_BYTES as usize).filter(|o| o % BLOCK_BYTES as usize <= 160) {
+        for value in [0, 1, 0x7F, 0xFF] {
+            let mut segment = golden.clone();
+            segment[offset..offset + 4].fill(value);
+            fuzz_segment(&segment);
+        }
+    }
+}
+
+/// Lengths whose checksum is right: the decoder's own checks must hold.
+#[test]
+fn a_batch_that_claims_more_than_it_has_is_refused() {
+    let (_, seed) = super::format::SegmentHeader::decode(&golden_segment()).expect("it is golden");
+    for (length, record_count) in [(0, 0), (31, 0), (u32::MAX, 1), (64, u32::MAX), (32, 9)] {
+        let mut segment = golden_segment();
+        let offset = 2 * BLOCK_BYTES;
+        let header =
+            super::format::BatchHeader { length, record_count, offset, synced_offset: offset };
+        let (bytes, _) = header.encode(seed);
+        segment[offset as usize..offset as usize + bytes.len()].copy_from_slice(&bytes);
+        assert_eq!(fuzz_segment(&segment), 2, "more than the states' batch was read");
+    }
+}

@@ -1,0 +1,128 @@
+//! The log's thread side: everything that waits for the disk.
+//!
+//! A [`LogWriter`] executes one [`LogJob`] at a time, to the end, and reports. It decides nothing:
+//! which batch goes into which segment is said by the job.
+//! Promises: a batch reported in group mode is synced; after the first failure every job fails
+//! with that error and the disk is not touched again.
+
+use super::LogPosition;
+use super::batch::BatchBuffer;
+use super::error::LogError;
+use super::files::{LogFiles, NewSegment, OpenSegment, failed};
+use super::format::BLOCK_BYTES;
+use super::options::{LogOptions, SyncMode};
+
+/// Work for the log's thread.
+#[derive(Debug)]
+pub struct LogJob(pub(super) Job);
+
+#[derive(Debug)]
+pub(super) enum Job {
+    /// Write a batch, at the start of a new segment if one is given.
+    Write { batch: BatchBuffer, through: LogPosition, new_segment: Option<NewSegment> },
+    /// Recycle these segments, oldest first.
+    Release { sequences: Vec<u64> },
+    /// Sync what was written and not synced.
+    Sync,
+    /// Leave proof that everything was synced; nothing follows.
+    Close,
+}
+
+/// What became of a [`LogJob`].
+#[derive(Debug)]
+pub struct LogReport {
+    pub(super) result: Result<(), LogError>,
+    /// The batch's buffer for reuse, and the position up to which it reaches.
+    pub(super) written: Option<(BatchBuffer, LogPosition)>,
+}
+
+/// Executes jobs.
+#[derive(Debug)]
+pub struct LogWriter {
+    options: LogOptions,
+    files: LogFiles,
+    segment: OpenSegment,
+    /// Everything in the segment before this is synced; `segment.offset` is where writing goes on.
+    synced_offset: u64,
+    failure: Option<LogError>,
+}
+
+impl LogWriter {
+    /// Begins a segment behind a log that ends at `previous_end` of its last one.
+    pub(super) fn open(
+        mut files: LogFiles,
+        options: LogOptions,
+        first: NewSegment,
+        previous_end: u64,
+    ) -> Result<LogWriter, LogError> {
+        let segment = files.begin_segment(first, previous_end)?;
+        let synced_offset = segment.offset;
+        Ok(LogWriter { options, files, segment, synced_offset, failure: None })
+    }
+
+    /// Does the job and says what became of it. Blocks until the disk is done.
+    pub fn execute(&mut self, LogJob(job): LogJob) -> LogReport {
+        let mut written = None;
+        let result = match (self.failure.clone(), job) {
+            (Some(failure), _) => Err(failure),
+            (None, Job::Write { mut batch, through, new_segment }) => {
+                let result = self.write(&mut batch, new_segment);
+                written = Some((batch, through));
+                result
+            }
+            (None, Job::Release { sequences }) => {
+                sequences.iter().try_for_each(|sequence| self.files.recycle(*sequence))
+            }
+            (None, Job::Sync) => self.sync(),
+            (None, Job::Close) => self.close(),
+        };
+        self.failure = result.as_ref().err().cloned();
+        LogReport { result, written }
+    }
+
+    fn write(
+        &mut self,
+        batch: &mut BatchBuffer,
+        new_segment: Option<NewSegment>,
+    ) -> Result<(), LogError> {
+        if let Some(new_segment) = new_segment {
+            self.sync()?;
+            self.segment = self.files.begin_segment(new_segment, self.segment.offset)?;
+            self.synced_offset = self.segment.offset;
+        }
+        self.write_batch(batch)
+    }
+
+    fn write_batch(&mut self, batch: &mut BatchBuffer) -> Result<(), LogError> {
+        let OpenSegment { file, path, seed, offset } = &mut self.segment;
+        let bytes = batch.seal(*seed, *offset, self.synced_offset);
+        let end = *offset + bytes.len() as u64;
+        assert!(end <= self.options.segment_bytes, "a batch was placed behind its segment's end");
+        file.write_all_at(bytes, *offset).map_err(failed("write", path))?;
+        *offset = end;
+        if self.options.sync == SyncMode::Group {
+            // The file was opened so that a write returns once its bytes are durable.
+            self.synced_offset = end;
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), LogError> {
+        if self.synced_offset < self.segment.offset {
+            self.segment.file.sync_data().map_err(failed("sync", &self.segment.path))?;
+            self.synced_offset = self.segment.offset;
+        }
+        Ok(())
+    }
+
+    /// An empty batch says that what stands before it was synced: the log's last batch has no
+    /// successor that would.
+    fn close(&mut self) -> Result<(), LogError> {
+        self.sync()?;
+        if self.segment.offset + BLOCK_BYTES > self.options.segment_bytes {
+            return Ok(());
+        }
+        self.write_batch(&mut BatchBuffer::default())?;
+        self.sync()
+    }
+}
