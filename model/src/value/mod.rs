@@ -16,9 +16,8 @@ pub use validate::{TYPE_DEPTH_MAX, validate};
 pub use view::{ListView, MapView, TupleView, VectorView, fixed_bytes_in_vector};
 
 pub(crate) use number::{DecimalValue, minimal_varint};
-#[cfg(test)]
-pub(crate) use vint::write_signed_vint;
-pub(crate) use vint::write_unsigned_vint;
+pub(crate) use validate::{DAY_NANOS, read_duration};
+pub(crate) use vint::{write_signed_vint, write_unsigned_vint};
 
 #[cfg(test)]
 pub(crate) mod testing;

@@ -30,7 +30,6 @@ pub(crate) fn write_unsigned_vint(number: u64, out: &mut Vec<u8>) {
     }
 }
 
-#[cfg(test)]
 pub(crate) fn write_signed_vint(number: i64, out: &mut Vec<u8>) {
     write_unsigned_vint(((number << 1) ^ (number >> 63)).cast_unsigned(), out);
 }
