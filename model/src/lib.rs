@@ -16,6 +16,7 @@ mod cursor;
 pub mod entry;
 mod hex;
 pub mod key;
+pub mod list_operation;
 pub mod literal;
 pub mod merge;
 pub mod mutation;
