@@ -195,6 +195,7 @@ fn decode_row<'a>(cursor: &mut Cursor<'a>) -> Result<RowView<'a>, DecodeError> {
 pub struct MutationWriter<'a> {
     out: &'a mut Vec<u8>,
     last_tag: u8,
+    last_row_is_empty: bool,
 }
 
 impl<'a> MutationWriter<'a> {
@@ -203,7 +204,7 @@ impl<'a> MutationWriter<'a> {
         out.extend_from_slice(&table.0.to_le_bytes());
         put_varint(out, schema_version);
         put_slice(out, key);
-        MutationWriter { out, last_tag: 0 }
+        MutationWriter { out, last_tag: 0, last_row_is_empty: false }
     }
 
     /// Deletes the partition.
@@ -244,6 +245,43 @@ impl<'a> MutationWriter<'a> {
         self.row_body(|out| cells(&mut RowWriter::new(out, base, head)));
     }
 
+    /// Adds the static row, unless `cells` fails or leaves it empty.
+    pub fn try_static_row<E>(
+        &mut self,
+        base: TimestampMicros,
+        head: RowHead,
+        cells: impl FnOnce(&mut RowWriter) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.try_item(|writer, result| {
+            writer.static_row(base, head, |row| *result = cells(row));
+        })
+    }
+
+    /// Adds a row, unless `cells` fails or leaves it empty.
+    pub fn try_row<E>(
+        &mut self,
+        clustering: &[u8],
+        base: TimestampMicros,
+        head: RowHead,
+        cells: impl FnOnce(&mut RowWriter) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.try_item(|writer, result| {
+            writer.row(clustering, base, head, |row| *result = cells(row));
+        })
+    }
+
+    /// Adds a row by `write` and takes it back if that fails or if nothing is in the row.
+    fn try_item<E>(&mut self, write: impl FnOnce(&mut Self, &mut Result<(), E>)) -> Result<(), E> {
+        let (start, last_tag) = (self.out.len(), self.last_tag);
+        let mut result = Ok(());
+        write(self, &mut result);
+        if result.is_err() || self.last_row_is_empty {
+            self.out.truncate(start);
+            self.last_tag = last_tag;
+        }
+        result
+    }
+
     /// Adds the static row as it stands.
     pub fn encoded_static_row(&mut self, row: RowView) {
         self.tag(TAG_STATIC_ROW);
@@ -263,6 +301,7 @@ impl<'a> MutationWriter<'a> {
         write(self.out);
         let length = u32::try_from(self.out.len() - at - 4).expect("a row is below 4 GiB");
         self.out[at..at + 4].copy_from_slice(&length.to_le_bytes());
+        self.last_row_is_empty = RowView::new(&self.out[at + 4..]).is_empty();
     }
 
     fn tag(&mut self, tag: u8) {
@@ -279,6 +318,21 @@ impl<'a> MutationWriter<'a> {
 
 /// Gives every part that carries no timestamp yet the leader's `timestamp`.
 pub fn stamp(mutation: &mut [u8], timestamp: TimestampMicros) -> Result<(), DecodeError> {
+    replace_timestamp(mutation, UNSTAMPED, timestamp)
+}
+
+/// Takes the timestamp away from every part that has `timestamp` as its base, so that the leader
+/// assigns one: undoes [`stamp`]. Mutations are merged under a common timestamp in between, since
+/// times before and after an unknown one do not compare.
+pub fn unstamp(mutation: &mut [u8], timestamp: TimestampMicros) -> Result<(), DecodeError> {
+    replace_timestamp(mutation, timestamp, UNSTAMPED)
+}
+
+fn replace_timestamp(
+    mutation: &mut [u8],
+    old: TimestampMicros,
+    new: TimestampMicros,
+) -> Result<(), DecodeError> {
     let items = MutationView::new(mutation)?.items;
     let mut at = mutation.len() - items.rest().len();
     while at < mutation.len() {
@@ -302,21 +356,21 @@ pub fn stamp(mutation: &mut [u8], timestamp: TimestampMicros) -> Result<(), Deco
             let row = mutation
                 .get_mut(start + 4..start + 4 + length)
                 .ok_or(DecodeError("row is cut short"))?;
-            restamp(row, timestamp);
+            restamp(row, old, new);
             at = start + 4 + length;
         } else {
             decode_deletion(&mut cursor)?;
             at = mutation.len() - cursor.rest().len();
-            restamp(&mut mutation[start..at], timestamp);
+            restamp(&mut mutation[start..at], old, new);
         }
     }
     Ok(())
 }
 
 /// Rows and tombstones both begin with their timestamp.
-fn restamp(bytes: &mut [u8], timestamp: TimestampMicros) {
-    if base_timestamp(bytes) == Some(UNSTAMPED) {
-        set_base_timestamp(bytes, timestamp);
+fn restamp(bytes: &mut [u8], old: TimestampMicros, new: TimestampMicros) {
+    if base_timestamp(bytes) == Some(old) {
+        set_base_timestamp(bytes, new);
     }
 }
 
@@ -358,6 +412,29 @@ mod tests {
         assert_eq!(unstamped, sample(1_000));
         stamp(&mut unstamped, 2_000).unwrap();
         assert_eq!(unstamped, sample(1_000), "a stamped mutation keeps its timestamp");
+        unstamp(&mut unstamped, 1_000).unwrap();
+        assert_eq!(unstamped, sample(UNSTAMPED));
+    }
+
+    #[test]
+    fn a_row_that_fails_or_stays_empty_is_not_written() {
+        let nothing = RowHead { marker: None, tombstone: None };
+        let mut out = Vec::new();
+        let mut writer = MutationWriter::new(&mut out, TableId(7), 3, b"key");
+        writer.try_row::<()>(b"a", 1, nothing, |_| Ok(())).unwrap();
+        writer.try_static_row::<()>(1, nothing, |_| Ok(())).unwrap();
+        let cell = Cell {
+            column: 1,
+            path: None,
+            timestamp: 1,
+            content: CellContent::Tombstone { deleted_at: 1 },
+        };
+        let failed = writer.try_row(b"b", 1, nothing, |row| {
+            row.cell(&cell);
+            Err("failed")
+        });
+        assert_eq!(failed, Err("failed"));
+        assert!(MutationView::check(&out).unwrap().is_empty());
     }
 
     #[test]
