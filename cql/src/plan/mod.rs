@@ -1,1 +1,23 @@
-//! Syntax tree and schema to an executable plan.
+//! Statements ready to run: syntax tree and schema in, plans out.
+//!
+//! PREPARE does everything that does not depend on the values: names are resolved, types checked,
+//! literals turned into bytes, columns sorted. Binding then takes the values of one execution and
+//! makes what the storage understands, with as little work as possible.
+
+mod composite;
+pub mod context;
+pub mod error;
+pub mod function;
+pub mod markers;
+pub mod term;
+pub mod term_preparer;
+mod term_text;
+#[cfg(test)]
+mod testing;
+pub mod type_name;
+
+pub use context::{BindContext, BoundValues, slots_from_names};
+pub use error::{ErrorKind, PlanError};
+pub use markers::{BindSpec, MarkerSpecs, Receiver};
+pub use term::{BoundTerm, PreparedTerm};
+pub use term_preparer::TermPreparer;

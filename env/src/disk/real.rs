@@ -66,8 +66,7 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
 }
 
 pub(super) fn remove_empty_dir(path: &Path) -> io::Result<()> {
-    fs::remove_dir(path)?;
-    sync_dir(directory_of(path))
+    fs::remove_dir(path)
 }
 
 pub(super) fn sync_dir(path: &Path) -> io::Result<()> {

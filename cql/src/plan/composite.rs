@@ -1,0 +1,92 @@
+//! Values made of parts: lists, sets, maps, tuples, user types and vectors from their elements.
+
+use super::error::PlanError;
+use super::term::BoundTerm;
+use model::CqlType;
+use model::value::{CollectionBuilder, fixed_bytes_in_vector, normalize, push_value};
+use std::borrow::Cow;
+
+/// The serialized value of that type made of these parts; of a map keys and values in turns, of a
+/// tuple or user type the first fields or all.
+///
+/// Sets and maps come out sorted and each key once; of equal keys the last one counts.
+pub(super) fn build(cql_type: &CqlType, parts: &[BoundTerm]) -> Result<Vec<u8>, PlanError> {
+    let mut out = Vec::new();
+    match cql_type {
+        CqlType::Tuple(_) => put_fields(parts, &mut out, |index| {
+            format!("Invalid unset value for tuple field number {index}")
+        })?,
+        CqlType::Udt(udt) => put_fields(parts, &mut out, |index| {
+            let field = udt.fields.get(index).map_or("", |(name, _)| name);
+            let name = &udt.name;
+            format!("Invalid unset value for field '{field}' of user defined type {name}")
+        })?,
+        CqlType::Vector { element, .. } => {
+            let fixed = fixed_bytes_in_vector(element).is_some();
+            for part in parts {
+                let part = element_of(part)?;
+                if !fixed {
+                    put_vector_length(&mut out, part.len());
+                }
+                out.extend_from_slice(part);
+            }
+        }
+        _ => {
+            let mut builder = CollectionBuilder::new(&mut out);
+            let is_map = matches!(cql_type, CqlType::Map { .. });
+            for part in parts.chunks(if is_map { 2 } else { 1 }) {
+                match part {
+                    [key, value] => builder.entry(element_of(key)?, element_of(value)?),
+                    [element] => builder.element(element_of(element)?),
+                    _ => {}
+                }
+            }
+            builder.finish();
+        }
+    }
+    let reordered = match normalize(cql_type, &out)? {
+        Cow::Borrowed(_) => None,
+        Cow::Owned(sorted) => Some(sorted),
+    };
+    Ok(reordered.unwrap_or(out))
+}
+
+fn put_fields(
+    parts: &[BoundTerm],
+    out: &mut Vec<u8>,
+    unset: impl Fn(usize) -> String,
+) -> Result<(), PlanError> {
+    for (index, part) in parts.iter().enumerate() {
+        if *part == BoundTerm::Unset {
+            return Err(PlanError::invalid(unset(index)));
+        }
+        push_value(out, part.as_value());
+    }
+    Ok(())
+}
+
+fn element_of<'a>(part: &'a BoundTerm) -> Result<&'a [u8], PlanError> {
+    match part {
+        BoundTerm::Value(bytes) => Ok(bytes),
+        BoundTerm::Null => Err(PlanError::invalid("null is not supported inside collections")),
+        BoundTerm::Unset => {
+            Err(PlanError::invalid("unset value is not supported inside collections"))
+        }
+    }
+}
+
+/// Elements of no fixed length stand behind it as an unsigned vint: the leading one bits of the
+/// first byte count the bytes that follow.
+fn put_vector_length(out: &mut Vec<u8>, length: usize) {
+    let length = u32::try_from(length).expect("a value came in a frame of less than 2 GiB");
+    match length {
+        0..0x80 => out.push(length as u8),
+        0x80..0x4000 => out.extend_from_slice(&(0x8000 | length as u16).to_be_bytes()),
+        0x4000..0x20_0000 => out.extend_from_slice(&(0xc0_0000 | length).to_be_bytes()[1..]),
+        0x20_0000..0x1000_0000 => out.extend_from_slice(&(0xe000_0000 | length).to_be_bytes()),
+        _ => {
+            out.push(0xf0);
+            out.extend_from_slice(&length.to_be_bytes());
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Terms as text, for errors that name them.
+
+use crate::syntax::ast::{ArithmeticOperator, Literal, Term, TermKind};
+use model::CqlType;
+use model::literal::format_value;
+
+/// The name of a literal's kind, as Cassandra's errors have it.
+pub(super) fn literal_kind(literal: &Literal) -> &'static str {
+    match literal {
+        Literal::Integer(_) => "INTEGER",
+        Literal::Float(_) => "FLOAT",
+        Literal::String(_) => "STRING",
+        Literal::Uuid(_) => "UUID",
+        Literal::Blob(_) => "HEX",
+        Literal::Boolean(_) => "BOOLEAN",
+        Literal::Duration { .. } => "DURATION",
+        Literal::Null => "NULL",
+    }
+}
+
+/// A literal's value, a string without its quotes.
+pub(super) fn literal_text(literal: &Literal) -> String {
+    match literal {
+        Literal::Integer(text) | Literal::Float(text) | Literal::String(text) => text.clone(),
+        Literal::Uuid(uuid) => format_value(&CqlType::Uuid, &uuid.to_be_bytes()),
+        Literal::Blob(bytes) => format_value(&CqlType::Blob, bytes),
+        Literal::Boolean(value) => value.to_string(),
+        Literal::Duration { months, days, nanoseconds } => {
+            let sign = if (*months, *days, *nanoseconds) < (0, 0, 0) { "-" } else { "" };
+            let (months, days) = (months.unsigned_abs(), days.unsigned_abs());
+            format!("{sign}{months}mo{days}d{}ns", nanoseconds.unsigned_abs())
+        }
+        Literal::Null => "null".to_owned(),
+    }
+}
+
+/// A term much as it was written.
+pub(super) fn term_text(term: &Term) -> String {
+    let joined = |terms: &[Term]| terms.iter().map(term_text).collect::<Vec<_>>().join(", ");
+    match &term.kind {
+        TermKind::Literal(Literal::String(text)) => format!("'{text}'"),
+        TermKind::Literal(literal) => literal_text(literal),
+        TermKind::Marker(_) => "?".to_owned(),
+        TermKind::List(items) => format!("[{}]", joined(items)),
+        TermKind::Set(items) => format!("{{{}}}", joined(items)),
+        TermKind::Map(entries) => {
+            let entry =
+                |(key, value): &(Term, Term)| format!("{}: {}", term_text(key), term_text(value));
+            format!("{{{}}}", entries.iter().map(entry).collect::<Vec<_>>().join(", "))
+        }
+        TermKind::EmptySetOrMap => "{}".to_owned(),
+        TermKind::UserType(fields) => {
+            let fields = fields
+                .iter()
+                .map(|(name, value)| format!("{}: {}", name.as_str(), term_text(value)));
+            format!("{{{}}}", fields.collect::<Vec<_>>().join(", "))
+        }
+        TermKind::Tuple(items) => format!("({})", joined(items)),
+        TermKind::Function(call) => {
+            format!("{}({})", call.function.name.as_str(), joined(&call.arguments))
+        }
+        TermKind::Cast { term, .. } => format!("(…){}", term_text(term)),
+        TermKind::Arithmetic { left, operator, right } => {
+            let operator = match operator {
+                ArithmeticOperator::Add => '+',
+                ArithmeticOperator::Subtract => '-',
+                ArithmeticOperator::Multiply => '*',
+                ArithmeticOperator::Divide => '/',
+                ArithmeticOperator::Remainder => '%',
+            };
+            format!("{} {operator} {}", term_text(left), term_text(right))
+        }
+        TermKind::Negate(term) => format!("-{}", term_text(term)),
+    }
+}
