@@ -333,8 +333,10 @@ impl LogCore {
 
     /// Takes the writer's report on the job that was out.
     pub fn complete(&mut self, report: LogReport) -> Result<(), LogError> {
-        assert!(self.is_job_out, "a report came without a job");
-        self.is_job_out = false;
+        if !report.is_unasked {
+            assert!(self.is_job_out, "a report came without a job");
+            self.is_job_out = false;
+        }
         if let Err(error) = report.result {
             self.fail(error.clone());
             return Err(error);

@@ -6,7 +6,8 @@
 //! recycled.
 //!
 //! ```text
-//!   log.rs      LogCore: what the shard sees, memory only       ─┐ jobs, reports
+//!   shell.rs    CommitLog: what a shard uses; the two below and the thread between them
+//!   log.rs      LogCore: the shard's side, memory only          ─┐ jobs, reports
 //!   writer.rs   LogWriter: the thread's side, one job at a time ─┘
 //!   files.rs    names, headers, spares      batch.rs   one write in the making
 //!   scan.rs     one segment read back       replay.rs  all of them, followed per group
@@ -30,6 +31,9 @@ mod log;
 mod options;
 mod replay;
 mod scan;
+mod shell;
+#[cfg(test)]
+mod shell_tests;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -43,4 +47,5 @@ pub use options::{
 };
 pub use replay::{GroupReplay, HardState, LogStart, Replay, ReplayedEntry, TornTail};
 pub use scan::fuzz_segment;
+pub use shell::CommitLog;
 pub use writer::{LogJob, LogReport, LogWriter};

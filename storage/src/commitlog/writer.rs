@@ -28,12 +28,28 @@ pub(super) enum Job {
     Close,
 }
 
+impl LogJob {
+    /// Sync what was written and not synced.
+    pub(super) fn sync() -> LogJob {
+        LogJob(Job::Sync)
+    }
+}
+
 /// What became of a [`LogJob`].
 #[derive(Debug)]
 pub struct LogReport {
     pub(super) result: Result<(), LogError>,
+    /// The job was the log thread's own, so the shard still waits for the one it gave.
+    pub(super) is_unasked: bool,
     /// The batch's buffer for reuse, and the position up to which it reaches.
     pub(super) written: Option<(BatchBuffer, LogPosition)>,
+}
+
+impl LogReport {
+    /// The same, of a job that the shard did not give.
+    pub(super) fn unasked(self) -> LogReport {
+        LogReport { is_unasked: true, ..self }
+    }
 }
 
 /// Executes jobs.
@@ -77,7 +93,12 @@ impl LogWriter {
             (None, Job::Close) => self.close(),
         };
         self.failure = result.as_ref().err().cloned();
-        LogReport { result, written }
+        LogReport { result, is_unasked: false, written }
+    }
+
+    /// Whether something was written that is not synced, and the disk still works.
+    pub(super) fn has_unsynced(&self) -> bool {
+        self.failure.is_none() && self.synced_offset < self.segment.offset
     }
 
     fn write(

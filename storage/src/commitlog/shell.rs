@@ -1,0 +1,295 @@
+//! [`CommitLog`]: the log as a shard uses it, with its writer on a thread or inline.
+//!
+//! What a shard's event loop does:
+//! ```text
+//!   append_entry, append_entry, …     memory only
+//!   submit                            hands over what was appended, if the writer is idle
+//!   select! { position = log.completed() => … }
+//!                                     what is held now; the next batch is on its way already
+//! ```
+//! Inline the writer runs within `submit`: for tools, tests, and the time before threads start.
+//! Both ways give the same results; only who waits for the disk differs.
+
+use std::future::{Future, poll_fn};
+use std::path::Path;
+use std::pin::pin;
+use std::task::Poll;
+
+use env::clock::Clock;
+use env::disk::Disk;
+use env::tasks::queue::{Receiver, Sender, queue};
+use env::tasks::{Priority, Task, Tasks};
+
+use super::error::LogError;
+use super::format::{GroupId, Index, Term};
+use super::log::{LogCore, LogPosition};
+use super::options::{LogOptions, SyncMode};
+use super::replay::{HardState, LogStart, Replay};
+use super::writer::{LogJob, LogReport, LogWriter};
+
+/// One job is out at a time.
+const JOBS_MAX: usize = 1;
+/// Its report, and that of a sync of periodic mode that failed meanwhile.
+const REPORTS_MAX: usize = 2;
+
+/// A shard's commit log.
+#[derive(Debug)]
+pub struct CommitLog {
+    core: LogCore,
+    link: Link,
+}
+
+#[derive(Debug)]
+enum Link {
+    Inline(Box<LogWriter>),
+    Thread { jobs: Sender<LogJob>, reports: Receiver<LogReport> },
+}
+
+impl CommitLog {
+    /// Opens the log in `directory`, creating it if it is missing: verifies what is there and
+    /// begins a new segment behind it. Blocks. The writer is inline at first.
+    pub fn open(
+        disk: &Disk,
+        directory: &Path,
+        options: LogOptions,
+    ) -> Result<(CommitLog, Replay), LogError> {
+        let (core, writer, replay) = LogCore::open(disk, directory, options)?;
+        Ok((CommitLog { core, link: Link::Inline(Box::new(writer)) }, replay))
+    }
+
+    /// Opens the log as [`CommitLog::open`] does and moves its writer to a thread of its own.
+    /// The task ends when the log has been dropped and the disk is done.
+    pub fn open_with_thread(
+        disk: &Disk,
+        directory: &Path,
+        options: LogOptions,
+        tasks: &Tasks,
+        clock: &Clock,
+    ) -> Result<(CommitLog, Replay, Task), LogError> {
+        let (core, writer, replay) = LogCore::open(disk, directory, options)?;
+        let (job_sender, job_receiver) = queue(JOBS_MAX);
+        let (report_sender, report_receiver) = queue(REPORTS_MAX);
+        let thread = LogThread {
+            writer,
+            jobs: job_receiver,
+            reports: report_sender,
+            clock: clock.clone(),
+            sync_interval_nanos: match options.sync {
+                SyncMode::Group => None,
+                SyncMode::Periodic { every } => {
+                    Some(u64::try_from(every.as_nanos()).unwrap_or(u64::MAX))
+                }
+            },
+            sync_deadline_nanos: None,
+        };
+        let name = format!("log-{}", options.shard);
+        let task =
+            tasks.spawn_worker(&name, Priority::Normal, move || thread.run()).map_err(|cause| {
+                LogError::Disk { attempt: format!("start {name}"), cause: cause.into() }
+            })?;
+        let link = Link::Thread { jobs: job_sender, reports: report_receiver };
+        Ok((CommitLog { core, link }, replay, task))
+    }
+
+    /// Hands what was appended to the writer, if it is idle. Never blocks with a thread.
+    pub fn submit(&mut self) -> Result<(), LogError> {
+        while let Some(job) = self.core.next_job() {
+            match &mut self.link {
+                Link::Inline(writer) => self.core.complete(writer.execute(job))?,
+                Link::Thread { jobs, .. } => {
+                    if jobs.try_send(job).is_err() {
+                        self.core.fail(LogError::ThreadGone);
+                    }
+                }
+            }
+        }
+        self.core.synced().map(|_| ())
+    }
+
+    /// Takes the reports that have come, hands over the next batch, and says what is held.
+    pub fn poll_synced(&mut self) -> Result<LogPosition, LogError> {
+        while let Link::Thread { reports, .. } = &mut self.link
+            && let Some(report) = reports.try_recv()
+        {
+            self.core.complete(report)?;
+        }
+        self.submit()?;
+        self.core.synced()
+    }
+
+    /// Waits for the writer's next report, hands over the next batch, and says what is held.
+    /// Waits forever when nothing was submitted. Nothing is lost when the wait is given up.
+    pub async fn completed(&mut self) -> Result<LogPosition, LogError> {
+        self.core.synced()?;
+        let Link::Thread { reports, .. } = &mut self.link else {
+            return std::future::pending().await;
+        };
+        match reports.recv().await {
+            Some(report) => self.core.complete(report)?,
+            None => self.core.fail(LogError::ThreadGone),
+        }
+        self.poll_synced()
+    }
+
+    /// Submits, and waits until this node holds everything up to `position`.
+    pub async fn synced(&mut self, position: LogPosition) -> Result<(), LogError> {
+        assert!(position <= self.core.appended(), "nothing was appended up to {position:?}");
+        while self.poll_synced()? < position {
+            self.completed().await?;
+        }
+        Ok(())
+    }
+
+    /// Writes out what was appended and leaves proof that all of it was synced.
+    pub async fn close(mut self) -> Result<(), LogError> {
+        self.core.request_close();
+        self.submit()?;
+        while self.core.is_job_out() {
+            self.completed().await?;
+        }
+        Ok(())
+    }
+
+    /// See [`LogCore::append_entry`].
+    pub fn append_entry(
+        &mut self,
+        group: GroupId,
+        term: Term,
+        index: Index,
+        parts: &[&[u8]],
+    ) -> Result<LogPosition, LogError> {
+        self.core.append_entry(group, term, index, parts)
+    }
+
+    /// See [`LogCore::append_hard_state`].
+    pub fn append_hard_state(
+        &mut self,
+        group: GroupId,
+        hard_state: HardState,
+    ) -> Result<LogPosition, LogError> {
+        self.core.append_hard_state(group, hard_state)
+    }
+
+    /// See [`LogCore::append_start`].
+    pub fn append_start(
+        &mut self,
+        group: GroupId,
+        start: LogStart,
+    ) -> Result<LogPosition, LogError> {
+        self.core.append_start(group, start)
+    }
+
+    /// See [`LogCore::append_truncate`].
+    pub fn append_truncate(
+        &mut self,
+        group: GroupId,
+        index: Index,
+    ) -> Result<LogPosition, LogError> {
+        self.core.append_truncate(group, index)
+    }
+
+    /// See [`LogCore::append_remove`].
+    pub fn append_remove(&mut self, group: GroupId) -> Result<LogPosition, LogError> {
+        self.core.append_remove(group)
+    }
+
+    /// The position behind everything appended.
+    pub fn appended(&self) -> LogPosition {
+        self.core.appended()
+    }
+
+    /// See [`LogCore::release`]; the files are recycled with the next [`CommitLog::submit`].
+    pub fn release(&mut self, flushed: impl Fn(GroupId) -> Index) -> usize {
+        self.core.release(flushed)
+    }
+
+    /// How many segments the log has, the active one included.
+    pub fn segment_count(&self) -> usize {
+        self.core.segment_count()
+    }
+
+    /// See [`LogCore::oldest_holders`].
+    pub fn oldest_holders(&self) -> impl Iterator<Item = (GroupId, Index)> {
+        self.core.oldest_holders()
+    }
+
+    /// Syncs with the next [`CommitLog::submit`] what periodic mode has only written.
+    pub fn request_sync(&mut self) {
+        self.core.request_sync();
+    }
+}
+
+/// The body of the log's thread.
+struct LogThread {
+    writer: LogWriter,
+    jobs: Receiver<LogJob>,
+    reports: Sender<LogReport>,
+    clock: Clock,
+    /// Periodic mode only.
+    sync_interval_nanos: Option<u64>,
+    /// When what was written has to be synced; `None` when all is.
+    sync_deadline_nanos: Option<u64>,
+}
+
+/// What the thread waited for.
+enum Event {
+    Job(LogJob),
+    SyncIsDue,
+    ShardGone,
+}
+
+impl LogThread {
+    async fn run(mut self) {
+        loop {
+            let report = match self.next_event().await {
+                Event::Job(job) => Some(self.writer.execute(job)),
+                Event::SyncIsDue => None,
+                Event::ShardGone => break,
+            };
+            let failure = self.sync_if_due();
+            for report in report.into_iter().chain(failure) {
+                if self.reports.try_send(report).is_err() {
+                    // The shard is gone; the queue has room for both reports.
+                    return;
+                }
+            }
+        }
+        // Nobody is left to hear whether it succeeds.
+        drop(self.writer.execute(LogJob::sync()));
+    }
+
+    async fn next_event(&mut self) -> Event {
+        let mut due = pin!(async {
+            match self.sync_deadline_nanos {
+                Some(deadline) => self.clock.sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        });
+        poll_fn(|context| {
+            match self.jobs.poll_recv(context) {
+                Poll::Ready(Some(job)) => return Poll::Ready(Event::Job(job)),
+                Poll::Ready(None) => return Poll::Ready(Event::ShardGone),
+                Poll::Pending => {}
+            }
+            due.as_mut().poll(context).map(|()| Event::SyncIsDue)
+        })
+        .await
+    }
+
+    /// Keeps the promise of periodic mode. Returns a report only of a failure: nobody asked.
+    fn sync_if_due(&mut self) -> Option<LogReport> {
+        let interval = self.sync_interval_nanos?;
+        if !self.writer.has_unsynced() {
+            self.sync_deadline_nanos = None;
+            return None;
+        }
+        let now = self.clock.monotonic_nanos();
+        let deadline = *self.sync_deadline_nanos.get_or_insert(now.saturating_add(interval));
+        if now < deadline {
+            return None;
+        }
+        self.sync_deadline_nanos = None;
+        let report = self.writer.execute(LogJob::sync());
+        report.result.is_err().then(|| report.unasked())
+    }
+}

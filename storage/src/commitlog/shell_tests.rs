@@ -1,0 +1,180 @@
+//! The log with its writer on a thread, over the simulated disk and a clock moved by hand.
+
+use std::future::Future;
+use std::path::Path;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+use env::clock::{Clock, SimClockControl};
+use env::disk::{Disk, OperationKind, SimDiskControl, Survival};
+use env::tasks::{Task, Tasks};
+
+use super::options::{LogOptions, SEGMENT_BYTES_MIN, SyncMode};
+use super::{CommitLog, LogError, Replay};
+
+const DIRECTORY: &str = "/log";
+const EVERY: Duration = Duration::from_secs(10);
+
+/// An executor that is nothing but `park`.
+fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => thread::park(),
+        }
+    }
+}
+
+fn options(sync: SyncMode) -> LogOptions {
+    LogOptions { segment_bytes: SEGMENT_BYTES_MIN, sync, ..LogOptions::new(1, 99) }
+}
+
+struct Node {
+    disk: Disk,
+    control: SimDiskControl,
+    clock: SimClockControl,
+    log: CommitLog,
+    task: Task,
+}
+
+fn start(sync: SyncMode) -> Node {
+    let (disk, control) = Disk::simulated(1);
+    let (clock, clock_control) = Clock::simulated(0);
+    let directory = Path::new(DIRECTORY);
+    let (log, _, task) =
+        CommitLog::open_with_thread(&disk, directory, options(sync), &Tasks::real(), &clock)
+            .expect("a new log opens");
+    Node { disk, control, clock: clock_control, log, task }
+}
+
+fn indexes(replay: &Replay) -> Vec<u64> {
+    let mut indexes = Vec::new();
+    let result = replay.entries(
+        |_| 0,
+        |entry| {
+            indexes.push(entry.index);
+            Ok::<(), ()>(())
+        },
+    );
+    assert_eq!(result, Ok(()));
+    indexes
+}
+
+fn replay(disk: &Disk, sync: SyncMode) -> Vec<u64> {
+    let (_, replay) =
+        CommitLog::open(disk, Path::new(DIRECTORY), options(sync)).expect("the log opens");
+    indexes(&replay)
+}
+
+#[test]
+fn batches_form_while_the_thread_writes_and_all_are_held() {
+    let Node { disk, control, mut log, task, .. } = start(SyncMode::Group);
+    block_on(async {
+        let mut index = 0;
+        for _ in 0..200 {
+            for _ in 0..3 {
+                index += 1;
+                log.append_entry(1, 1, index, &[&[7; 100]]).expect("there is room");
+                log.submit().expect("the disk works");
+            }
+            if index % 30 == 0 {
+                let position = log.appended();
+                log.synced(position).await.expect("the disk works");
+                log.release(|_| index - 10);
+            }
+        }
+        let position = log.appended();
+        log.synced(position).await.expect("the disk works");
+        assert!(log.poll_synced().expect("the disk works") >= position);
+        drop(log);
+        task.finished().await.expect("the thread ends with its log");
+    });
+    control.restart(Survival::SyncedOnly);
+    let found = replay(&disk, SyncMode::Group);
+    assert_eq!(found.last(), Some(&600));
+    assert!(found.iter().zip(found.iter().skip(1)).all(|(one, next)| one + 1 == *next));
+    assert!(found.len() < 400, "nothing was recycled");
+}
+
+#[test]
+fn a_failure_on_the_thread_reaches_every_later_call() {
+    let Node { control, mut log, .. } = start(SyncMode::Group);
+    control.fail_nth(OperationKind::Write, 1);
+    let position = log.append_entry(1, 1, 1, &[b"lost"]).expect("there is room");
+    let failed = block_on(log.synced(position));
+    assert!(matches!(failed, Err(LogError::Disk { .. })), "{failed:?}");
+    assert!(log.append_entry(1, 1, 2, &[]).is_err());
+    assert!(log.submit().is_err());
+    assert!(log.poll_synced().is_err());
+    assert!(block_on(log.completed()).is_err());
+}
+
+#[test]
+fn periodic_mode_acknowledges_at_once_and_syncs_when_its_time_has_come() {
+    let sync = SyncMode::Periodic { every: EVERY };
+    let Node { disk, control, clock, mut log, task } = start(sync);
+    let position =
+        log.append_entry(1, 1, 1, &[b"synced by the next write"]).expect("there is room");
+    block_on(log.synced(position)).expect("the disk works");
+    clock.advance(EVERY.saturating_sub(Duration::from_nanos(1)));
+    let position = log.append_entry(1, 1, 2, &[b"just in time"]).expect("there is room");
+    block_on(log.synced(position)).expect("the disk works");
+    let (early_disk, early) = control.fork(1);
+    clock.advance(Duration::from_nanos(1));
+    let position = log.append_entry(1, 1, 3, &[b"finds the time come"]).expect("there is room");
+    block_on(log.synced(position)).expect("the disk works");
+    let position = log.append_entry(1, 1, 4, &[b"not synced"]).expect("there is room");
+    block_on(log.synced(position)).expect("the disk works");
+    control.power_off();
+    drop(log);
+    block_on(task.finished()).expect("the thread ends with its log");
+    control.restart(Survival::SyncedOnly);
+    // The clock may have woken the thread before the third entry reached it.
+    let found = replay(&disk, sync);
+    assert!(found == [1, 2] || found == [1, 2, 3], "synced at another time: {found:?}");
+    early.restart(Survival::SyncedOnly);
+    assert_eq!(replay(&early_disk, sync), [0; 0], "synced before its time");
+}
+
+#[test]
+fn an_idle_periodic_log_syncs_by_the_clock_and_reports_its_failure() {
+    let Node { control, clock, mut log, .. } = start(SyncMode::Periodic { every: EVERY });
+    let position = log.append_entry(1, 1, 1, &[b"written"]).expect("there is room");
+    block_on(log.synced(position)).expect("the disk works");
+    control.fail_nth(OperationKind::Sync, 1);
+    clock.advance(EVERY);
+    // Nothing was submitted: only the clock can end this wait.
+    let failed = block_on(log.completed());
+    assert!(matches!(failed, Err(LogError::Disk { .. })), "{failed:?}");
+}
+
+#[test]
+fn closing_writes_out_what_was_appended() {
+    for has_thread in [false, true] {
+        let Node { disk, control, log, task, .. } = start(SyncMode::Group);
+        let mut log = if has_thread {
+            log
+        } else {
+            drop(log);
+            block_on(task.finished()).expect("the thread ends with its log");
+            CommitLog::open(&disk, Path::new(DIRECTORY), options(SyncMode::Group))
+                .expect("the log opens")
+                .0
+        };
+        log.append_entry(1, 1, 1, &[b"last"]).expect("there is room");
+        block_on(log.close()).expect("the disk works");
+        control.restart(Survival::SyncedOnly);
+        assert_eq!(replay(&disk, SyncMode::Group), [1]);
+    }
+}
