@@ -16,5 +16,10 @@ pub const BATCH_STATEMENT_COUNT_MAX: usize = 65_535;
 /// Most elements of one list in the text (columns, values, relations, elements of a collection).
 pub const LIST_LENGTH_MAX: usize = 65_535;
 
+/// Most names, terms and selectors in one statement: each takes about a hundred bytes in the tree,
+/// so that a tree stays below a few hundred megabytes whatever the text. A full batch of 65,535
+/// rows of fifteen columns has that many values and is refused for its size long before.
+pub const NODE_COUNT_MAX: usize = 1 << 20;
+
 const _: () = assert!(MARKER_COUNT_MAX <= u16::MAX as usize, "markers are numbered in 16 bits");
 const _: () = assert!(STATEMENT_BYTES_MAX <= u32::MAX as usize, "positions are kept in 32 bits");

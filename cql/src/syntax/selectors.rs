@@ -1,0 +1,303 @@
+//! SELECT, and the selectors: values computed from a row.
+
+use super::ast::{
+    ArithmeticOperator, CellMetadataFunction, Direction, FunctionCall, Name, Position, Select,
+    SelectedColumn, Selection, Selector, SelectorKind, Term, TermKind,
+};
+use super::lexer::TokenKind;
+use super::parser::{Parsed, Parser};
+use super::terms::{Expression, is_function_name};
+
+impl Parser<'_> {
+    /// SELECT, behind that word.
+    pub(super) fn select(&mut self) -> Parsed<Select> {
+        let json = self.accept_select_modifier("JSON")?;
+        let distinct = self.accept_select_modifier("DISTINCT")?;
+        let selection = self.selection()?;
+        self.expect_word("FROM")?;
+        let table = self.qualified_name("a table")?;
+        let relations = if self.accept_word("WHERE")? { self.relations()? } else { Vec::new() };
+        let group_by = if self.accept_words(&["GROUP", "BY"])? {
+            self.comma_separated(Self::grouping)?
+        } else {
+            Vec::new()
+        };
+        let order_by = if self.accept_words(&["ORDER", "BY"])? {
+            self.comma_separated(Self::ordering)?
+        } else {
+            Vec::new()
+        };
+        let per_partition_limit = if self.accept_words(&["PER", "PARTITION", "LIMIT"])? {
+            Some(self.integer_or_marker()?)
+        } else {
+            None
+        };
+        let limit = if self.accept_word("LIMIT")? { Some(self.integer_or_marker()?) } else { None };
+        let allow_filtering = self.accept_words(&["ALLOW", "FILTERING"])?;
+        let bypass_cache = self.accept_words(&["BYPASS", "CACHE"])?;
+        let timeout = if self.accept_words(&["USING", "TIMEOUT"])? {
+            Some(self.duration_or_marker()?)
+        } else {
+            None
+        };
+        Ok(Select {
+            json,
+            distinct,
+            selection,
+            table,
+            relations,
+            group_by,
+            order_by,
+            per_partition_limit,
+            limit,
+            allow_filtering,
+            bypass_cache,
+            timeout,
+        })
+    }
+
+    /// JSON or DISTINCT, unless it is the name of the first column or function.
+    fn accept_select_modifier(&mut self, word: &'static str) -> Parsed<bool> {
+        if !self.at_word(word) {
+            return Ok(false);
+        }
+        let (kind, text) = self.peek()?;
+        let modifies = match kind {
+            TokenKind::Word => {
+                !text.eq_ignore_ascii_case("FROM") && !text.eq_ignore_ascii_case("AS")
+            }
+            TokenKind::QuotedName
+            | TokenKind::QuotedString
+            | TokenKind::DollarString
+            | TokenKind::Integer
+            | TokenKind::Float
+            | TokenKind::Uuid
+            | TokenKind::Blob
+            | TokenKind::Duration
+            | TokenKind::Question
+            | TokenKind::Colon
+            | TokenKind::Star => true,
+            _ => false,
+        };
+        if modifies { self.accept_word(word) } else { Ok(false) }
+    }
+
+    fn selection(&mut self) -> Parsed<Selection> {
+        if self.accept(TokenKind::Star)? {
+            return Ok(Selection::All);
+        }
+        let columns = self.comma_separated(|parser| {
+            let selector = parser.selector()?;
+            let alias =
+                if parser.accept_word("AS")? { Some(parser.name("an alias")?) } else { None };
+            Ok(SelectedColumn { selector, alias })
+        })?;
+        Ok(Selection::Selectors(columns))
+    }
+
+    /// A column or a function of columns.
+    fn grouping(&mut self) -> Parsed<Selector> {
+        let position = self.position();
+        if is_function_name(self)? {
+            return self.selector();
+        }
+        let name = self.name("a column")?;
+        Ok(Selector { position, kind: SelectorKind::Column(name) })
+    }
+
+    /// `column [ASC|DESC]`
+    pub(super) fn ordering(&mut self) -> Parsed<(Name, Direction)> {
+        let column = self.name("a column")?;
+        if self.accept_word("DESC")? {
+            return Ok((column, Direction::Descending));
+        }
+        self.accept_word("ASC")?;
+        Ok((column, Direction::Ascending))
+    }
+
+    /// A selector.
+    fn selector(&mut self) -> Parsed<Selector> {
+        self.expression()
+    }
+
+    /// A selector with its subscripts and fields.
+    fn selector_operand(&mut self) -> Parsed<Selector> {
+        self.chain(|parser| {
+            let mut selector = parser.selector_primary()?;
+            loop {
+                let position = selector.position;
+                let kind = if parser.accept(TokenKind::BracketOpen)? {
+                    parser.link()?;
+                    parser.subscript(selector)?
+                } else if parser.accept(TokenKind::Dot)? {
+                    parser.link()?;
+                    let field = parser.name("a field")?;
+                    SelectorKind::Field { value: Box::new(selector), field }
+                } else {
+                    return Ok(selector);
+                };
+                selector = Selector { position, kind };
+            }
+        })
+    }
+
+    /// `key]`, `from..to]`, `from..]` or `..to]`
+    fn subscript(&mut self, collection: Selector) -> Parsed<SelectorKind> {
+        let collection = Box::new(collection);
+        let from = if self.at(TokenKind::Range) { None } else { Some(self.term()?) };
+        if self.accept(TokenKind::Range)? {
+            let to = if self.at(TokenKind::BracketClose) { None } else { Some(self.term()?) };
+            self.expect(TokenKind::BracketClose)?;
+            return Ok(SelectorKind::Slice { collection, from, to });
+        }
+        let Some(key) = from else { return Err(self.unexpected()) };
+        self.expect(TokenKind::BracketClose)?;
+        Ok(SelectorKind::Element { collection, key })
+    }
+
+    fn selector_primary(&mut self) -> Parsed<Selector> {
+        let position = self.position();
+        let kind = match self.token.kind {
+            TokenKind::ParenthesisOpen => return self.selector_in_parentheses(),
+            _ => match self.accept_plain_term()? {
+                Some(term) => SelectorKind::Term(term),
+                None => self.selector_kind()?,
+            },
+        };
+        Ok(Selector { position, kind })
+    }
+
+    fn selector_kind(&mut self) -> Parsed<SelectorKind> {
+        if self.at(TokenKind::Minus) {
+            self.advance()?;
+            return Ok(SelectorKind::Negate(Box::new(self.nested(Self::selector_operand)?)));
+        }
+        if self.at(TokenKind::Word) && self.peek()?.0 == TokenKind::ParenthesisOpen {
+            if self.at_word("COUNT") && self.accept_count_rows()? {
+                return Ok(SelectorKind::CountRows);
+            }
+            if self.at_word("CAST") {
+                return self.cast_selector();
+            }
+            for (word, function) in CELL_METADATA_FUNCTIONS {
+                if self.at_word(word) {
+                    return self.cell_metadata(*function);
+                }
+            }
+        }
+        if is_function_name(self)? {
+            let function = self.function_name()?;
+            let arguments = self.parenthesised_or_empty(Self::selector)?;
+            return Ok(SelectorKind::Function(FunctionCall { function, arguments }));
+        }
+        Ok(SelectorKind::Column(self.name("a selector")?))
+    }
+
+    /// `count(*)` or `count(1)`; nothing is read if it is the count of something else.
+    fn accept_count_rows(&mut self) -> Parsed<bool> {
+        let start = self.checkpoint();
+        self.advance()?;
+        self.expect(TokenKind::ParenthesisOpen)?;
+        let counts_rows =
+            self.at(TokenKind::Star) || self.at(TokenKind::Integer) && self.text() == "1";
+        if counts_rows {
+            self.advance()?;
+            self.expect(TokenKind::ParenthesisClose)?;
+        } else if self.at(TokenKind::Integer) {
+            return Err(self.invalid("only COUNT(*), COUNT(1) and COUNT(column) can be counted"));
+        } else {
+            self.go_back(start);
+        }
+        Ok(counts_rows)
+    }
+
+    /// `CAST(selector AS type)`
+    fn cast_selector(&mut self) -> Parsed<SelectorKind> {
+        self.advance()?;
+        self.expect(TokenKind::ParenthesisOpen)?;
+        let selector = Box::new(self.selector()?);
+        self.expect_word("AS")?;
+        let type_name = self.type_name()?;
+        self.expect(TokenKind::ParenthesisClose)?;
+        Ok(SelectorKind::Cast { selector, type_name })
+    }
+
+    /// `writetime(cell)`
+    fn cell_metadata(&mut self, function: CellMetadataFunction) -> Parsed<SelectorKind> {
+        self.advance()?;
+        self.expect(TokenKind::ParenthesisOpen)?;
+        let position = self.position();
+        let cell = Box::new(self.nested(Self::selector_operand)?);
+        let mut root = &*cell;
+        while let SelectorKind::Element { collection: inner, .. }
+        | SelectorKind::Field { value: inner, .. } = &root.kind
+        {
+            root = inner;
+        }
+        if !matches!(root.kind, SelectorKind::Column(_)) {
+            return Err(self.unexpected_at(position, "a column, its element or its field"));
+        }
+        self.expect(TokenKind::ParenthesisClose)?;
+        Ok(SelectorKind::CellMetadata { function, cell })
+    }
+
+    /// `(type) term`, `(selector)`, or the tuple `(term, term)`
+    fn selector_in_parentheses(&mut self) -> Parsed<Selector> {
+        let position = self.position();
+        if let Some(type_name) = self.accept_cast(false)? {
+            let operand = self.nested(Self::selector_operand)?;
+            let at = operand.position;
+            let Some(term) = into_term(operand) else {
+                return Err(self.unexpected_at(at, "a literal"));
+            };
+            let kind = SelectorKind::Term(TermKind::Cast { type_name, term: Box::new(term) });
+            return Ok(Selector { position, kind });
+        }
+        let mut selectors = self.parenthesised(Self::selector)?;
+        if selectors.len() == 1 {
+            return Ok(selectors.swap_remove(0));
+        }
+        let mut terms = Vec::with_capacity(selectors.len());
+        for selector in selectors {
+            let at = selector.position;
+            let Some(term) = into_term(selector) else {
+                return Err(self.unexpected_at(at, "a literal"));
+            };
+            terms.push(term);
+        }
+        Ok(Selector { position, kind: SelectorKind::Term(TermKind::Tuple(terms)) })
+    }
+}
+
+impl Expression for Selector {
+    fn operand(parser: &mut Parser<'_>) -> Parsed<Selector> {
+        parser.selector_operand()
+    }
+
+    fn combine(
+        position: Position,
+        left: Selector,
+        operator: ArithmeticOperator,
+        right: Selector,
+    ) -> Selector {
+        let (left, right) = (Box::new(left), Box::new(right));
+        Selector { position, kind: SelectorKind::Arithmetic { left, operator, right } }
+    }
+
+    fn ends_before_operator(_: &Parser<'_>) -> Parsed<bool> {
+        Ok(false)
+    }
+}
+
+const CELL_METADATA_FUNCTIONS: &[(&str, CellMetadataFunction)] = &[
+    ("writetime", CellMetadataFunction::WriteTime),
+    ("maxwritetime", CellMetadataFunction::MaxWriteTime),
+    ("ttl", CellMetadataFunction::Ttl),
+];
+
+fn into_term(selector: Selector) -> Option<Term> {
+    match selector {
+        Selector { position, kind: SelectorKind::Term(kind) } => Some(Term { position, kind }),
+        _ => None,
+    }
+}
