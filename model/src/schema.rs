@@ -241,7 +241,8 @@ impl TableDef {
 
     /// How many columns the clustering key has.
     pub fn clustering_count(&self) -> usize {
-        self.columns.iter().filter(|c| matches!(c.kind, ColumnKind::Clustering(_))).count()
+        let after_partition_key = self.columns.iter().skip(self.partition_key_count());
+        after_partition_key.take_while(|c| matches!(c.kind, ColumnKind::Clustering(_))).count()
     }
 
     /// The column of that name.
