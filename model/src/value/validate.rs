@@ -262,7 +262,18 @@ mod tests {
         let null = framed(1, -1, b"");
         assert_eq!(message(&list, &null), "Null value read when not allowed");
 
+        let vector = CqlType::Vector { element: Arc::new(CqlType::Int), dimension: 1 };
+        assert_eq!(message(&vector, b""), "Invalid empty vector value");
+        assert_eq!(message(&vector, &[0; 3]), "Not enough bytes to read a vector<int, 1>");
+        assert_eq!(
+            message(&vector, &[0; 5]),
+            "Unexpected 1 extraneous bytes after vector<int, 1> value"
+        );
+
         let tuple: CqlType = [CqlType::Int].into_iter().collect();
+        assert_eq!(message(&tuple, &[0; 3]), "Not enough bytes to read size of 0th component");
+        let short = [0, 0, 0, 4, 1];
+        assert_eq!(message(&tuple, &short), "Not enough bytes to read 0th component");
         assert_eq!(validate(&tuple, &(-1_i32).to_be_bytes()), Ok(()));
         let long = [0xff; 8];
         assert_eq!(message(&tuple, &long), "Invalid remaining data after end of tuple value");

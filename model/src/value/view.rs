@@ -113,7 +113,7 @@ impl<'a> Elements<'a> {
         let value = match read_component(&mut self.cursor) {
             Ok(Some(value)) => return Ok(value),
             Ok(None) => Err(ValueError::new("Null value read when not allowed")),
-            Err(Truncated) => Err(not_enough(name)),
+            Err(_) => Err(not_enough(name)),
         };
         *self = Elements { cursor: Cursor::new(&[]), remaining: 0 };
         value
@@ -133,14 +133,17 @@ fn not_enough(name: &str) -> ValueError {
     ValueError::new(format!("Not enough bytes to read a {name}"))
 }
 
-/// The bytes end too early.
-struct Truncated;
+/// The bytes end too early: inside a length, or inside the value.
+enum Truncated {
+    Length,
+    Value,
+}
 
 /// A length in four bytes and that many bytes; a negative length is null.
 fn read_component<'a>(cursor: &mut Cursor<'a>) -> Result<Option<&'a [u8]>, Truncated> {
-    let length = i32::from_be_bytes(cursor.array().ok_or(Truncated)?);
+    let length = i32::from_be_bytes(cursor.array().ok_or(Truncated::Length)?);
     match usize::try_from(length) {
-        Ok(length) => cursor.take(length).map(Some).ok_or(Truncated),
+        Ok(length) => cursor.take(length).map(Some).ok_or(Truncated::Value),
         Err(_) => Ok(None),
     }
 }
@@ -175,8 +178,12 @@ impl<'a> Iterator for TupleView<'a> {
         if field.is_err() {
             self.cursor = Cursor::new(&[]);
         }
-        Some(field.map_err(|Truncated| {
-            ValueError::new(format!("Not enough bytes to read {index}th component"))
+        Some(field.map_err(|truncated| {
+            let what = match truncated {
+                Truncated::Length => "size of ",
+                Truncated::Value => "",
+            };
+            ValueError::new(format!("Not enough bytes to read {what}{index}th component"))
         }))
     }
 }
@@ -187,17 +194,25 @@ impl<'a> Iterator for TupleView<'a> {
 pub struct VectorView<'a> {
     cursor: Cursor<'a>,
     remaining: u16,
+    element: &'a CqlType,
+    dimension: u16,
     element_bytes: Option<usize>,
 }
 
 impl<'a> VectorView<'a> {
     /// Reads a `vector<element, dimension>`.
-    pub fn new(element: &CqlType, dimension: u16, bytes: &'a [u8]) -> VectorView<'a> {
+    pub fn new(element: &'a CqlType, dimension: u16, bytes: &'a [u8]) -> VectorView<'a> {
         VectorView {
             cursor: Cursor::new(bytes),
             remaining: dimension,
+            element,
+            dimension,
             element_bytes: fixed_bytes_in_vector(element),
         }
+    }
+
+    fn name(&self) -> String {
+        format!("vector<{}, {}>", self.element, self.dimension)
     }
 
     fn read(&mut self) -> Option<&'a [u8]> {
@@ -219,7 +234,8 @@ impl<'a> Iterator for VectorView<'a> {
             }
             let count = self.cursor.rest().len();
             self.cursor = Cursor::new(&[]);
-            let text = format!("Unexpected {count} extraneous bytes after vector value");
+            let name = self.name();
+            let text = format!("Unexpected {count} extraneous bytes after {name} value");
             return Some(Err(ValueError::new(text)));
         }
         self.remaining -= 1;
@@ -228,7 +244,7 @@ impl<'a> Iterator for VectorView<'a> {
             self.remaining = 0;
             self.cursor = Cursor::new(&[]);
         }
-        Some(element.ok_or_else(|| not_enough("vector")))
+        Some(element.ok_or_else(|| not_enough(&self.name())))
     }
 }
 
