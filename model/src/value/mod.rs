@@ -3,6 +3,7 @@
 mod build;
 mod compare;
 mod error;
+mod fuzz;
 mod number;
 mod validate;
 mod view;
@@ -11,6 +12,7 @@ mod vint;
 pub use build::{CollectionBuilder, normalize, push_value};
 pub use compare::compare_values;
 pub use error::ValueError;
+pub use fuzz::fuzz_value;
 pub use number::NUMBER_BYTES_MAX;
 pub use validate::{TYPE_DEPTH_MAX, validate};
 pub use view::{ListView, MapView, TupleView, VectorView, fixed_bytes_in_vector};
