@@ -37,6 +37,8 @@ pub mod net;
 mod random;
 pub mod signals;
 pub mod tasks;
+#[cfg(test)]
+mod tests;
 
 pub use clock::Clock;
 pub use disk::Disk;
