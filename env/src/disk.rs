@@ -8,7 +8,7 @@
 //! - bytes and length of a file: after [`File::sync_data`], or at once through a handle opened
 //!   with [`OpenMode::DataSync`] (bytes only; the length must have been synced before);
 //! - the name of a file (created, renamed, removed): after [`Disk::sync_dir`] of its directory;
-//! - a directory: when [`Disk::create_dir_all`] returns.
+//! - a directory: when [`Disk::create_dir_all`] or [`Disk::remove_dir`] returns.
 //!
 //! Missing on purpose: links, permissions, times, renaming a directory. The commit log, the
 //! tables and the manifest need none of them, and each would have to be simulated.

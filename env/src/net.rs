@@ -45,7 +45,7 @@ impl Net {
     /// connections linger can be bound at once (`SO_REUSEADDR`).
     pub async fn bind(&self, address: SocketAddr) -> io::Result<TcpListener> {
         match self.0 {
-            Side::Real => bind_real(address).await.map(TcpListener::Real),
+            Side::Real => tokio::net::TcpListener::bind(address).await.map(TcpListener::Real),
             #[cfg(feature = "sim")]
             Side::Sim => turmoil::net::TcpListener::bind(address).await.map(TcpListener::Sim),
         }
@@ -54,7 +54,7 @@ impl Net {
     /// Connects to an address. There is no limit of time but the system's: set one around it.
     pub async fn connect(&self, address: SocketAddr) -> io::Result<TcpStream> {
         match self.0 {
-            Side::Real => connect_real(address).await.map(TcpStream::Real),
+            Side::Real => tokio::net::TcpStream::connect(address).await.map(TcpStream::Real),
             #[cfg(feature = "sim")]
             Side::Sim => turmoil::net::TcpStream::connect(address).await.map(TcpStream::Sim),
         }
@@ -80,15 +80,6 @@ impl Net {
         }
         Ok(addresses)
     }
-}
-
-// tokio's own, which std's ban does not name; kept here so that all ways to a socket are in view.
-async fn bind_real(address: SocketAddr) -> io::Result<tokio::net::TcpListener> {
-    tokio::net::TcpListener::bind(address).await
-}
-
-async fn connect_real(address: SocketAddr) -> io::Result<tokio::net::TcpStream> {
-    tokio::net::TcpStream::connect(address).await
 }
 
 /// Accepts connections.

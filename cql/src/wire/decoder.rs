@@ -2,34 +2,77 @@
 //!
 //! One [`FrameDecoder`] per connection and direction. The socket reads into its buffer
 //! ([`FrameDecoder::read_buffer`]); [`FrameDecoder::next_frame`] yields each complete frame as a
-//! view of that buffer. It promises:
+//! view of that buffer. Frames are plain until [`FrameDecoder::started`]; then their bodies may be
+//! compressed (v3, v4) or they come in segments (v5), as [`Framing`] says. It promises:
 //!
 //! - No length that a peer sent is ever allocated for. The buffer grows as bytes arrive, at most
-//!   doubling, and a frame beyond the limit is refused when its header is read.
+//!   doubling, and a frame beyond the limit is refused when its header is read. Inflating needs
+//!   the inflated length at once, which is checked against the limit and the bytes received.
 //! - After an error of [`super::ErrorScope::Connection`] it yields that error for ever.
 //! - After an error of [`super::ErrorScope::Stream`] it stands at the next frame.
 //!
 //! It knows nothing of sockets and time: whoever owns the socket limits how long a frame may stay
 //! incomplete ([`FrameDecoder::bytes_missing`]).
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
+use super::compression::{Compression, compress_bodies, inflate_body};
 use super::error::{ErrorScope, WireError};
 use super::frame::{
     Direction, FRAME_BODY_BYTES_MAX_PROTOCOL, FRAME_BODY_BYTES_MAX_UNINITIALIZED, Frame,
     FrameHeader, HEADER_BYTES, Version, frame_flags,
 };
+use super::segment::{encode_segments, segment_bytes_missing, take_segment};
 
 /// Room made for one read from the socket, in bytes: many small requests, or a page of a big one.
 pub const READ_BYTES_MIN: usize = 8 * 1024;
 /// Room made at once for a frame that is being received, in bytes.
 const READ_BYTES_MAX: usize = 1024 * 1024;
 
+/// What surrounds frames on a connection, in both directions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// Nothing: before STARTUP, and in v3 and v4 without compression.
+    Plain,
+    /// Bodies may be compressed: v3 and v4 with compression.
+    Lz4Bodies,
+    /// Segments: v5.
+    Segments(Compression),
+}
+
+impl Framing {
+    /// The framing after STARTUP agreed on a version and a compression. The answer to STARTUP
+    /// itself (READY or AUTHENTICATE) is still plain.
+    pub fn after_startup(version: Version, compression: Compression) -> Self {
+        match (version, compression) {
+            (Version::V5, compression) => Framing::Segments(compression),
+            (Version::V3 | Version::V4, Compression::None) => Framing::Plain,
+            (Version::V3 | Version::V4, Compression::Lz4) => Framing::Lz4Bodies,
+        }
+    }
+
+    /// Appends `frames`, finished frames one behind the other as the writers of this module leave
+    /// them, in this framing. Plain ones can be sent as they are, without this copy. Panics if
+    /// `frames` ends within a frame.
+    pub fn pack(self, frames: &[u8], out: &mut Vec<u8>) {
+        match self {
+            Framing::Plain => out.extend_from_slice(frames),
+            Framing::Lz4Bodies => compress_bodies(frames, out),
+            Framing::Segments(compression) => encode_segments(frames, compression, out),
+        }
+    }
+}
+
 /// Splits a connection's bytes into frames.
 #[derive(Debug)]
 pub struct FrameDecoder {
     expected: Direction,
+    framing: Framing,
     received: BytesMut,
+    /// The frames left of the last self-contained segment.
+    segment: Bytes,
+    /// The parts so far of a frame that is spread over segments.
+    spread: BytesMut,
     body_bytes_max: u32,
     version: Option<Version>,
     version_is_fixed: bool,
@@ -50,7 +93,10 @@ impl FrameDecoder {
     fn new(expected: Direction, body_bytes_max: u32) -> Self {
         FrameDecoder {
             expected,
+            framing: Framing::Plain,
             received: BytesMut::new(),
+            segment: Bytes::new(),
+            spread: BytesMut::new(),
             body_bytes_max,
             version: None,
             version_is_fixed: false,
@@ -58,11 +104,14 @@ impl FrameDecoder {
         }
     }
 
-    /// The connection is set up: frames of other versions are errors from here on, and bodies may
-    /// be as long as `body_bytes_max` (capped at [`FRAME_BODY_BYTES_MAX_PROTOCOL`]).
-    pub fn started(&mut self, version: Version, body_bytes_max: u32) {
+    /// STARTUP succeeded: what follows comes in `framing`, frames of other versions are errors,
+    /// and bodies may be as long as `body_bytes_max`, inflated too (capped at
+    /// [`FRAME_BODY_BYTES_MAX_PROTOCOL`]). A server calls it when it has read STARTUP, a client
+    /// when it has read the answer.
+    pub fn started(&mut self, version: Version, framing: Framing, body_bytes_max: u32) {
         self.version = Some(version);
         self.version_is_fixed = true;
+        self.framing = framing;
         self.body_bytes_max = body_bytes_max.min(FRAME_BODY_BYTES_MAX_PROTOCOL);
     }
 
@@ -83,22 +132,23 @@ impl FrameDecoder {
         self.received.extend_from_slice(bytes);
     }
 
-    /// How many bytes the frame at the front still lacks; 0 when a frame is complete or broken,
-    /// and also when nothing of the next frame has arrived.
+    /// How many bytes are known to be missing from the frame or segment that has begun to arrive;
+    /// 0 when none has, or when it is complete or broken. More may turn out to be missing once
+    /// these are there.
     pub fn bytes_missing(&self) -> usize {
-        if self.broken.is_some() || self.received.is_empty() {
+        if self.broken.is_some() {
             return 0;
         }
-        match FrameHeader::decode(&self.received) {
-            Ok(None) => HEADER_BYTES - self.received.len(),
-            Ok(Some(header)) => frame_bytes(&header).saturating_sub(self.received.len()),
-            Err(_) => 0,
+        match self.framing {
+            Framing::Segments(_) if self.received.is_empty() => frame_bytes_missing(&self.spread),
+            Framing::Segments(compression) => segment_bytes_missing(&self.received, compression),
+            Framing::Plain | Framing::Lz4Bodies => frame_bytes_missing(&self.received),
         }
     }
 
     /// Bytes received and not yet handed out.
     pub fn bytes_buffered(&self) -> usize {
-        self.received.len()
+        self.received.len() + self.segment.len() + self.spread.len()
     }
 
     /// The next complete frame, if there is one.
@@ -106,52 +156,129 @@ impl FrameDecoder {
         if let Some(error) = &self.broken {
             return Err(error.clone());
         }
-        let result = self.next_plain_frame();
+        let result = match self.framing {
+            Framing::Plain | Framing::Lz4Bodies => self.next_frame_received(),
+            Framing::Segments(compression) => self.next_frame_in_segments(compression),
+        };
         if let Err(error) = &result
             && error.scope == ErrorScope::Connection
         {
             self.received = BytesMut::new();
+            self.segment = Bytes::new();
+            self.spread = BytesMut::new();
             self.broken = Some(error.clone());
         }
         result
     }
 
-    fn next_plain_frame(&mut self) -> Result<Option<Frame>, WireError> {
+    fn next_frame_received(&mut self) -> Result<Option<Frame>, WireError> {
         let Some(header) = FrameHeader::decode(&self.received)? else { return Ok(None) };
-        self.check_header(&header).map_err(|error| error.on_stream(header.stream))?;
+        self.check_header(&header)?;
         if self.received.len() < frame_bytes(&header) {
             return Ok(None);
         }
         self.received.advance(HEADER_BYTES);
         let body = self.received.split_to(body_bytes(&header)).freeze();
-        if header.has(frame_flags::COMPRESSED) {
-            let error = WireError::frame("compressed frame, but no compression was agreed on");
-            return Err(error.on_stream(header.stream));
+        self.complete(header, body).map(Some)
+    }
+
+    fn next_frame_in_segments(
+        &mut self,
+        compression: Compression,
+    ) -> Result<Option<Frame>, WireError> {
+        loop {
+            if !self.segment.is_empty() {
+                return self.next_frame_of_segment().map(Some);
+            }
+            let Some(segment) = take_segment(&mut self.received, compression)? else {
+                return Ok(None);
+            };
+            if segment.is_self_contained {
+                if !self.spread.is_empty() {
+                    return Err(WireError::connection(
+                        "self-contained segment within a frame spread over segments",
+                    ));
+                }
+                self.segment = segment.payload;
+            } else {
+                self.spread.extend_from_slice(&segment.payload);
+                if let Some(frame) = self.spread_frame()? {
+                    return Ok(Some(frame));
+                }
+            }
         }
-        Ok(Some(Frame { header, body }))
+    }
+
+    fn next_frame_of_segment(&mut self) -> Result<Frame, WireError> {
+        let cut_off = || WireError::connection("frame cut off in a self-contained segment");
+        let header = FrameHeader::decode(&self.segment)?.ok_or_else(cut_off)?;
+        self.check_header(&header)?;
+        if self.segment.len() < frame_bytes(&header) {
+            return Err(cut_off().on_stream(header.stream));
+        }
+        self.segment.advance(HEADER_BYTES);
+        let body = self.segment.split_to(body_bytes(&header));
+        self.complete(header, body)
+    }
+
+    /// The frame spread over segments, once its last part is there.
+    fn spread_frame(&mut self) -> Result<Option<Frame>, WireError> {
+        let Some(header) = FrameHeader::decode(&self.spread)? else { return Ok(None) };
+        self.check_header(&header)?;
+        match self.spread.len().cmp(&frame_bytes(&header)) {
+            std::cmp::Ordering::Less => Ok(None),
+            std::cmp::Ordering::Equal => {
+                let body = std::mem::take(&mut self.spread).freeze().slice(HEADER_BYTES..);
+                self.complete(header, body).map(Some)
+            }
+            std::cmp::Ordering::Greater => {
+                let error = WireError::connection("bytes after a frame spread over segments");
+                Err(error.on_stream(header.stream))
+            }
+        }
     }
 
     /// Checks what can be known before the body is there.
     fn check_header(&mut self, header: &FrameHeader) -> Result<(), WireError> {
-        if header.direction != self.expected {
-            return Err(WireError::connection("frame of the wrong direction"));
-        }
-        if self.version_is_fixed && self.version != Some(header.version) {
-            return Err(WireError::connection(format!(
+        let error = if header.direction != self.expected {
+            WireError::connection("frame of the wrong direction")
+        } else if self.version_is_fixed && self.version != Some(header.version) {
+            WireError::connection(format!(
                 "Invalid message version. Got {}/v{0} but previous messages on this connection \
                  had version {}/v{1}",
                 header.version.number(),
                 self.answer_version().number()
-            )));
-        }
-        self.version = Some(header.version);
-        if header.body_bytes > self.body_bytes_max {
-            return Err(WireError::connection(format!(
+            ))
+        } else if header.body_bytes > self.body_bytes_max {
+            self.version = Some(header.version);
+            WireError::connection(format!(
                 "frame body of {} bytes, at most {} are allowed",
                 header.body_bytes, self.body_bytes_max
-            )));
+            ))
+        } else {
+            self.version = Some(header.version);
+            return Ok(());
+        };
+        Err(error.on_stream(header.stream))
+    }
+
+    /// Inflates the body if it is compressed. The frame has been taken already, so that an error
+    /// leaves the next one in front.
+    fn complete(&self, header: FrameHeader, body: Bytes) -> Result<Frame, WireError> {
+        if !header.has(frame_flags::COMPRESSED) {
+            return Ok(Frame { header, body });
         }
-        Ok(())
+        let inflated = match self.framing {
+            Framing::Lz4Bodies => inflate_body(&body, self.body_bytes_max),
+            Framing::Plain => {
+                Err(WireError::frame("compressed frame, but no compression was agreed on"))
+            }
+            Framing::Segments(_) => {
+                Err(WireError::frame("compressed frame, but v5 compresses segments"))
+            }
+        };
+        let body = inflated.map_err(|error| error.on_stream(header.stream))?;
+        Ok(Frame { header, body })
     }
 }
 
@@ -163,94 +290,14 @@ fn frame_bytes(header: &FrameHeader) -> usize {
     HEADER_BYTES.saturating_add(body_bytes(header))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn options_frame(stream: u8) -> [u8; 9] {
-        [4, 0, 0, stream, 5, 0, 0, 0, 0]
+/// How many bytes the frame at the front lacks; 0 if there is none.
+fn frame_bytes_missing(bytes: &[u8]) -> usize {
+    if bytes.is_empty() {
+        return 0;
     }
-
-    #[test]
-    fn frames_come_out_whole_however_the_bytes_arrive() {
-        let mut bytes = options_frame(1).to_vec();
-        bytes.extend([4, 0, 0, 2, 0x0F, 0, 0, 0, 4, 0xFF, 0xFF, 0xFF, 0xFF]);
-        bytes.extend(options_frame(3));
-        for chunk_bytes in 1..=bytes.len() {
-            let mut decoder = FrameDecoder::for_requests();
-            let mut streams = Vec::new();
-            for chunk in bytes.chunks(chunk_bytes) {
-                decoder.feed(chunk);
-                while let Some(frame) = decoder.next_frame().unwrap() {
-                    assert_eq!(frame.body.len(), frame.header.body_bytes as usize);
-                    streams.push(frame.header.stream);
-                }
-            }
-            assert_eq!(streams, [1, 2, 3]);
-            assert_eq!(decoder.bytes_buffered(), 0);
-        }
-    }
-
-    #[test]
-    fn bodies_are_views_of_the_receive_buffer() {
-        let mut decoder = FrameDecoder::for_requests();
-        let buffer = decoder.read_buffer();
-        buffer.extend_from_slice(&[4, 0, 0, 2, 0x0F, 0, 0, 0, 4, 0xFF, 0xFF, 0xFF, 0xFF]);
-        let body_address = buffer[9..].as_ptr();
-        assert_eq!(decoder.next_frame().unwrap().unwrap().body.as_ptr(), body_address);
-    }
-
-    #[test]
-    fn a_length_beyond_the_limit_ends_the_connection_before_the_body_comes() {
-        let mut decoder = FrameDecoder::for_requests();
-        decoder.feed(&[4, 0, 0, 9, 7, 0xFF, 0xFF, 0xFF, 0xFF]);
-        let error = decoder.next_frame().unwrap_err();
-        assert_eq!((error.scope, error.stream), (ErrorScope::Connection, 9));
-        assert_eq!(decoder.answer_version(), Version::V4);
-        decoder.feed(&options_frame(1));
-        assert_eq!(decoder.next_frame().unwrap_err(), error);
-    }
-
-    #[test]
-    fn the_limit_is_small_before_startup_and_the_configured_one_after() {
-        let header = [4, 0, 0, 0, 7, 0, 1, 0x86, 0xA1]; // 100 001 bytes
-        let mut decoder = FrameDecoder::for_requests();
-        decoder.feed(&header);
-        assert!(decoder.next_frame().is_err());
-        let mut decoder = FrameDecoder::for_requests();
-        decoder.started(Version::V4, 200_000);
-        decoder.feed(&header);
-        assert_eq!(decoder.next_frame(), Ok(None));
-        assert_eq!(decoder.bytes_missing(), 100_001);
-    }
-
-    #[test]
-    fn room_grows_with_what_arrived_and_not_with_what_was_announced() {
-        let mut decoder = FrameDecoder::for_requests();
-        decoder.started(Version::V4, 16 << 20);
-        decoder.feed(&[4, 0, 0, 0, 7, 0, 0xFF, 0xFF, 0xFF]); // nearly 16 MiB
-        assert_eq!(decoder.next_frame(), Ok(None));
-        assert!(decoder.read_buffer().capacity() <= 2 * READ_BYTES_MIN);
-    }
-
-    #[test]
-    fn an_error_of_one_frame_leaves_the_next_one_readable() {
-        let mut decoder = FrameDecoder::for_requests();
-        decoder.feed(&[4, frame_flags::COMPRESSED, 0, 6, 7, 0, 0, 0, 2, 1, 2]);
-        decoder.feed(&options_frame(7));
-        let error = decoder.next_frame().unwrap_err();
-        assert_eq!((error.scope, error.stream), (ErrorScope::Stream, 6));
-        assert_eq!(decoder.next_frame().unwrap().unwrap().header.stream, 7);
-    }
-
-    #[test]
-    fn version_may_not_change_once_started_and_responses_are_not_requests() {
-        let mut decoder = FrameDecoder::for_requests();
-        decoder.started(Version::V4, 1000);
-        decoder.feed(&[3, 0, 0, 0, 5, 0, 0, 0, 0]);
-        assert!(decoder.next_frame().unwrap_err().message.contains("previous messages"));
-        let mut decoder = FrameDecoder::for_requests();
-        decoder.feed(&[0x84, 0, 0, 0, 5, 0, 0, 0, 0]);
-        assert_eq!(decoder.next_frame().unwrap_err().scope, ErrorScope::Connection);
+    match FrameHeader::decode(bytes) {
+        Ok(None) => HEADER_BYTES - bytes.len(),
+        Ok(Some(header)) => frame_bytes(&header).saturating_sub(bytes.len()),
+        Err(_) => 0,
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! socket -> FrameDecoder -> Frame -> Request::parse -> Request + Values
-//! OpenRows, write_void, ErrorResponse, … -> Vec<u8> -> socket
+//! OpenRows, write_void, ErrorResponse, … -> Vec<u8> -> Framing::pack -> socket
 //! ```
 //!
 //! What comes in is hostile until parsed: every count and length is checked against the bytes that
@@ -21,6 +21,7 @@
 )]
 
 pub mod client;
+mod compression;
 mod consistency;
 mod cursor;
 mod decoder;
@@ -33,16 +34,20 @@ mod metadata;
 mod request;
 mod response;
 mod rows;
+mod segment;
 mod types;
 mod values;
 
+#[cfg(test)]
+mod decoder_tests;
 #[cfg(test)]
 mod request_tests;
 #[cfg(test)]
 mod response_tests;
 
+pub use compression::Compression;
 pub use consistency::{Consistency, WriteType};
-pub use decoder::{FrameDecoder, READ_BYTES_MIN};
+pub use decoder::{FrameDecoder, Framing, READ_BYTES_MIN};
 pub use error::{ErrorScope, WireError};
 pub use error_body::{ErrorBody, ErrorResponse};
 pub use event::{ChangeKind, Event, EventKind, SchemaChange, SchemaTarget};
@@ -61,4 +66,5 @@ pub use response::{
     write_set_keyspace, write_supported, write_void,
 };
 pub use rows::{OpenCell, OpenRows, RowsHead, write_cell};
+pub use segment::SEGMENT_PAYLOAD_BYTES_MAX;
 pub use values::{BoundValues, Value, Values};

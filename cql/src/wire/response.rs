@@ -125,9 +125,18 @@ impl OpenFrame {
 
     /// Puts the length into the header; a body that is too large is taken back.
     pub fn finish(self, out: &mut Vec<u8>) -> Result<(), ResponseTooLarge> {
+        self.finish_within(out, FRAME_BODY_BYTES_MAX_PROTOCOL)
+    }
+
+    /// As [`OpenFrame::finish`], with another limit.
+    pub(crate) fn finish_within(
+        self,
+        out: &mut Vec<u8>,
+        body_bytes_max: u32,
+    ) -> Result<(), ResponseTooLarge> {
         let body_bytes = self.bytes_written(out) - HEADER_BYTES;
         match u32::try_from(body_bytes) {
-            Ok(length) if length <= FRAME_BODY_BYTES_MAX_PROTOCOL => {
+            Ok(length) if length <= body_bytes_max => {
                 patch_int(out, self.start + HEADER_BYTES - 4, length);
                 Ok(())
             }

@@ -102,12 +102,14 @@ fn a_discarded_frame_leaves_what_was_before_it() {
 }
 
 #[test]
-fn a_body_beyond_the_protocol_is_taken_back() {
-    let mut out = b"before".to_vec();
-    let frame = OpenFrame::begin(&mut out, &ResponseHead::new(Version::V4, 1), Opcode::Result);
-    out.resize(out.len() + FRAME_BODY_BYTES_MAX_PROTOCOL as usize + 1, 0);
-    assert!(frame.finish(&mut out).is_err());
-    assert_eq!(out, b"before");
+fn a_body_beyond_the_limit_is_taken_back() {
+    for (body_bytes, fits) in [(100, true), (101, false)] {
+        let mut out = b"before".to_vec();
+        let frame = OpenFrame::begin(&mut out, &ResponseHead::new(Version::V4, 1), Opcode::Result);
+        out.resize(out.len() + body_bytes, 0);
+        assert_eq!(frame.finish_within(&mut out, 100).is_ok(), fits);
+        assert_eq!(out == b"before", !fits);
+    }
 }
 
 #[test]

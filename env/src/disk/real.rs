@@ -66,7 +66,8 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
 }
 
 pub(super) fn remove_empty_dir(path: &Path) -> io::Result<()> {
-    fs::remove_dir(path)
+    fs::remove_dir(path)?;
+    sync_dir(directory_of(path))
 }
 
 pub(super) fn sync_dir(path: &Path) -> io::Result<()> {

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::{LOCK_FILE_NAME, OpenMode, lock_is_held};
 use state::{Inode, State};
 
+mod change;
 pub(super) mod control;
 mod state;
 
@@ -147,6 +148,9 @@ impl SimFile {
     }
 
     pub(super) fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        if bytes.is_empty() {
+            return self.state().map(drop);
+        }
         let is_synchronous = self.0.mode == OpenMode::DataSync;
         self.state_to_write()?.write_at(self.0.inode, bytes, offset, is_synchronous)
     }
@@ -168,12 +172,12 @@ impl SimFile {
     }
 
     pub(super) fn preallocate(&self, length: u64) -> io::Result<()> {
-        let mut state = self.state_to_write()?;
-        if (state.bytes(self.0.inode).len() as u64) < length {
-            state.set_len(self.0.inode, length)?;
-            state.sync(self.0.inode)?;
+        if self.len()? >= length {
+            return Ok(());
         }
-        Ok(())
+        let mut state = self.state_to_write()?;
+        state.set_len(self.0.inode, length)?;
+        state.sync(self.0.inode)
     }
 
     pub(super) fn map(&self) -> io::Result<Arc<[u8]>> {

@@ -3,6 +3,8 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use crate::random::SplitMix64;
+
 use super::{Disk, File, OpenMode, OperationKind, SimDiskControl, Survival};
 
 /// Runs a test of the contract on the real side, in a folder of its own, and on the simulated.
@@ -177,6 +179,97 @@ fn a_directory_has_one_holder_at_a_time() {
         disk.lock_directory(folder).unwrap();
         assert_eq!(kind(disk.lock_directory(&folder.join("none"))), ErrorKind::NotFound);
     });
+}
+
+/// One random history on both sides: every call must have the same outcome.
+#[test]
+fn both_sides_agree_on_random_histories() {
+    for seed in 0..20 {
+        let folder = tempfile::tempdir().unwrap();
+        let real = random_history(seed, &Disk::real(), folder.path());
+        let (disk, _control) = simulated();
+        let sim = random_history(seed, &disk, Path::new("/data"));
+        for (step, (real, sim)) in real.iter().zip(&sim).enumerate() {
+            assert_eq!(real, sim, "seed {seed}, step {step}");
+        }
+    }
+}
+
+/// Makes 300 random calls on five names, one of them a directory, and tells how each ended.
+fn random_history(seed: u64, disk: &Disk, folder: &Path) -> Vec<String> {
+    let mut random = SplitMix64::new(seed);
+    let mut handles: Vec<File> = Vec::new();
+    let mut outcomes = Vec::new();
+    disk.create_dir_all(&folder.join("d")).unwrap();
+    for _ in 0..300 {
+        let names = ["a", "b", "c", "d", "d/a"];
+        let mut path = || folder.join(names[random.below(5) as usize]);
+        let (path, other) = (path(), path());
+        let (offset, length) = (random.below(3_000), random.below(2_000));
+        let handle = random.below(handles.len().max(1) as u64) as usize;
+        let file = handles.get(handle);
+        let outcome = match (random.below(12), file) {
+            (0, _) => told(disk.rename(&path, &other)),
+            (1, _) => told(disk.remove(&path)),
+            (2, _) => told(disk.list(&path)),
+            (3, _) => told(disk.exists(&path)),
+            (4, _) => told(disk.sync_dir(&path)),
+            (5, Some(file)) => told(file.set_len(offset)),
+            (6, Some(file)) => {
+                told(file.write_all_at(&vec![offset as u8; length as usize], offset))
+            }
+            (7, Some(file)) => told(file.preallocate(offset)),
+            (8, Some(file)) => told(file.map().map(|bytes| bytes.to_vec())),
+            (9, Some(file)) => {
+                let mut bytes = vec![0; length as usize];
+                told(file.read_exact_at(&mut bytes, offset).map(|()| bytes))
+            }
+            (mode, _) => {
+                let mode = match mode {
+                    5 | 6 => OpenMode::Create,
+                    7 | 8 => OpenMode::CreateNew,
+                    9 => OpenMode::DataSync,
+                    10 => OpenMode::Read,
+                    _ => OpenMode::ReadWrite,
+                };
+                let opened = disk.open(&path, mode);
+                let outcome = told(opened.as_ref().map(|_| mode).map_err(copied));
+                handles.extend(opened);
+                outcome
+            }
+        };
+        outcomes.push(outcome);
+    }
+    outcomes
+}
+
+fn told<T: std::fmt::Debug>(result: std::io::Result<T>) -> String {
+    match result {
+        Ok(value) => format!("{value:?}"),
+        Err(error) => format!("{:?}", error.kind()),
+    }
+}
+
+fn copied(error: &std::io::Error) -> std::io::Error {
+    error.kind().into()
+}
+
+#[test]
+fn changes_are_recorded_with_the_numbers_that_crash_points_have() {
+    let (disk, control) = simulated();
+    control.record_operations(true);
+    disk.write_atomic(Path::new("/data/manifest"), b"new").unwrap();
+    assert_eq!(
+        control.recorded_operations(),
+        [
+            "2 create /data/manifest.tmp",
+            "3 write /data/manifest.tmp at 0: 3 bytes",
+            "4 sync /data/manifest.tmp",
+            "5 rename /data/manifest.tmp to /data/manifest",
+            "6 sync directory /data",
+        ]
+    );
+    assert_eq!(control.operation_count(), 6);
 }
 
 /// A scene with every degree of durability.

@@ -20,7 +20,7 @@ pub enum Survival {
     SyncedOnly,
     /// All of them: they had just reached the medium.
     Everything,
-    /// All, but the newest file with unsynced changes keeps a seeded part of its own.
+    /// All, but of the file that was written last a seeded part of its unsynced changes.
     LastFileTorn,
     /// A seeded part: of each directory's names a prefix, of each file's writes a subset, and
     /// of each of those some of its sectors of 512 bytes.
@@ -51,6 +51,17 @@ impl SimDiskControl {
     /// syncs. Reads are not counted, since a crash at a read is a crash at the next change.
     pub fn operation_count(&self) -> u64 {
         self.0.state().operation_count()
+    }
+
+    /// Begins to record changes, or ends it; forgets those of before.
+    pub fn record_operations(&self, is_on: bool) {
+        self.0.state().set_recording(is_on);
+    }
+
+    /// The changes recorded, a line each: its number, what it was, and to which file. For the
+    /// message of a failed crash test, and for tests of what a module does to the disk.
+    pub fn recorded_operations(&self) -> Vec<String> {
+        self.0.state().recorded().to_vec()
     }
 
     /// Cuts the power during the change with this number (the first is 1): the change is left

@@ -15,16 +15,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::io::Errno;
 
 use super::super::{OpenMode, directory_of};
+use super::change::{FileChange, NameChange, Names, overwrite};
 use super::control::{OperationKind, Survival};
 use crate::random::SplitMix64;
-
-/// What a device writes as a whole or not at all.
-const SECTOR_BYTES: u64 = 512;
 
 /// A file apart from its names.
 pub(super) type Inode = u64;
@@ -39,6 +37,10 @@ pub(super) struct State {
     /// Changes made so far, since the disk was created.
     operation_count: u64,
     crash_at: Option<u64>,
+    /// What each change was, while a test wants to know.
+    record: Option<Vec<String>>,
+    /// The file that was changed last.
+    changed_last: Option<Inode>,
     faults: Vec<Fault>,
     /// Bytes that files may still grow by.
     space_left: Option<u64>,
@@ -59,114 +61,11 @@ struct Fault {
 }
 
 #[derive(Clone, Debug, Default)]
-struct Names {
-    directories: BTreeSet<PathBuf>,
-    files: BTreeMap<PathBuf, Inode>,
-}
-
-#[derive(Clone, Debug)]
-enum NameChange {
-    Link { path: PathBuf, inode: Inode },
-    Unlink { path: PathBuf },
-    Rename { from: PathBuf, to: PathBuf, inode: Inode },
-}
-
-#[derive(Clone, Debug, Default)]
 struct FileState {
     seen: Vec<u8>,
     durable: Vec<u8>,
     pending: Vec<FileChange>,
     handle_count: u64,
-}
-
-#[derive(Clone, Debug)]
-enum FileChange {
-    Write {
-        offset: u64,
-        bytes: Vec<u8>,
-        is_synchronous: bool,
-    },
-    SetLength(u64),
-    /// What is left of a write whose sync failed: the length it gave the file.
-    Extend(u64),
-}
-
-impl Names {
-    fn apply(&mut self, change: &NameChange) {
-        match change {
-            NameChange::Link { path, inode } => {
-                self.files.insert(path.clone(), *inode);
-            }
-            NameChange::Unlink { path } => {
-                self.files.remove(path);
-            }
-            NameChange::Rename { from, to, inode } => {
-                self.files.remove(from);
-                self.files.insert(to.clone(), *inode);
-            }
-        }
-    }
-
-    fn is_directory(&self, path: &Path) -> bool {
-        self.directories.contains(path) || path == Path::new("/") || path == Path::new(".")
-    }
-}
-
-impl NameChange {
-    fn is_in(&self, directory: &Path) -> bool {
-        match self {
-            NameChange::Link { path, .. } | NameChange::Unlink { path } => {
-                directory_of(path) == directory
-            }
-            NameChange::Rename { from, to, .. } => {
-                directory_of(from) == directory || directory_of(to) == directory
-            }
-        }
-    }
-
-    fn inode(&self) -> Option<Inode> {
-        match self {
-            NameChange::Link { inode, .. } | NameChange::Rename { inode, .. } => Some(*inode),
-            NameChange::Unlink { .. } => None,
-        }
-    }
-}
-
-impl FileChange {
-    fn apply(&self, bytes: &mut Vec<u8>) {
-        match self {
-            FileChange::Write { offset, bytes: written, .. } => overwrite(bytes, *offset, written),
-            FileChange::SetLength(length) => bytes.resize(*length as usize, 0),
-            FileChange::Extend(length) => {
-                bytes.resize(bytes.len().max(*length as usize), 0);
-            }
-        }
-    }
-
-    /// Applies what a power cut leaves of a write: each sector by the toss of a coin.
-    fn apply_torn(&self, bytes: &mut Vec<u8>, random: &mut SplitMix64) {
-        let FileChange::Write { offset, bytes: written, is_synchronous: false } = self else {
-            return self.apply(bytes);
-        };
-        let mut start = 0;
-        while start < written.len() {
-            let in_sector = (SECTOR_BYTES - (offset + start as u64) % SECTOR_BYTES) as usize;
-            let end = written.len().min(start + in_sector);
-            if random.coin() {
-                overwrite(bytes, offset + start as u64, &written[start..end]);
-            }
-            start = end;
-        }
-    }
-}
-
-fn overwrite(bytes: &mut Vec<u8>, offset: u64, written: &[u8]) {
-    let start = offset as usize;
-    let end = start + written.len();
-    if bytes.len() < end {
-        bytes.resize(end, 0);
-    }
-    bytes[start..end].copy_from_slice(written);
 }
 
 impl State {
@@ -177,6 +76,8 @@ impl State {
             is_off: false,
             operation_count: 0,
             crash_at: None,
+            record: None,
+            changed_last: None,
             faults: Vec::new(),
             space_left: None,
             is_page_cache_cold: false,
@@ -206,7 +107,7 @@ impl State {
         if self.seen.is_directory(path) {
             return Ok(());
         }
-        self.begin_change()?;
+        self.begin_change(|_| format!("create directory {}", path.display()))?;
         for ancestor in path.ancestors().filter(|ancestor| !ancestor.as_os_str().is_empty()) {
             self.seen.directories.insert(ancestor.to_owned());
             self.durable.directories.insert(ancestor.to_owned());
@@ -243,12 +144,14 @@ impl State {
         let inode = self.inode_of(from)?;
         self.check_directory(directory_of(to))?;
         if self.seen.is_directory(to) {
-            return Err(Errno::ISDIR.into());
+            // Linux's answers: the first when the file lies in that directory, at any depth.
+            let error = if from.starts_with(to) { Errno::NOTEMPTY } else { Errno::ISDIR };
+            return Err(error.into());
         }
         if from == to {
             return Ok(());
         }
-        let crash = self.begin_change();
+        let crash = self.begin_change(|_| format!("rename {} to {}", from.display(), to.display()));
         self.change_names(NameChange::Rename { from: from.to_owned(), to: to.to_owned(), inode });
         crash
     }
@@ -256,7 +159,7 @@ impl State {
     pub(super) fn remove(&mut self, path: &Path) -> io::Result<()> {
         self.check_power()?;
         self.inode_of(path)?;
-        let crash = self.begin_change();
+        let crash = self.begin_change(|_| format!("remove {}", path.display()));
         self.change_names(NameChange::Unlink { path: path.to_owned() });
         crash
     }
@@ -265,7 +168,7 @@ impl State {
         if !self.list(path)?.is_empty() {
             return Err(Errno::NOTEMPTY.into());
         }
-        self.begin_change()?;
+        self.begin_change(|_| format!("remove directory {}", path.display()))?;
         // The directory takes its pending names with it: what was in it has been removed.
         self.settle_names(path);
         self.seen.directories.remove(path);
@@ -277,7 +180,7 @@ impl State {
         self.check_power()?;
         self.check_directory(path)?;
         self.check_fault(OperationKind::Sync)?;
-        self.begin_change()?;
+        self.begin_change(|_| format!("sync directory {}", path.display()))?;
         self.settle_names(path);
         Ok(())
     }
@@ -350,7 +253,7 @@ impl State {
     }
 
     fn create(&mut self, path: &Path) -> io::Result<Inode> {
-        let crash = self.begin_change();
+        let crash = self.begin_change(|_| format!("create {}", path.display()));
         let inode = self.inode_next;
         self.inode_next += 1;
         self.files.insert(inode, FileState::default());
@@ -403,12 +306,13 @@ impl State {
         offset: u64,
         is_synchronous: bool,
     ) -> io::Result<()> {
-        if bytes.is_empty() {
-            return Ok(());
-        }
         self.check_fault(OperationKind::Write)?;
         self.take_space(inode, offset + bytes.len() as u64)?;
-        let crash = self.begin_change();
+        let crash = self.begin_change(|state| {
+            let verb = if is_synchronous { "write and sync" } else { "write" };
+            format!("{verb} {} at {offset}: {} bytes", state.name_of(inode), bytes.len())
+        });
+        self.changed_last = Some(inode);
         // The write during which the power goes is one that may be torn, whatever the handle.
         let is_synchronous = is_synchronous && crash.is_ok();
         let file = self.file(inode);
@@ -424,7 +328,9 @@ impl State {
     pub(super) fn set_len(&mut self, inode: Inode, length: u64) -> io::Result<()> {
         self.check_fault(OperationKind::Write)?;
         self.take_space(inode, length)?;
-        let crash = self.begin_change();
+        let crash =
+            self.begin_change(|state| format!("set length {} to {length}", state.name_of(inode)));
+        self.changed_last = Some(inode);
         let file = self.file(inode);
         file.seen.resize(length as usize, 0);
         file.pending.push(FileChange::SetLength(length));
@@ -434,7 +340,7 @@ impl State {
     pub(super) fn sync(&mut self, inode: Inode) -> io::Result<()> {
         let fault = self.check_fault(OperationKind::Sync);
         if fault.is_ok() {
-            self.begin_change()?;
+            self.begin_change(|state| format!("sync {}", state.name_of(inode)))?;
         }
         let FileState { durable, pending, .. } = self.file(inode);
         if fault.is_err() {
@@ -468,9 +374,13 @@ impl State {
 
     /// Counts a change. An error means that the power goes while it is made: the caller leaves
     /// it pending, where it is a change that can be, and returns the error.
-    fn begin_change(&mut self) -> io::Result<()> {
+    fn begin_change(&mut self, what: impl FnOnce(&State) -> String) -> io::Result<()> {
         self.check_power()?;
         self.operation_count += 1;
+        if self.record.is_some() {
+            let line = format!("{} {}", self.operation_count, what(self));
+            self.record.iter_mut().for_each(|lines| lines.push(line.clone()));
+        }
         if self.crash_at.is_some_and(|number| self.operation_count >= number) {
             self.is_off = true;
             return Err(power_is_off());
@@ -507,6 +417,21 @@ impl State {
 
     pub(super) fn operation_count(&self) -> u64 {
         self.operation_count
+    }
+
+    /// From now on, or no more. Forgets what was recorded before.
+    pub(super) fn set_recording(&mut self, is_on: bool) {
+        self.record = is_on.then(Vec::new);
+    }
+
+    pub(super) fn recorded(&self) -> &[String] {
+        self.record.as_deref().unwrap_or(&[])
+    }
+
+    /// A name of a file, for people.
+    fn name_of(&self, inode: Inode) -> String {
+        let named = self.seen.files.iter().find(|(_, named)| **named == inode);
+        named.map_or_else(|| "a removed file".to_owned(), |(path, _)| path.display().to_string())
     }
 
     pub(super) fn set_crash_at(&mut self, operation: Option<u64>) {
@@ -557,11 +482,10 @@ impl State {
     /// Faults, a planned crash and the limit of space are over.
     pub(super) fn restart(&mut self, survival: Survival) {
         self.settle_surviving_names(survival);
-        let last_written = self.files.iter().rev().find(|(_, file)| !file.pending.is_empty());
-        let last_written = last_written.map(|(inode, _)| *inode);
+        let changed_last = self.changed_last.take();
         for (inode, file) in &mut self.files {
             let is_torn = survival == Survival::Random
-                || (survival == Survival::LastFileTorn && Some(*inode) == last_written);
+                || (survival == Survival::LastFileTorn && Some(*inode) == changed_last);
             let keeps_all = matches!(survival, Survival::Everything | Survival::LastFileTorn);
             for change in file.pending.drain(..) {
                 let is_synchronous =
