@@ -30,6 +30,7 @@ mod error;
 mod error_body;
 mod event;
 mod frame;
+pub mod fuzz;
 mod metadata;
 mod request;
 mod response;
@@ -40,6 +41,8 @@ mod values;
 
 #[cfg(test)]
 mod decoder_tests;
+#[cfg(test)]
+mod fuzz_tests;
 #[cfg(test)]
 mod request_tests;
 #[cfg(test)]

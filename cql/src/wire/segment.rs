@@ -189,6 +189,23 @@ pub(crate) fn put_segment(
     let (sent, inflated_bytes) =
         if is_deflated { (deflated.as_slice(), Some(payload.len())) } else { (payload, None) };
     let header = SegmentHeader { sent_bytes: sent.len(), inflated_bytes, is_self_contained };
+    put_sent(header, sent, compression, out);
+}
+
+/// Appends a segment of an LZ4 connection whose payload is already a block, or claims to be one:
+/// for the fuzzer. An inflated length of 0 says that it is sent as it is.
+pub(crate) fn put_raw_segment(
+    block: &[u8],
+    inflated_bytes: usize,
+    is_self_contained: bool,
+    out: &mut Vec<u8>,
+) {
+    let inflated_bytes = Some(inflated_bytes);
+    let header = SegmentHeader { sent_bytes: block.len(), inflated_bytes, is_self_contained };
+    put_sent(header, block, Compression::Lz4, out);
+}
+
+fn put_sent(header: SegmentHeader, sent: &[u8], compression: Compression, out: &mut Vec<u8>) {
     out.reserve(header.segment_bytes(compression));
     header.encode(compression, out);
     out.extend_from_slice(sent);
