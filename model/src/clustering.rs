@@ -22,6 +22,25 @@
 //! | exclusive start, inclusive end | `prefix 0xFF` |
 //! | the whole partition            | from empty to `0xFF` |
 //!
+//! # Payloads
+//!
+//! | type                       | payload                                                         |
+//! |----------------------------|-----------------------------------------------------------------|
+//! | integers, timestamp        | the value, sign bit flipped                                     |
+//! | date, time, boolean        | the value                                                       |
+//! | float, double              | negative: all bits inverted; else sign bit set; one NaN, last   |
+//! | ascii, text, blob, inet    | bytes, then 00; inside, 00 is 01 01 and 01 is 01 02             |
+//! | uuid                       | version (4 bits), then v1: time, clock and node; else the rest  |
+//! | timeuuid                   | version, time, the low half with every byte's sign bit flipped  |
+//! | varint                     | 80 + length or FF and 4 bytes of length, shortest bytes; the    |
+//! |                            | length part inverted when negative                              |
+//! | decimal                    | 01 negative, 02 zero, 03 positive; exponent (8 bytes, sign bit  |
+//! |                            | flipped), pairs of digits + 1, 00; inverted when negative       |
+//! | list, set, map             | components of the elements (key, value, …), then 01             |
+//! | tuple, user type           | 02 for null or a component for each field up to the last that   |
+//! |                            | is not null, then 01                                            |
+//! | vector                     | components of the elements                                      |
+//!
 //! # What comes back
 //!
 //! Decoding gives the value that was encoded, except where values with different bytes are the

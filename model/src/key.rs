@@ -13,7 +13,7 @@
     )
 )]
 
-use crate::cursor::Cursor;
+use crate::codec::Cursor;
 use crate::value::ValueError;
 
 /// Longest partition key, and longest sum of clustering values, in bytes: lengths of keys are
@@ -77,12 +77,12 @@ impl<'a> PartitionKeyParts<'a> {
 
     fn read(&mut self) -> Option<&'a [u8]> {
         if !self.composite {
-            return self.cursor.take(self.cursor.rest().len());
+            return self.cursor.bytes(self.cursor.rest().len()).ok();
         }
-        let length = u16::from_be_bytes(self.cursor.array()?);
-        let value = self.cursor.take(usize::from(length))?;
+        let length = u16::from_be_bytes(self.cursor.array().ok()?);
+        let value = self.cursor.bytes(usize::from(length)).ok()?;
         let is_last = self.remaining == 0;
-        (self.cursor.u8()? == 0 && (!is_last || self.cursor.is_empty())).then_some(value)
+        (self.cursor.u8() == Ok(0) && (!is_last || self.cursor.is_empty())).then_some(value)
     }
 }
 

@@ -12,7 +12,6 @@
 pub mod clustering;
 pub mod codec;
 pub mod consistency;
-mod cursor;
 pub mod entry;
 mod hex;
 pub mod key;

@@ -15,7 +15,7 @@ use super::{
     AFTER, DECIMAL_NEGATIVE, DECIMAL_POSITIVE, DECIMAL_ZERO, END, ESCAPE, NULL, TAG_EMPTY,
     TAG_VALUE, TERMINATOR, VARINT_POSITIVE, not_orderable,
 };
-use crate::cursor::Cursor;
+use crate::codec::Cursor;
 use crate::schema::TableDef;
 use crate::types::CqlType;
 use crate::value::{
@@ -74,16 +74,16 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn u8(&mut self) -> Result<u8, ValueError> {
-        Ok(self.cursor.u8().ok_or_else(malformed)? ^ self.mask)
+        Ok(self.cursor.u8().map_err(|_| malformed())? ^ self.mask)
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], ValueError> {
-        let bytes = self.cursor.array::<N>().ok_or_else(malformed)?;
+        let bytes = self.cursor.array::<N>().map_err(|_| malformed())?;
         Ok(bytes.map(|byte| byte ^ self.mask))
     }
 
     fn take(&mut self, length: usize, out: &mut Vec<u8>) -> Result<(), ValueError> {
-        let bytes = self.cursor.take(length).ok_or_else(malformed)?;
+        let bytes = self.cursor.bytes(length).map_err(|_| malformed())?;
         out.extend(bytes.iter().map(|byte| byte ^ self.mask));
         Ok(())
     }
@@ -163,13 +163,15 @@ impl Reader<'_> {
 
     fn bytes(&mut self, out: &mut Vec<u8>) -> Result<(), ValueError> {
         loop {
+            let mut plain = self.cursor.rest().iter();
+            let length = plain.position(|byte| byte ^ self.mask <= ESCAPE).ok_or_else(malformed)?;
+            self.take(length, out)?;
             match self.u8()? {
                 TERMINATOR => return Ok(()),
-                ESCAPE => match self.u8()? {
+                _ => match self.u8()? {
                     escaped @ 1..=2 => out.push(escaped - 1),
                     _ => return Err(malformed()),
                 },
-                byte => out.push(byte),
             }
         }
     }

@@ -1,9 +1,13 @@
 use super::*;
+use crate::hex::push_hex;
+use crate::literal::parse_literal;
 use crate::schema::{ColumnDef, ColumnKind, Partitioner, TableDef, TableId, TableOptions};
 use crate::types::CqlType;
 use crate::value::compare_values;
 use crate::value::testing::{Random, random_type, random_value};
 use std::cmp::Ordering;
+use std::path::Path;
+use std::sync::Arc;
 
 /// A table `(k blob, c0 …, PRIMARY KEY (k, c0 …))`.
 fn table(columns: &[(CqlType, bool)]) -> TableDef {
@@ -40,6 +44,57 @@ fn encode(cql_type: &CqlType, descending: bool, value: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     encode_component(cql_type, descending, value, &mut out).unwrap();
     out
+}
+
+/// Encodings are stored: the script holds their bytes. `UPDATE_GOLDEN=1` rewrites it.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "golden scripts are files beside the tests")]
+fn encodings_are_the_stored_ones() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testscripts/clustering/encodings.txt");
+    let script = std::fs::read_to_string(&path).unwrap();
+    let mut actual = String::new();
+    for line in script.lines() {
+        match line.split_once(" =>") {
+            None => actual.push_str(line),
+            Some((input, _)) => {
+                let (name, text) = input.split_once(' ').unwrap();
+                let cql_type = CqlType::native_from_name(name).unwrap();
+                let value = parse_literal(&cql_type, text.trim_matches('\'')).unwrap();
+                actual.push_str(input);
+                actual.push_str(" => ");
+                push_hex(&mut actual, &encode(&cql_type, false, &value));
+                actual.push(' ');
+                push_hex(&mut actual, &encode(&cql_type, true, &value));
+            }
+        }
+        actual.push('\n');
+    }
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, actual).unwrap();
+        return;
+    }
+    for (expected, actual) in script.lines().zip(actual.lines()) {
+        assert_eq!(actual, expected);
+    }
+}
+
+/// The stored form of types that have no constants.
+#[test]
+fn nested_encodings_are_the_stored_ones() {
+    let list = CqlType::List { element: Arc::new(CqlType::TinyInt), frozen: true };
+    let two = [0, 0, 0, 2, 0, 0, 0, 1, 5, 0, 0, 0, 1, 0xff];
+    assert_eq!(encode(&list, false, &two), [0x20, 0x20, 0x85, 0x20, 0x7f, 0x01]);
+    assert_eq!(encode(&list, true, &two), [0xdf, 0xdf, 0x7a, 0xdf, 0x80, 0xfe]);
+    let map =
+        CqlType::Map { key: Arc::new(CqlType::Text), value: Arc::new(CqlType::Int), frozen: true };
+    let one = [0, 0, 0, 1, 0, 0, 0, 1, b'k', 0, 0, 0, 0];
+    assert_eq!(encode(&map, false, &one), [0x20, 0x20, b'k', 0x00, 0x10, 0x01]);
+    let tuple: CqlType =
+        [CqlType::TinyInt, CqlType::TinyInt, CqlType::TinyInt].into_iter().collect();
+    let fields = [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 1, 5, 0xff, 0xff, 0xff, 0xff];
+    assert_eq!(encode(&tuple, false, &fields), [0x20, 0x02, 0x20, 0x85, 0x01]);
+    let vector = CqlType::Vector { element: Arc::new(CqlType::Boolean), dimension: 2 };
+    assert_eq!(encode(&vector, false, &[0, 7]), [0x20, 0x20, 0x00, 0x20, 0x01]);
 }
 
 #[test]

@@ -5,7 +5,7 @@
 
 use super::{compare_values, normalize, validate};
 use crate::clustering::{decode_component, encode_component};
-use crate::cursor::Cursor;
+use crate::codec::Cursor;
 use crate::key::PartitionKeyParts;
 use crate::literal::{format_value, parse_literal};
 use crate::path::decode_path;

@@ -19,7 +19,7 @@
 
 use super::vint::read_signed_vint;
 use super::{ListView, MapView, NUMBER_BYTES_MAX, TupleView, ValueError, VectorView};
-use crate::cursor::Cursor;
+use crate::codec::Cursor;
 use crate::hex::push_hex;
 use crate::types::CqlType;
 

@@ -16,7 +16,7 @@
 
 use super::ValueError;
 use super::vint::read_unsigned_vint;
-use crate::cursor::Cursor;
+use crate::codec::Cursor;
 use crate::types::CqlType;
 
 /// The elements of a serialized list or set.
@@ -100,7 +100,7 @@ impl<'a> Elements<'a> {
     /// The count is checked against the bytes that are there, so callers may allocate for it.
     fn new(bytes: &'a [u8], parts: usize, name: &str) -> Result<Elements<'a>, ValueError> {
         let mut cursor = Cursor::new(bytes);
-        let count = cursor.array().map(i32::from_be_bytes).ok_or_else(|| not_enough(name))?;
+        let count = cursor.array().map(i32::from_be_bytes).map_err(|_| not_enough(name))?;
         let remaining = usize::try_from(count)
             .map_err(|_| ValueError::new(format!("The {name} has a negative size ({count})")))?;
         if remaining > cursor.rest().len() / (4 * parts) {
@@ -141,9 +141,9 @@ enum Truncated {
 
 /// A length in four bytes and that many bytes; a negative length is null.
 fn read_component<'a>(cursor: &mut Cursor<'a>) -> Result<Option<&'a [u8]>, Truncated> {
-    let length = i32::from_be_bytes(cursor.array().ok_or(Truncated::Length)?);
+    let length = i32::from_be_bytes(cursor.array().map_err(|_| Truncated::Length)?);
     match usize::try_from(length) {
-        Ok(length) => cursor.take(length).map(Some).ok_or(Truncated::Value),
+        Ok(length) => cursor.bytes(length).map(Some).map_err(|_| Truncated::Value),
         Err(_) => Ok(None),
     }
 }
@@ -220,7 +220,7 @@ impl<'a> VectorView<'a> {
             Some(length) => length,
             None => usize::try_from(read_unsigned_vint(&mut self.cursor)?).ok()?,
         };
-        self.cursor.take(length)
+        self.cursor.bytes(length).ok()
     }
 }
 

@@ -1,13 +1,13 @@
 //! Cassandra's variable-length integers: the count of leading one bits in the first byte says how
 //! many bytes follow, the number is big endian in the remaining bits.
 
-use crate::cursor::Cursor;
+use crate::codec::Cursor;
 
 pub(crate) fn read_unsigned_vint(cursor: &mut Cursor<'_>) -> Option<u64> {
-    let first = cursor.u8()?;
+    let first = cursor.u8().ok()?;
     let extra = first.leading_ones();
     let head = u64::from(first) & (0xff_u64 >> extra);
-    let tail = cursor.take(usize::try_from(extra).ok()?)?;
+    let tail = cursor.bytes(usize::try_from(extra).ok()?).ok()?;
     Some(tail.iter().fold(head, |number, byte| (number << 8) | u64::from(*byte)))
 }
 
