@@ -232,8 +232,22 @@ impl LogCore {
         Ok(self.push(RecordKind::Remove, (group, 0, 0), &[]))
     }
 
-    /// Checks the limits for one more record of the group, and returns the group's state.
-    fn admit(&mut self, group: GroupId, payload_bytes: usize) -> Result<&mut GroupState, LogError> {
+    /// Whether an entry of that size can be appended now: after a yes, the next append of it is
+    /// taken. For a caller who must not number an entry that the log then refuses.
+    pub fn check_room(&self, group: GroupId, payload_bytes: usize) -> Result<(), LogError> {
+        let payload_bytes_max = self.options.payload_bytes_max();
+        if payload_bytes > payload_bytes_max {
+            return Err(LogError::EntryTooLarge { payload_bytes, payload_bytes_max });
+        }
+        self.check_waiting(payload_bytes)?;
+        let group_count_max = self.options.group_count_max();
+        if self.groups.len() >= group_count_max && !self.groups.contains_key(&group) {
+            return Err(LogError::TooManyGroups { group_count_max });
+        }
+        Ok(())
+    }
+
+    fn check_waiting(&self, payload_bytes: usize) -> Result<(), LogError> {
         if let Some(failure) = &self.failure {
             return Err(failure.clone());
         }
@@ -242,6 +256,12 @@ impl LogCore {
         if waiting_bytes + RECORD_HEADER_BYTES + payload_bytes > waiting_bytes_max {
             return Err(LogError::LogFull { waiting_bytes, waiting_bytes_max });
         }
+        Ok(())
+    }
+
+    /// Checks the limits for one more record of the group, and returns the group's state.
+    fn admit(&mut self, group: GroupId, payload_bytes: usize) -> Result<&mut GroupState, LogError> {
+        self.check_waiting(payload_bytes)?;
         let group_count = self.groups.len();
         let group_count_max = self.options.group_count_max();
         match self.groups.entry(group) {

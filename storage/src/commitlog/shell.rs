@@ -193,6 +193,11 @@ impl CommitLog {
         self.core.append_remove(group)
     }
 
+    /// See [`LogCore::check_room`].
+    pub fn check_room(&self, group: GroupId, payload_bytes: usize) -> Result<(), LogError> {
+        self.core.check_room(group, payload_bytes)
+    }
+
     /// The position behind everything appended.
     pub fn appended(&self) -> LogPosition {
         self.core.appended()
