@@ -4,7 +4,7 @@ use crate::literal::parse_literal;
 use crate::schema::{ColumnDef, ColumnKind, Partitioner, TableDef, TableId, TableOptions};
 use crate::types::CqlType;
 use crate::value::compare_values;
-use crate::value::testing::{Random, random_type, random_value};
+use crate::value::testing::{Random, random_type, random_value, tuple_of};
 use std::cmp::Ordering;
 use std::path::Path;
 use std::sync::Arc;
@@ -89,8 +89,7 @@ fn nested_encodings_are_the_stored_ones() {
         CqlType::Map { key: Arc::new(CqlType::Text), value: Arc::new(CqlType::Int), frozen: true };
     let one = [0, 0, 0, 1, 0, 0, 0, 1, b'k', 0, 0, 0, 0];
     assert_eq!(encode(&map, false, &one), [0x20, 0x20, b'k', 0x00, 0x10, 0x01]);
-    let tuple: CqlType =
-        [CqlType::TinyInt, CqlType::TinyInt, CqlType::TinyInt].into_iter().collect();
+    let tuple = tuple_of(&[CqlType::TinyInt, CqlType::TinyInt, CqlType::TinyInt]);
     let fields = [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 1, 5, 0xff, 0xff, 0xff, 0xff];
     assert_eq!(encode(&tuple, false, &fields), [0x20, 0x02, 0x20, 0x85, 0x01]);
     let vector = CqlType::Vector { element: Arc::new(CqlType::Boolean), dimension: 2 };
@@ -197,8 +196,8 @@ fn a_decimal_keeps_its_value_and_a_readable_scale() {
 /// A tuple's encoding must not change when its type gains a field (`ALTER TYPE … ADD`).
 #[test]
 fn a_type_that_gains_a_field_keeps_its_keys() {
-    let old: CqlType = [CqlType::Int].into_iter().collect();
-    let new: CqlType = [CqlType::Int, CqlType::Text].into_iter().collect();
+    let old = tuple_of(&[CqlType::Int]);
+    let new = tuple_of(&[CqlType::Int, CqlType::Text]);
     let value = [0, 0, 0, 4, 0, 0, 0, 7];
     let encoded = encode(&old, false, &value);
     assert_eq!(encode(&new, false, &value), encoded);

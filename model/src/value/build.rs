@@ -231,7 +231,7 @@ fn write_normal_tuple<'t>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::value::testing::{Random, random_type, random_value};
+    use crate::value::testing::{Random, random_type, random_value, tuple_of};
     use crate::value::validate;
     use std::sync::Arc;
 
@@ -272,7 +272,7 @@ mod tests {
     #[test]
     fn nested_sets_are_normalized_inside_lists_and_tuples() {
         let set = CqlType::Set { element: Arc::new(CqlType::TinyInt), frozen: true };
-        let tuple: CqlType = [set].into_iter().collect();
+        let tuple = tuple_of(&[set]);
         let list = CqlType::List { element: Arc::new(tuple), frozen: true };
         let nest = |items: &[&[u8]]| {
             let mut field = Vec::new();

@@ -58,14 +58,21 @@ fn check_valid(cql_type: &CqlType, value: &[u8]) {
     assert_eq!(again, normal, "normalizing is idempotent");
     assert_eq!(compare_values(cql_type, value, value), Ordering::Equal, "a value equals itself");
 
+    for descending in [false, true] {
+        check_encoding(cql_type, descending, value);
+    }
+}
+
+fn check_encoding(cql_type: &CqlType, descending: bool, value: &[u8]) {
     let mut encoded = Vec::new();
-    if encode_component(cql_type, false, value, &mut encoded).is_err() {
+    if encode_component(cql_type, descending, value, &mut encoded).is_err() {
         return;
     }
     let (mut rest, mut decoded) = (encoded.as_slice(), Vec::new());
-    decode_component(cql_type, false, &mut rest, &mut decoded).expect("an encoding decodes");
+    decode_component(cql_type, descending, &mut rest, &mut decoded).expect("an encoding decodes");
     assert!(rest.is_empty(), "a component delimits itself");
     assert_eq!(compare_values(cql_type, value, &decoded), Ordering::Equal, "and means the same");
+    assert_eq!(validate(cql_type, &decoded), Ok(()), "what comes back is valid");
 }
 
 /// A byte chooses the type; those made of others read more. No bytes left is a blob.

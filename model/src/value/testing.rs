@@ -79,7 +79,10 @@ pub(crate) fn random_type(random: &mut Random, depth: usize) -> CqlType {
             let value = Arc::new(random_type(random, depth - 1));
             CqlType::Map { key: element, value, frozen: true }
         }
-        3 => (0..=random.below(3)).map(|_| random_type(random, depth - 1)).collect(),
+        3 => {
+            let fields = (0..=random.below(3)).map(|_| random_type(random, depth - 1));
+            CqlType::Tuple(fields.collect())
+        }
         4 => CqlType::Udt(Arc::new(UdtType {
             keyspace: "ks".into(),
             name: "u".into(),
@@ -92,10 +95,9 @@ pub(crate) fn random_type(random: &mut Random, depth: usize) -> CqlType {
     }
 }
 
-impl FromIterator<CqlType> for CqlType {
-    fn from_iter<I: IntoIterator<Item = CqlType>>(fields: I) -> CqlType {
-        CqlType::Tuple(fields.into_iter().collect())
-    }
+/// A tuple type of these fields.
+pub(crate) fn tuple_of(fields: &[CqlType]) -> CqlType {
+    CqlType::Tuple(Arc::from(fields))
 }
 
 /// A valid value, small and often equal or close to others of its type.
@@ -173,6 +175,13 @@ fn random_non_empty(random: &mut Random, cql_type: &CqlType) -> Vec<u8> {
             }
             bytes
         }
+        _ => random_nested(random, cql_type),
+    }
+}
+
+fn random_nested(random: &mut Random, cql_type: &CqlType) -> Vec<u8> {
+    let length = random.below(4);
+    match cql_type {
         CqlType::List { element, .. } | CqlType::Set { element, .. } => {
             let mut bytes = (length as i32).to_be_bytes().to_vec();
             (0..length).for_each(|_| push(&mut bytes, &random_value(random, element)));
@@ -203,6 +212,7 @@ fn random_non_empty(random: &mut Random, cql_type: &CqlType) -> Vec<u8> {
             }
             bytes
         }
+        native => unreachable!("{native} is made in random_non_empty"),
     }
 }
 

@@ -195,7 +195,7 @@ fn validate_tuple<'t>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::value::testing::{Random, random_type, random_value};
+    use crate::value::testing::{Random, random_type, random_value, tuple_of};
     use std::sync::Arc;
 
     fn message(cql_type: &CqlType, bytes: &[u8]) -> String {
@@ -270,7 +270,7 @@ mod tests {
             "Unexpected 1 extraneous bytes after vector<int, 1> value"
         );
 
-        let tuple: CqlType = [CqlType::Int].into_iter().collect();
+        let tuple = tuple_of(&[CqlType::Int]);
         assert_eq!(message(&tuple, &[0; 3]), "Not enough bytes to read size of 0th component");
         let short = [0, 0, 0, 4, 1];
         assert_eq!(message(&tuple, &short), "Not enough bytes to read 0th component");
@@ -284,7 +284,7 @@ mod tests {
         let mut cql_type = CqlType::Int;
         let mut value = Vec::new();
         for _ in 0..=TYPE_DEPTH_MAX {
-            cql_type = [cql_type].into_iter().collect();
+            cql_type = tuple_of(&[cql_type]);
             value = [&(value.len() as i32).to_be_bytes(), value.as_slice()].concat();
         }
         assert_eq!(message(&cql_type, &value), "Types are nested deeper than 64");
