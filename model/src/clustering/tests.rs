@@ -178,12 +178,14 @@ fn whole_keys_compare_column_by_column_and_lie_inside_their_prefix() {
 #[test]
 fn a_decimal_keeps_its_value_and_a_readable_scale() {
     let decimal = |scale: i32, unscaled: &[u8]| [&scale.to_be_bytes(), unscaled].concat();
+    let minus_ten_to_127 = (-num_bigint::BigInt::from(10).pow(127)).to_signed_bytes_be();
     for (given, back) in [
         (decimal(2, &[0, 150]), decimal(1, &[15])),
         (decimal(0, &[100]), decimal(0, &[100])),
         (decimal(-2, &[1]), decimal(0, &[100])),
         (decimal(9, &[0]), decimal(0, &[0])),
-        (decimal(-100, &[1]), decimal(-100, &[1])),
+        (decimal(-127, &[0xff]), decimal(0, &minus_ten_to_127)),
+        (decimal(-128, &[1]), decimal(-128, &[1])),
         (decimal(1, &[0xff]), decimal(1, &[0xff])),
     ] {
         let encoded = encode(&CqlType::Decimal, false, &given);
@@ -191,6 +193,18 @@ fn a_decimal_keeps_its_value_and_a_readable_scale() {
         decode_component(&CqlType::Decimal, false, &mut encoded.as_slice(), &mut decoded).unwrap();
         assert_eq!(decoded, back);
     }
+}
+
+/// A decimal of the greatest length and a small negative scale once came back with its zeros
+/// written out, too long to be encoded again.
+#[test]
+fn the_longest_decimal_goes_in_again() {
+    let mut value = (-64_i32).to_be_bytes().to_vec();
+    value.resize(4 + crate::value::NUMBER_BYTES_MAX, 0x55);
+    let encoded = encode(&CqlType::Decimal, false, &value);
+    let mut decoded = Vec::new();
+    decode_component(&CqlType::Decimal, false, &mut encoded.as_slice(), &mut decoded).unwrap();
+    assert_eq!(encode(&CqlType::Decimal, false, &decoded), encoded);
 }
 
 /// A tuple's encoding must not change when its type gains a field (`ALTER TYPE … ADD`).

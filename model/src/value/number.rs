@@ -63,15 +63,16 @@ impl DecimalValue {
     /// A serialized decimal of this value. Its scale is the smallest that needs no exponent for
     /// numbers of a usual size; `None` when no 32-bit scale can express it.
     pub(crate) fn to_bytes(&self) -> Option<Vec<u8>> {
-        /// Up to this many zeros are written out before a negative scale is used.
-        const ZEROS_WRITTEN_MAX: i64 = 64;
+        /// Whole numbers of up to this many digits are written without a negative scale. Far
+        /// below [`NUMBER_BYTES_MAX`], so that what comes back is never too long to go in again.
+        const PLAIN_DIGITS_MAX: i64 = 128;
 
         let shortest = if self.digits.is_empty() {
             0
         } else {
             (self.digits.len() as i64).checked_sub(self.exponent)?
         };
-        let scale = if (-ZEROS_WRITTEN_MAX..0).contains(&shortest) {
+        let scale = if shortest < 0 && self.exponent <= PLAIN_DIGITS_MAX {
             0
         } else {
             shortest.max(i64::from(i32::MIN))
