@@ -1,11 +1,13 @@
-//! The ring and the placement of data on it.
+//! The ring, the placement of data on it, and the consensus core of a replicated range.
 //!
 //! What is here is pure: functions of their inputs, with no clock, disk, socket or randomness.
 //! - [`ring`]: nodes, their tokens, and the replicas of a token.
 //! - [`range`]: the ring as a sorted list of ranges, each on one shard of every node.
 //! - [`placement`]: one ring under one replication setting: the groups and their replicas.
 //! - [`consistency`]: whether the live replicas suffice for a consistency level.
+//! - [`consensus`]: one replicated log.
 
+pub mod consensus;
 pub mod consistency;
 pub mod placement;
 pub mod range;

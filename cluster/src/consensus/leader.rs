@@ -1,0 +1,200 @@
+//! What a leader knows of its followers: how far each one's log agrees, and what to send next.
+//!
+//! A follower is *probed* until it agrees on some entry: one append at a time, each answered before
+//! the next. From then on it is *replicated* to: entries are sent as they are proposed, on trust
+//! that those before arrive; a refusal takes it back to probing. One that needs discarded entries
+//! waits for a snapshot.
+
+use super::history::History;
+use super::membership::Membership;
+use super::message::{Effect, EntryId, LogIndex, Term};
+use crate::ring::HostId;
+
+/// Entries that one append carries at most, so that a follower that lags takes neither side's
+/// memory. Few in tests, so that catching up takes several.
+pub const ENTRIES_PER_APPEND_MAX: u64 = if cfg!(test) { 2 } else { 256 };
+
+/// A leader's view of its group.
+#[derive(Clone, Debug)]
+pub(super) struct Leader {
+    /// The first entry of its term: the no-op.
+    pub(super) first: LogIndex,
+    followers: Vec<Follower>,
+}
+
+#[derive(Clone, Debug)]
+struct Follower {
+    host: HostId,
+    /// It holds this leader's log durably up to here.
+    matched: LogIndex,
+    /// The next entry to send. Invariant: above `matched`.
+    next: LogIndex,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Probed,
+    Replicated,
+    AwaitsSnapshot,
+}
+
+/// The log as it is sent from.
+pub(super) struct Outgoing<'a> {
+    pub(super) term: Term,
+    pub(super) history: &'a History,
+    pub(super) commit: LogIndex,
+}
+
+impl Leader {
+    /// A new leader, whose first entry will be at `first`.
+    pub(super) fn new(first: LogIndex) -> Leader {
+        Leader { first, followers: Vec::new() }
+    }
+
+    /// Follows a change of members; new ones are probed from the beginning of this leader's term.
+    pub(super) fn set_members(
+        &mut self,
+        me: HostId,
+        members: &Membership,
+        log: &Outgoing,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.followers.retain(|follower| members.members().any(|host| host == follower.host));
+        for host in members.members().filter(|&host| host != me) {
+            if self.followers.iter().all(|follower| follower.host != host) {
+                let next = self.first.max(log.history.base().index.next());
+                let matched = LogIndex(0);
+                let mut follower = Follower { host, matched, next, state: State::Probed };
+                follower.send(log, effects);
+                self.followers.push(follower);
+            }
+        }
+    }
+
+    /// How far a follower's log is known to agree, durably.
+    pub(super) fn matched(&self, host: HostId) -> LogIndex {
+        let follower = self.followers.iter().find(|follower| follower.host == host);
+        follower.map_or(LogIndex(0), |follower| follower.matched)
+    }
+
+    /// Sends the last entry, just appended, to those that have been sent everything before it.
+    #[inline]
+    pub(super) fn appended(&mut self, log: &Outgoing, effects: &mut Vec<Effect>) {
+        let last = log.history.last().index;
+        for follower in &mut self.followers {
+            if follower.state == State::Replicated && follower.next == last {
+                follower.send(log, effects);
+            }
+        }
+    }
+
+    /// Tells those that have been sent everything how far the log is committed.
+    pub(super) fn push_commit(&mut self, log: &Outgoing, effects: &mut Vec<Effect>) {
+        let end = log.history.last().index.next();
+        for follower in &mut self.followers {
+            if follower.state == State::Replicated && follower.next == end {
+                follower.send(log, effects);
+            }
+        }
+    }
+
+    /// A follower holds the log durably up to `matched`. Whether that is news.
+    pub(super) fn accepted(
+        &mut self,
+        from: HostId,
+        matched: LogIndex,
+        log: &Outgoing,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        let Some(follower) = self.followers.iter_mut().find(|follower| follower.host == from)
+        else {
+            return false;
+        };
+        let last = log.history.last().index;
+        // Nobody can vouch for entries that do not exist; such an answer is not from this group.
+        if matched > last {
+            return false;
+        }
+        let is_news = matched > follower.matched;
+        follower.matched = follower.matched.max(matched);
+        if follower.state == State::AwaitsSnapshot && matched < log.history.base().index {
+            return is_news;
+        }
+        if follower.state != State::Replicated {
+            // What was sent while probing is answered; go on from what is known.
+            follower.state = State::Replicated;
+            follower.next = follower.matched.next();
+        }
+        follower.next = follower.next.max(follower.matched.next());
+        if follower.next <= last {
+            follower.send(log, effects);
+        }
+        is_news
+    }
+
+    /// A follower refused the entries after `previous`; `hint` is its last that might agree.
+    pub(super) fn rejected(
+        &mut self,
+        from: HostId,
+        previous: LogIndex,
+        hint: EntryId,
+        log: &Outgoing,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(follower) = self.followers.iter_mut().find(|follower| follower.host == from)
+        else {
+            return;
+        };
+        let is_stale = match follower.state {
+            State::Probed => previous != follower.next.previous(),
+            State::Replicated => previous <= follower.matched,
+            State::AwaitsSnapshot => true,
+        };
+        if is_stale {
+            return;
+        }
+        follower.state = State::Probed;
+        match log.history.last_not_above(hint) {
+            Some(agreed) => {
+                // Each refusal of a probe must move it down, or two logs could refuse forever.
+                let below = agreed.index.0.min(previous.0.saturating_sub(1));
+                follower.next = LogIndex(below).max(follower.matched).next();
+                follower.send(log, effects);
+            }
+            None => follower.await_snapshot(effects),
+        }
+    }
+
+    /// Begins anew with a follower, from the last entry known to agree.
+    pub(super) fn resend(&mut self, to: HostId, log: &Outgoing, effects: &mut Vec<Effect>) {
+        if let Some(follower) = self.followers.iter_mut().find(|follower| follower.host == to) {
+            follower.state = State::Probed;
+            follower.next = follower.matched.max(log.history.base().index).next();
+            follower.send(log, effects);
+        }
+    }
+}
+
+impl Follower {
+    /// Sends entries from `next` on.
+    fn send(&mut self, log: &Outgoing, effects: &mut Vec<Effect>) {
+        let before = self.next.previous();
+        let Some(term) = log.history.term_at(before) else {
+            self.await_snapshot(effects);
+            return;
+        };
+        let last = log.history.last().index.min(LogIndex(before.0 + ENTRIES_PER_APPEND_MAX));
+        if self.state == State::Replicated {
+            self.next = last.next();
+        }
+        let previous = EntryId { index: before, term };
+        let (term, commit) = (log.term, log.commit);
+        effects.push(Effect::SendAppend { to: self.host, term, previous, last, commit });
+    }
+
+    fn await_snapshot(&mut self, effects: &mut Vec<Effect>) {
+        self.state = State::AwaitsSnapshot;
+        effects.push(Effect::SnapshotNeeded { to: self.host });
+    }
+}
