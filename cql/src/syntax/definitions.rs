@@ -2,11 +2,14 @@
 
 use super::ast::{
     AlterKeyspace, AlterTable, AlterTableAction, AlterType, AlterTypeAction, ColumnDefinition,
-    CreateKeyspace, CreateTable, CreateType, Drop, DropKeyspace, Literal, Name, PrimaryKey,
-    Property, PropertyValue, Statement, TableProperties, TypeName,
+    CreateKeyspace, CreateTable, CreateType, Direction, Drop, DropKeyspace, Literal, Name,
+    PrimaryKey, Property, PropertyValue, Statement, TableProperties, TypeName,
 };
+use super::error::excerpt;
 use super::lexer::TokenKind;
 use super::parser::{Parsed, Parser};
+use super::types::native_type;
+use std::collections::BTreeSet;
 
 impl Parser<'_> {
     /// A statement behind CREATE; nothing more is read if it is none of these.
@@ -28,7 +31,7 @@ impl Parser<'_> {
             let if_exists = self.if_exists()?;
             let name = self.name("a keyspace")?;
             self.expect_word("WITH")?;
-            let properties = self.and_separated(Self::property)?;
+            let properties = self.keyspace_properties()?;
             Some(Statement::AlterKeyspace(AlterKeyspace { name, if_exists, properties }))
         } else if self.accept_table_word()? {
             let if_exists = self.if_exists()?;
@@ -73,8 +76,27 @@ impl Parser<'_> {
         let if_not_exists = self.if_not_exists()?;
         let name = self.name("a keyspace")?;
         self.expect_word("WITH")?;
-        let properties = self.and_separated(Self::property)?;
+        let properties = self.keyspace_properties()?;
         Ok(CreateKeyspace { name, if_not_exists, properties })
+    }
+
+    fn keyspace_properties(&mut self) -> Parsed<Vec<Property>> {
+        let properties = self.and_separated(Self::property)?;
+        self.check_unique(&properties)?;
+        Ok(properties)
+    }
+
+    /// No property may be given twice.
+    fn check_unique(&self, properties: &[Property]) -> Parsed<()> {
+        let mut seen = BTreeSet::new();
+        for Property { name, .. } in properties {
+            if !seen.insert(name.as_str()) {
+                let message =
+                    format!("multiple definitions for property '{}'", excerpt(name.as_str()));
+                return Err(self.invalid_at(name.position, message));
+            }
+        }
+        Ok(())
     }
 
     /// `name = value`
@@ -119,7 +141,7 @@ impl Parser<'_> {
         let if_not_exists = self.if_not_exists()?;
         let table = self.qualified_name("a table")?;
         let (mut columns, mut primary_keys) = (Vec::new(), Vec::new());
-        self.parenthesised(|parser| {
+        self.definitions(|parser| {
             if parser.at_word("PRIMARY") {
                 primary_keys.push(parser.primary_key()?);
                 return Ok(());
@@ -176,7 +198,7 @@ impl Parser<'_> {
             let position = parser.position();
             if parser.at_word("CLUSTERING") && parser.peek()?.0 == TokenKind::Word {
                 parser.accept_words(&["CLUSTERING", "ORDER", "BY"])?;
-                properties.clustering_order.extend(parser.parenthesised(Self::ordering)?);
+                properties.clustering_order.extend(parser.parenthesised(Self::clustering_order)?);
             } else if parser.at_word("COMPACT") && parser.peek()?.0 == TokenKind::Word {
                 parser.accept_words(&["COMPACT", "STORAGE"])?;
                 properties.compact_storage = Some(position);
@@ -185,7 +207,18 @@ impl Parser<'_> {
             }
             Ok(())
         })?;
+        self.check_unique(&properties.properties)?;
         Ok(properties)
+    }
+
+    /// `column ASC` or `column DESC`; unlike in ORDER BY the direction is said.
+    fn clustering_order(&mut self) -> Parsed<(Name, Direction)> {
+        let column = self.name("a column")?;
+        if self.accept_word("DESC")? {
+            return Ok((column, Direction::Descending));
+        }
+        self.expect_word("ASC")?;
+        Ok((column, Direction::Ascending))
     }
 
     fn alter_table_action(&mut self) -> Parsed<AlterTableAction> {
@@ -231,7 +264,10 @@ impl Parser<'_> {
         let position = self.position();
         match self.accept_number()? {
             Some(Literal::Integer(text)) => text.parse().map_err(|_| {
-                self.invalid_at(position, format!("timestamp {text} does not fit 64 bits"))
+                self.invalid_at(
+                    position,
+                    format!("timestamp {} does not fit 64 bits", excerpt(&text)),
+                )
             }),
             Some(_) => Err(self.unexpected_at(position, "an integer")),
             None => Err(self.unexpected_instead_of("an integer")),
@@ -269,8 +305,15 @@ impl Parser<'_> {
 
     fn create_type(&mut self) -> Parsed<CreateType> {
         let if_not_exists = self.if_not_exists()?;
+        // A native type's name alone would never be read as the type that is created here.
+        let unquoted = self.at(TokenKind::Word);
         let name = self.qualified_name("a type")?;
-        let fields = self.parenthesised(Self::field_definition)?;
+        if unquoted && name.keyspace.is_none() && native_type(&name.name).is_some() {
+            return Err(
+                self.unexpected_at(name.name.position, "the name of a type that is not native")
+            );
+        }
+        let fields = self.definitions(Self::field_definition)?;
         Ok(CreateType { name, if_not_exists, fields })
     }
 

@@ -4,6 +4,7 @@ use super::ast::{
     Assignment, AssignmentOperation, Batch, BatchKind, Delete, DeleteTarget, Insert, InsertValues,
     Literal, Modification, Name, Term, TermKind, Update, Using,
 };
+use super::error::excerpt;
 use super::lexer::TokenKind;
 use super::limits::BATCH_STATEMENT_COUNT_MAX;
 use super::parser::{Parsed, Parser};
@@ -144,7 +145,9 @@ impl Parser<'_> {
         }
         let message = format!(
             "only expressions of the form v = v + term, v = v - term and v = term + v are \
-             supported: {name:?} is not {column:?}"
+             supported: '{}' is not '{}'",
+            excerpt(&name.text),
+            excerpt(&column.text)
         );
         Err(self.invalid_at(name.position, message))
     }

@@ -315,9 +315,7 @@ impl<'a> Parser<'a> {
     ) -> Parsed<Vec<T>> {
         let mut items = vec![item(self)?];
         while separator(self)? {
-            if items.len() == LIST_LENGTH_MAX {
-                return Err(self.invalid(format!("more than {LIST_LENGTH_MAX} items in a list")));
-            }
+            self.check_list_length(items.len())?;
             items.push(item(self)?);
         }
         Ok(items)
@@ -331,6 +329,23 @@ impl<'a> Parser<'a> {
         self.expect(TokenKind::ParenthesisOpen)?;
         let items = self.comma_separated(item)?;
         self.expect(TokenKind::ParenthesisClose)?;
+        Ok(items)
+    }
+
+    /// `(item, …)`, at least one, where a comma may stand before the end.
+    pub(super) fn definitions<T>(
+        &mut self,
+        mut item: impl FnMut(&mut Self) -> Parsed<T>,
+    ) -> Parsed<Vec<T>> {
+        self.expect(TokenKind::ParenthesisOpen)?;
+        let mut items = vec![item(self)?];
+        while !self.accept(TokenKind::ParenthesisClose)? {
+            self.expect(TokenKind::Comma)?;
+            if !self.at(TokenKind::ParenthesisClose) {
+                self.check_list_length(items.len())?;
+                items.push(item(self)?);
+            }
+        }
         Ok(items)
     }
 
@@ -374,6 +389,14 @@ impl<'a> Parser<'a> {
     pub(super) fn link(&mut self) -> Parsed<()> {
         self.deepest += 1;
         self.check_depth(self.deepest)
+    }
+
+    /// Whether a list of `count` items may grow.
+    fn check_list_length(&self, count: usize) -> Parsed<()> {
+        if count < LIST_LENGTH_MAX {
+            return Ok(());
+        }
+        Err(self.invalid(format!("more than {LIST_LENGTH_MAX} items in a list")))
     }
 
     fn check_depth(&self, depth: usize) -> Parsed<()> {
@@ -436,10 +459,17 @@ impl<'a> Parser<'a> {
     }
 }
 
+/// Words that are constants, and in no list of keywords.
+const CONSTANT_WORDS: &[&str] = &["true", "false"];
+
+/// Words that Cassandra quotes when it prints them, and takes for names without quotes.
+const QUOTED_THOUGH_FREE: &[&str] = &["default", "mbean", "mbeans", "replace", "unset"];
+
 /// Whether an unquoted word can never be a name.
 pub(super) fn is_reserved(word: &str) -> bool {
-    let mut words = RESERVED_WORDS.iter().chain(&["true", "false"]);
+    let mut words = RESERVED_WORDS.iter().chain(CONSTANT_WORDS);
     words.any(|reserved| word.eq_ignore_ascii_case(reserved))
+        && !QUOTED_THOUGH_FREE.iter().any(|free| word.eq_ignore_ascii_case(free))
 }
 
 /// What stands between quotes, doubled quotes read as one.

@@ -2,7 +2,7 @@
 
 use super::ast::{
     ArithmeticOperator, CellMetadataFunction, Direction, FunctionCall, Name, Position, Select,
-    SelectedColumn, Selection, Selector, SelectorKind, Term, TermKind,
+    SelectedColumn, Selection, Selector, SelectorKind, Term, TermKind, TypeName,
 };
 use super::lexer::TokenKind;
 use super::parser::{Parsed, Parser};
@@ -106,7 +106,7 @@ impl Parser<'_> {
     }
 
     /// `column [ASC|DESC]`
-    pub(super) fn ordering(&mut self) -> Parsed<(Name, Direction)> {
+    fn ordering(&mut self) -> Parsed<(Name, Direction)> {
         let column = self.name("a column")?;
         if self.accept_word("DESC")? {
             return Ok((column, Direction::Descending));
@@ -146,7 +146,8 @@ impl Parser<'_> {
         let collection = Box::new(collection);
         let from = if self.at(TokenKind::Range) { None } else { Some(self.term()?) };
         if self.accept(TokenKind::Range)? {
-            let to = if self.at(TokenKind::BracketClose) { None } else { Some(self.term()?) };
+            let open = from.is_some() && self.at(TokenKind::BracketClose);
+            let to = if open { None } else { Some(self.term()?) };
             self.expect(TokenKind::BracketClose)?;
             return Ok(SelectorKind::Slice { collection, from, to });
         }
@@ -217,7 +218,11 @@ impl Parser<'_> {
         self.expect(TokenKind::ParenthesisOpen)?;
         let selector = Box::new(self.selector()?);
         self.expect_word("AS")?;
+        let position = self.position();
         let type_name = self.type_name()?;
+        if !matches!(type_name, TypeName::Native(_)) {
+            return Err(self.unexpected_at(position, "a native type"));
+        }
         self.expect(TokenKind::ParenthesisClose)?;
         Ok(SelectorKind::Cast { selector, type_name })
     }
@@ -230,12 +235,13 @@ impl Parser<'_> {
         let cell = Box::new(self.nested(Self::selector_operand)?);
         let mut root = &*cell;
         while let SelectorKind::Element { collection: inner, .. }
+        | SelectorKind::Slice { collection: inner, .. }
         | SelectorKind::Field { value: inner, .. } = &root.kind
         {
             root = inner;
         }
         if !matches!(root.kind, SelectorKind::Column(_)) {
-            return Err(self.unexpected_at(position, "a column, its element or its field"));
+            return Err(self.unexpected_at(position, "a column or a part of one"));
         }
         self.expect(TokenKind::ParenthesisClose)?;
         Ok(SelectorKind::CellMetadata { function, cell })

@@ -4,6 +4,7 @@ use super::ast::{
     ArithmeticOperator, FunctionCall, Literal, Position, QualifiedName, Term, TermKind, TypeName,
 };
 use super::duration;
+use super::error::excerpt;
 use super::lexer::TokenKind;
 use super::parser::{Parsed, Parser, is_reserved, unquote};
 
@@ -117,7 +118,8 @@ impl Parser<'_> {
             }
             Ok(None) => Err(self.unexpected_instead_of("a duration")),
             Err(problem) => {
-                Err(self.invalid(format!("invalid duration '{}': {problem}", self.text())))
+                let text = excerpt(self.text());
+                Err(self.invalid(format!("invalid duration '{text}': {problem}")))
             }
         }
     }
@@ -294,7 +296,14 @@ impl Parser<'_> {
         if self.at_word("TOKEN") {
             return Ok(QualifiedName { keyspace: None, name: self.any_word_as_name()? });
         }
-        self.qualified_name("a function")
+        let name = self.name("a function")?;
+        if !self.accept(TokenKind::Dot)? {
+            return Ok(QualifiedName { keyspace: None, name });
+        }
+        let keyspace = Some(name);
+        let token = self.at_word("TOKEN");
+        let name = if token { self.any_word_as_name()? } else { self.name("a function")? };
+        Ok(QualifiedName { keyspace, name })
     }
 }
 

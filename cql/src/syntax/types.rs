@@ -75,7 +75,8 @@ impl Parser<'_> {
 /// Types that are written with others in angle brackets.
 const PARAMETERISED: &[&str] = &["list", "set", "map", "frozen", "tuple", "vector"];
 
-fn native_type(name: &Name) -> Option<CqlType> {
+/// The native type of that name.
+pub(super) fn native_type(name: &Name) -> Option<CqlType> {
     Some(match name.as_str() {
         "ascii" => CqlType::Ascii,
         "bigint" => CqlType::BigInt,

@@ -27,7 +27,7 @@ pub struct CreateKeyspace {
     pub name: Name,
     /// IF NOT EXISTS.
     pub if_not_exists: bool,
-    /// WITH; may repeat a name.
+    /// WITH, at least one, each name once.
     pub properties: Vec<Property>,
 }
 
@@ -38,7 +38,7 @@ pub struct AlterKeyspace {
     pub name: Name,
     /// IF EXISTS.
     pub if_exists: bool,
-    /// WITH; may repeat a name.
+    /// WITH, at least one, each name once.
     pub properties: Vec<Property>,
 }
 
@@ -100,7 +100,7 @@ pub struct PrimaryKey {
 /// The WITH clause of a table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TableProperties {
-    /// `name = value`, `id` among them; may repeat a name.
+    /// `name = value`, `id` among them, each name once.
     pub properties: Vec<Property>,
     /// CLUSTERING ORDER BY; empty without it.
     pub clustering_order: Vec<(Name, Direction)>,

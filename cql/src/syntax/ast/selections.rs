@@ -85,14 +85,15 @@ pub enum SelectorKind {
     Cast {
         /// The value.
         selector: Box<Selector>,
-        /// The type that it is converted to.
+        /// The native type that it is converted to.
         type_name: TypeName,
     },
     /// `writetime(column)` and its kin, also of an element or a field of a column.
     CellMetadata {
         /// Which metadata.
         function: CellMetadataFunction,
-        /// [`SelectorKind::Column`], [`SelectorKind::Element`] or [`SelectorKind::Field`].
+        /// [`SelectorKind::Column`], or [`SelectorKind::Element`], [`SelectorKind::Slice`] and
+        /// [`SelectorKind::Field`] of one.
         cell: Box<Selector>,
     },
     /// `m['k']`
@@ -102,7 +103,7 @@ pub enum SelectorKind {
         /// Key of the map, element of the set.
         key: Term,
     },
-    /// `m['a'..'c']`
+    /// `m['a'..'c']`, bounded on one side at least.
     Slice {
         /// The collection.
         collection: Box<Selector>,

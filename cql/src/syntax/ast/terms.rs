@@ -37,8 +37,8 @@ pub enum TermKind {
     EmptySetOrMap,
     /// `{field: v, …}`, never empty.
     UserType(Vec<(Name, Term)>),
-    /// `(a, b)`, never empty. `(a)` is a tuple of one unless it belongs to arithmetic: the parser
-    /// reads it as one where no operator stands beside it.
+    /// `(a, b)`, never empty. `(a)` beside an operator is `a` itself and no tuple; anywhere else it
+    /// is a tuple of one, which Cassandra also takes as `a` where no tuple is expected.
     Tuple(Vec<Term>),
     /// `f(a, b)`.
     Function(FunctionCall<Term>),
