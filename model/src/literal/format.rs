@@ -14,6 +14,10 @@ use std::net::Ipv6Addr;
 
 /// The value as a CQL literal: strings, dates and addresses quoted, bytes in hexadecimal, empty
 /// values of other types as `null`. Bytes that are not a value of the type are shown as a blob.
+///
+/// As Cassandra shows them, except for what would not read back as the same value: timestamps
+/// before the year 1 have a negative year (not the year of an era), the zero duration is `0s`
+/// (not nothing). Floats have the fewest digits that tell them apart, as Java has since 19.
 pub fn format_value(cql_type: &CqlType, value: &[u8]) -> String {
     let mut out = String::new();
     write_value(cql_type, value, &mut out);
