@@ -24,10 +24,13 @@ use super::frame::{
 };
 use super::segment::{encode_segments, segment_bytes_missing, take_segment};
 
-/// Room made for one read from the socket, in bytes: many small requests, or a page of a big one.
-pub const READ_BYTES_MIN: usize = 8 * 1024;
-/// Room made at once for a frame that is being received, in bytes.
-const READ_BYTES_MAX: usize = 1024 * 1024;
+/// Room for one read from the socket, in bytes, below which more is made.
+pub const READ_BYTES_MIN: usize = 4 * 1024;
+/// Room made at once, in bytes. Several times the minimum: while requests are in work they hold
+/// the buffer, and what they hold cannot be used again, so every making of room allocates.
+pub const RECEIVE_BUFFER_BYTES: usize = 16 * 1024;
+/// Room made at once at most, in bytes, for a frame of which as much has been received.
+const RECEIVE_BUFFER_BYTES_MAX: usize = 1024 * 1024;
 
 /// What surrounds frames on a connection, in both directions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,8 +125,11 @@ impl FrameDecoder {
 
     /// The buffer to append received bytes to, with room for more.
     pub fn read_buffer(&mut self) -> &mut BytesMut {
-        let missing = self.bytes_missing().min(self.received.len()).min(READ_BYTES_MAX);
-        self.received.reserve(missing.max(READ_BYTES_MIN));
+        if self.received.capacity() - self.received.len() < READ_BYTES_MIN {
+            let missing = self.bytes_missing().min(self.received.len());
+            let room_bytes = missing.clamp(RECEIVE_BUFFER_BYTES, RECEIVE_BUFFER_BYTES_MAX);
+            self.received.reserve(room_bytes);
+        }
         &mut self.received
     }
 

@@ -1,7 +1,7 @@
 //! Frames out of bytes: however they arrive, whatever surrounds them, and when they are wrong.
 
 use super::client::RequestWriter;
-use super::decoder::READ_BYTES_MIN;
+use super::decoder::{READ_BYTES_MIN, RECEIVE_BUFFER_BYTES};
 use super::segment::put_segment;
 use super::*;
 
@@ -68,7 +68,7 @@ fn room_grows_with_what_arrived_and_not_with_what_was_announced() {
     decoder.started(Version::V4, Framing::Plain, 16 << 20);
     decoder.feed(&[4, 0, 0, 0, 7, 0, 0xFF, 0xFF, 0xFF]); // nearly 16 MiB
     assert_eq!(decoder.next_frame(), Ok(None));
-    assert!(decoder.read_buffer().capacity() <= 2 * READ_BYTES_MIN);
+    assert!(decoder.read_buffer().capacity() <= 2 * RECEIVE_BUFFER_BYTES);
 }
 
 #[test]
@@ -216,4 +216,24 @@ fn a_bad_compressed_body_costs_one_request() {
     assert_eq!((error.scope, error.stream), (ErrorScope::Stream, 6));
     assert!(error.message.contains("2147483647"));
     assert_eq!(decoder.next_frame().unwrap().unwrap().header.stream, 7);
+}
+
+#[test]
+fn requests_in_work_do_not_make_every_read_allocate() {
+    let mut decoder = started(Version::V4, Framing::Plain);
+    let mut in_work = Vec::new();
+    let mut buffer_count = 0;
+    let mut buffer_end = std::ptr::null();
+    for _ in 0..100 {
+        let buffer = decoder.read_buffer();
+        assert!(buffer.capacity() - buffer.len() >= READ_BYTES_MIN);
+        buffer.extend_from_slice(&frames_with_tokens(Version::V4, &[100]));
+        let end = buffer.as_ptr().wrapping_add(buffer.capacity());
+        buffer_count += usize::from(end != buffer_end);
+        buffer_end = end;
+        let frame = decoder.next_frame().unwrap().unwrap();
+        in_work.push(frame);
+    }
+    // 11 300 bytes, of which a buffer takes 12 KiB.
+    assert_eq!(buffer_count, 1);
 }

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::client::Response;
 use super::compression::Compression;
-use super::decoder::{FrameDecoder, Framing, READ_BYTES_MIN};
+use super::decoder::{FrameDecoder, Framing, RECEIVE_BUFFER_BYTES};
 use super::error::{ErrorScope, WireError};
 use super::frame::{FRAME_BODY_BYTES_MAX, Frame, FrameHeader, HEADER_BYTES, Version};
 use super::request::{Extensions, Request};
@@ -55,7 +55,7 @@ fn decode(
     for piece in data.chunks(piece_bytes) {
         decoder.read_buffer().extend_from_slice(piece);
         let room = decoder.read_buffer().capacity();
-        assert!(room <= 4 * (READ_BYTES_MIN + data.len()), "{room} bytes for {}", data.len());
+        assert!(room <= 2 * (RECEIVE_BUFFER_BYTES + data.len()), "{room} bytes for {}", data.len());
         loop {
             match decoder.next_frame() {
                 Ok(None) => break,

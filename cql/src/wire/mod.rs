@@ -50,7 +50,7 @@ mod response_tests;
 
 pub use compression::Compression;
 pub use consistency::{Consistency, WriteType};
-pub use decoder::{FrameDecoder, Framing, READ_BYTES_MIN};
+pub use decoder::{FrameDecoder, Framing, READ_BYTES_MIN, RECEIVE_BUFFER_BYTES};
 pub use error::{ErrorScope, WireError};
 pub use error_body::{ErrorBody, ErrorResponse};
 pub use event::{ChangeKind, Event, EventKind, SchemaChange, SchemaTarget};
