@@ -229,6 +229,9 @@ impl Run {
         if self.chances.below(6) == 0 {
             log.request_sync();
         }
+        if self.chances.below(3) == 0 {
+            writer.prepare();
+        }
         let appended = self.ops.len();
         let Some(job) = log.next_job() else { return Ok(()) };
         let is_durable = match &job.0 {

@@ -39,6 +39,18 @@ pub(super) struct OpenSegment {
     pub(super) offset: u64,
 }
 
+/// How much of a spare file is made at once while the writer has nothing better to do: a batch that
+/// comes in between waits about a millisecond for it.
+const PREPARATION_STEP_BYTES: u64 = 1 << 20;
+
+/// A spare file that is being filled with zeros.
+#[derive(Debug)]
+struct Preparation {
+    file: File,
+    path: PathBuf,
+    length: u64,
+}
+
 /// A log's directory.
 #[derive(Debug)]
 pub(super) struct LogFiles {
@@ -47,6 +59,10 @@ pub(super) struct LogFiles {
     options: LogOptions,
     /// Files ready for reuse, of the configured length.
     spares: Vec<PathBuf>,
+    /// The next one of them.
+    preparation: Option<Preparation>,
+    /// Making a spare file ahead failed. The next segment tries again, and then it counts.
+    is_preparation_refused: bool,
     /// Names the next spare file.
     spare_number: u64,
 }
@@ -65,6 +81,8 @@ impl LogFiles {
             directory: directory.to_owned(),
             options: *options,
             spares: Vec::new(),
+            preparation: None,
+            is_preparation_refused: false,
             spare_number: 0,
         };
         let mut segments = Vec::new();
@@ -99,7 +117,7 @@ impl LogFiles {
     ) -> Result<OpenSegment, LogError> {
         let spare = match self.spares.pop() {
             Some(spare) => spare,
-            None => self.create_spare()?,
+            None => self.complete_spare()?,
         };
         let header = SegmentHeader {
             shard: self.options.shard,
@@ -137,12 +155,58 @@ impl LogFiles {
         Ok(())
     }
 
-    fn create_spare(&mut self) -> Result<PathBuf, LogError> {
+    /// Whether a spare file is missing that [`LogFiles::prepare_spare`] could make ahead.
+    pub(super) fn needs_spare(&self) -> bool {
+        self.spares.is_empty() && !self.is_preparation_refused
+    }
+
+    /// Makes a piece of a spare file. A failure loses nothing, so it is not one of the log: there
+    /// may be room again, or a recycled segment, when the file is needed.
+    pub(super) fn prepare_spare(&mut self) {
+        match self.extend_spare(PREPARATION_STEP_BYTES) {
+            Ok(Some(path)) => self.spares.push(path),
+            Ok(None) => {}
+            Err(_) => {
+                self.preparation = None;
+                self.is_preparation_refused = true;
+            }
+        }
+    }
+
+    /// Makes what is missing of a spare file.
+    fn complete_spare(&mut self) -> Result<PathBuf, LogError> {
+        self.is_preparation_refused = false;
+        loop {
+            if let Some(path) = self.extend_spare(self.options.segment_bytes)? {
+                return Ok(path);
+            }
+        }
+    }
+
+    /// Adds to the spare file that is being made, or starts one. Returns it when it is complete.
+    fn extend_spare(&mut self, bytes: u64) -> Result<Option<PathBuf>, LogError> {
+        let mut preparation = match self.preparation.take() {
+            Some(preparation) => preparation,
+            None => self.start_spare()?,
+        };
+        let Preparation { file, path, length } = &mut preparation;
+        *length = self.options.segment_bytes.min(*length + bytes);
+        if let Err(cause) = file.preallocate(*length) {
+            // Its room may be what others need. If it stays, the next opening removes it.
+            self.disk.remove(path).ok();
+            return Err(failed("preallocate", path)(cause));
+        }
+        if *length == self.options.segment_bytes {
+            return Ok(Some(preparation.path));
+        }
+        self.preparation = Some(preparation);
+        Ok(None)
+    }
+
+    fn start_spare(&mut self) -> Result<Preparation, LogError> {
         let path = self.next_spare_path();
         let file = self.disk.open(&path, OpenMode::Create).map_err(failed("create", &path))?;
-        let length = self.options.segment_bytes;
-        file.preallocate(length).map_err(failed("preallocate", &path))?;
-        Ok(path)
+        Ok(Preparation { file, path, length: 0 })
     }
 
     fn next_spare_path(&mut self) -> PathBuf {

@@ -264,6 +264,12 @@ impl LogThread {
     }
 
     async fn next_event(&mut self) -> Event {
+        while self.writer.can_prepare() {
+            if let Some(job) = self.jobs.try_recv() {
+                return Event::Job(job);
+            }
+            self.writer.prepare();
+        }
         let mut due = pin!(async {
             match self.sync_deadline_nanos {
                 Some(deadline) => self.clock.sleep_until(deadline).await,

@@ -207,6 +207,34 @@ fn a_full_disk_poisons_the_log_at_the_next_segment() {
     assert_eq!(cause.kind(), std::io::ErrorKind::StorageFull);
 }
 
+/// A spare file made ahead is the next segment's; that there was no room for one is no failure yet.
+#[test]
+fn the_next_segments_file_is_made_ahead() {
+    let (disk, control, mut log, mut writer) = new_log();
+    let half = vec![0; options().payload_bytes_max()];
+    assert!(!writer.can_prepare(), "an empty segment needs no successor");
+    log.append_entry(1, 1, 1, &[&half]).expect("there is room");
+    run(&mut log, &mut writer).expect("the disk works");
+    control.limit_space(Some(SEGMENT_BYTES_MIN / 2));
+    writer.prepare();
+    assert!(!writer.can_prepare(), "it tries again and again");
+    let names = disk.list(Path::new(DIRECTORY)).expect("the directory is there");
+    assert_eq!(names.len(), 1, "a file that cannot be completed stays: {names:?}");
+    control.limit_space(Some(SEGMENT_BYTES_MIN));
+    log.append_entry(1, 1, 2, &[&half]).expect("there is room");
+    run(&mut log, &mut writer).expect("there is room on the disk again");
+    control.limit_space(Some(SEGMENT_BYTES_MIN));
+    while writer.can_prepare() {
+        writer.prepare();
+    }
+    control.limit_space(Some(0));
+    log.append_entry(1, 1, 3, &[&half]).expect("there is room");
+    run(&mut log, &mut writer).expect("the file was made ahead");
+    control.limit_space(None);
+    let (_, _, replay) = open(&disk).expect("the log opens");
+    assert_eq!(entries(&replay).len(), 3);
+}
+
 /// Rule 7 of the log's rules: oldest first, and only what is flushed whole.
 #[test]
 fn segments_are_recycled_oldest_first_once_flushed() {

@@ -101,6 +101,20 @@ impl LogWriter {
         self.failure.is_none() && self.synced_offset < self.segment.offset
     }
 
+    /// Whether there is time-consuming work that the next segment will need and that can be done
+    /// ahead, by [`LogWriter::prepare`].
+    pub fn can_prepare(&self) -> bool {
+        let is_half_full = self.segment.offset > self.options.segment_bytes / 2;
+        self.failure.is_none() && is_half_full && self.files.needs_spare()
+    }
+
+    /// Does a piece of that work, about a millisecond. For moments without a job.
+    pub fn prepare(&mut self) {
+        if self.can_prepare() {
+            self.files.prepare_spare();
+        }
+    }
+
     fn write(
         &mut self,
         batch: &mut BatchBuffer,
