@@ -1,1 +1,20 @@
-//! The crate `cdc`; see docs/ARCHITECTURE.md.
+//! Change data capture: from a partition's change to the rows of its log.
+//!
+//! A pure function of its inputs: no IO, no clock, no randomness, and no crate but `model`. The
+//! leader of a range calls it once for each write, before the write is proposed; what it returns
+//! becomes part of the same entry, so replicas decide nothing.
+//!
+//! - [`options`]: the table option `cdc`, as text, as map and as the blob that clients read.
+//! - [`log_table`]: the definition of a log table, derived from its base table.
+//! - [`stream`]: generations and stream ids.
+
+pub mod error;
+pub mod log_table;
+pub mod options;
+pub mod stream;
+#[cfg(test)]
+mod testing;
+
+pub use error::{CdcError, CdcErrorKind};
+pub use log_table::{is_log_name_of, log_table_name, new_log_table, sync_log_table};
+pub use stream::{Generation, Generations, StreamId};
