@@ -12,7 +12,8 @@ pub fn fuzz_statement(bytes: &[u8]) {
         Ok(parsed) => {
             // The tree must be safe to walk: copying and printing recurse over all of it.
             let copy = parsed.clone();
-            assert_eq!(format!("{copy:?}"), format!("{parsed:?}"), "a copy prints like its source");
+            assert_eq!(copy, parsed, "a copy equals its source");
+            assert!(!format!("{:?}", copy.statement).is_empty(), "a tree prints");
         }
         Err(error) => {
             let line = usize::try_from(error.line).unwrap_or(usize::MAX);
