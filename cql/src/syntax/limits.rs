@@ -17,8 +17,8 @@ pub const BATCH_STATEMENT_COUNT_MAX: usize = 65_535;
 pub const LIST_LENGTH_MAX: usize = 65_535;
 
 /// Most names, terms and selectors in one statement: each takes about a hundred bytes in the tree,
-/// so that a tree stays below a few hundred megabytes whatever the text. A full batch of 65,535
-/// rows of fifteen columns has that many values and is refused for its size long before.
+/// so that a tree stays below a few hundred megabytes whatever the text. A full batch of inserts
+/// into seven columns just fits.
 pub const NODE_COUNT_MAX: usize = 1 << 20;
 
 const _: () = assert!(MARKER_COUNT_MAX <= u16::MAX as usize, "markers are numbered in 16 bits");

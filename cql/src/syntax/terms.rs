@@ -242,8 +242,9 @@ impl Parser<'_> {
         Ok(TermKind::Map(entries))
     }
 
-    /// `(type)` where a value follows; nothing is read otherwise. In a selector (`closed` false)
-    /// `(a) - 1` is a subtraction unless `a` is a type that no column could be.
+    /// `(type)` where a value follows; nothing is read otherwise. Among columns (`closed` false)
+    /// `(a) - 1` is a subtraction, but `(int) - 1` a cast of `-1`; where there are none (`closed`)
+    /// both are casts.
     pub(super) fn accept_cast(&mut self, closed: bool) -> Parsed<Option<TypeName>> {
         let start = self.checkpoint();
         self.expect(TokenKind::ParenthesisOpen)?;
