@@ -3,6 +3,7 @@
 //! What is here is pure: functions of their inputs, with no clock, disk, socket or randomness.
 //! - [`ring`]: nodes, their tokens, and the replicas of a token.
 //! - [`range`]: the ring as a sorted list of ranges, each on one shard of every node.
+//! - [`replica`]: the replicas of one shard: consensus cores wired to its log and its data.
 //! - [`placement`]: one ring under one replication setting: the groups and their replicas.
 //! - [`consistency`]: whether the live replicas suffice for a consistency level.
 //! - [`consensus`]: one replicated log.
@@ -11,6 +12,7 @@ pub mod consensus;
 pub mod consistency;
 pub mod placement;
 pub mod range;
+pub mod replica;
 pub mod ring;
 
 #[cfg(test)]

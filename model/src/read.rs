@@ -27,6 +27,11 @@ impl Slice {
     pub fn all() -> Self {
         Slice { start: Box::default(), end: END_POSITION.into() }
     }
+
+    /// One row: from its position to the first behind it.
+    pub fn of_row(clustering: &[u8]) -> Self {
+        Slice { start: clustering.into(), end: [clustering, END_POSITION].concat().into() }
+    }
 }
 
 /// Which partitions are read.
