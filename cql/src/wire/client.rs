@@ -11,10 +11,11 @@ use super::encode::{
 };
 use super::error::WireError;
 use super::event::EventKind;
+use super::extensions::Extensions;
 use super::frame::{Direction, Frame, FrameHeader, HEADER_BYTES, Opcode, Version, frame_flags};
 use super::metadata::metadata_flags;
 use super::request::{
-    BatchKind, Extensions, PREPARE_FLAG_KEYSPACE, QueryParameters, StatementSource, query_flags,
+    BatchKind, PREPARE_FLAG_KEYSPACE, QueryParameters, StatementSource, query_flags,
 };
 use super::response::result_kind;
 use super::values::Value;

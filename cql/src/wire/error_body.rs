@@ -143,7 +143,7 @@ pub enum ErrorBody {
     },
     /// A limit of requests per second was reached; nothing was tried.
     RateLimit {
-        /// The code agreed on with this client (`SCYLLA_RATE_LIMIT_ERROR`), if any.
+        /// The code agreed on with this client: [`super::Extensions::rate_limit_code`].
         code: Option<i32>,
         /// Whether it was a write.
         is_write: bool,

@@ -10,8 +10,9 @@ use super::client::Response;
 use super::compression::Compression;
 use super::decoder::{FrameDecoder, Framing, RECEIVE_BUFFER_BYTES};
 use super::error::{ErrorScope, WireError};
+use super::extensions::Extensions;
 use super::frame::{FRAME_BODY_BYTES_MAX, Frame, FrameHeader, HEADER_BYTES, Version};
-use super::request::{Extensions, Request};
+use super::request::Request;
 use super::segment::{put_raw_segment, put_segment, take_segment};
 use super::values::Values;
 
@@ -86,7 +87,8 @@ pub fn fuzz_request(data: &[u8]) {
 
 fn parse(frame: &Frame, values: &mut Values) {
     for result_metadata_id in [false, true] {
-        match Request::parse(frame, Extensions { result_metadata_id }, values) {
+        let extensions = Extensions { result_metadata_id, ..Extensions::default() };
+        match Request::parse(frame, extensions, values) {
             Err(error) => assert_eq!(error.scope, ErrorScope::Stream),
             Ok(Request::Batch { statements, .. }) => {
                 let value_count: usize = statements
@@ -120,7 +122,8 @@ pub fn fuzz_response(data: &[u8]) {
     for version in [Version::V3, Version::V4, Version::V5] {
         if let Some(frame) = frame_of(data, version) {
             for result_metadata_id in [false, true] {
-                if let Err(error) = Response::parse(&frame, Extensions { result_metadata_id }) {
+                let extensions = Extensions { result_metadata_id, ..Extensions::default() };
+                if let Err(error) = Response::parse(&frame, extensions) {
                     assert_eq!(error.scope, ErrorScope::Stream);
                 }
             }

@@ -29,6 +29,7 @@ mod encode;
 mod error;
 mod error_body;
 mod event;
+mod extensions;
 mod frame;
 pub mod fuzz;
 mod metadata;
@@ -54,15 +55,14 @@ pub use decoder::{FrameDecoder, Framing, READ_BYTES_MIN, RECEIVE_BUFFER_BYTES};
 pub use error::{ErrorScope, WireError};
 pub use error_body::{ErrorBody, ErrorResponse};
 pub use event::{ChangeKind, Event, EventKind, SchemaChange, SchemaTarget};
+pub use extensions::Extensions;
 pub use frame::{
     Direction, FRAME_BODY_BYTES_MAX, FRAME_BODY_BYTES_MAX_PROTOCOL,
     FRAME_BODY_BYTES_MAX_UNINITIALIZED, Frame, FrameHeader, HEADER_BYTES, Opcode, Version,
     frame_flags,
 };
 pub use metadata::{BindMetadata, ColumnSpec, ResultMetadata};
-pub use request::{
-    BatchKind, BatchStatement, Extensions, QueryParameters, Request, Startup, StatementSource,
-};
+pub use request::{BatchKind, BatchStatement, QueryParameters, Request, Startup, StatementSource};
 pub use response::{
     EVENT_STREAM, OpenFrame, Prepared, ResponseHead, ResponseTooLarge, write_auth_success,
     write_authenticate, write_event, write_prepared, write_ready, write_schema_change,

@@ -14,22 +14,9 @@ use super::consistency::Consistency;
 use super::cursor::Cursor;
 use super::error::WireError;
 use super::event::EventKind;
+use super::extensions::Extensions;
 use super::frame::{Frame, Opcode, Version, frame_flags};
 use super::values::Values;
-
-/// What client and server agreed on beyond the version.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Extensions {
-    /// `SCYLLA_USE_METADATA_ID`: result metadata ids as in v5, also in v4.
-    pub result_metadata_id: bool,
-}
-
-impl Extensions {
-    /// Whether EXECUTE and PREPARED carry the id of the result's metadata.
-    pub fn has_result_metadata_id(self, version: Version) -> bool {
-        version >= Version::V5 || self.result_metadata_id
-    }
-}
 
 /// A request from a client.
 #[derive(Clone, Debug, PartialEq)]

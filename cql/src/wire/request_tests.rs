@@ -105,7 +105,7 @@ fn execute_carries_a_metadata_id_in_v5_or_by_extension() {
     assert_eq!(values.all().len(), 1, "values of the last request are gone");
 
     let v4 = frame(4, 0, 0x0A, &[0, 1, 9, 0, 1, 8, 0, 1, 0]);
-    let extensions = Extensions { result_metadata_id: true };
+    let extensions = Extensions { result_metadata_id: true, ..Extensions::default() };
     let request = Request::parse(&v4, extensions, &mut values).unwrap();
     let Request::Execute { result_metadata_id, .. } = request else { panic!() };
     assert_eq!(result_metadata_id, Some(&[8][..]));

@@ -249,8 +249,7 @@ pub struct Prepared<'a> {
     pub result_metadata_id: Option<&'a [u8]>,
     /// The markers.
     pub bind: &'a BindMetadata,
-    /// Bits to add to the markers' flags: the mark of conditional statements, if negotiated
-    /// (`SCYLLA_LWT_ADD_METADATA_MARK`), else 0.
+    /// Bits to add to the markers' flags: [`super::Extensions::bind_flags`].
     pub bind_flags: u32,
     /// The columns of the result.
     pub result: &'a ResultMetadata,
