@@ -207,6 +207,12 @@ impl<'a> MutationWriter<'a> {
         MutationWriter { out, last_tag: 0, last_row_is_empty: false }
     }
 
+    /// Goes on with a mutation that ends where the buffer ends; its last item was not of a later
+    /// kind than those that follow.
+    pub(crate) fn resume(out: &'a mut Vec<u8>) -> Self {
+        MutationWriter { out, last_tag: 0, last_row_is_empty: false }
+    }
+
     /// Deletes the partition.
     pub fn partition_tombstone(&mut self, deletion: Deletion) {
         self.tag(TAG_PARTITION_TOMBSTONE);

@@ -88,6 +88,8 @@ pub struct ReadCommand {
 #[derive(Clone, Debug, Default)]
 pub struct Page {
     bytes: Vec<u8>,
+    /// Where the last partition begins: its length, then its mutation.
+    last_partition_at: usize,
     /// Rows in it.
     pub row_count: u32,
     /// Set when there may be more.
@@ -103,9 +105,21 @@ impl Page {
         key: &[u8],
         write: impl FnOnce(&mut MutationWriter),
     ) {
-        let at = self.bytes.len();
+        self.last_partition_at = self.bytes.len();
         self.bytes.extend_from_slice(&[0; 4]);
         write(&mut MutationWriter::new(&mut self.bytes, table, 0, key));
+        self.set_last_partition_length();
+    }
+
+    /// Appends a row to the last partition, so that a read can stop and go on within one.
+    pub fn row(&mut self, clustering: &[u8], row: RowView) {
+        assert!(!self.bytes.is_empty(), "a row belongs to a partition");
+        MutationWriter::resume(&mut self.bytes).encoded_row(clustering, row);
+        self.set_last_partition_length();
+    }
+
+    fn set_last_partition_length(&mut self) {
+        let at = self.last_partition_at;
         let length = u32::try_from(self.bytes.len() - at - 4).expect("a page is below 4 GiB");
         self.bytes[at..at + 4].copy_from_slice(&length.to_le_bytes());
     }
@@ -135,4 +149,28 @@ pub trait RowSink {
     fn partition(&mut self, key: &[u8], static_row: Option<RowView>);
     /// A live row of the current partition.
     fn row(&mut self, clustering: &[u8], row: RowView);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::row::{RowHead, RowWriter};
+
+    #[test]
+    fn rows_can_be_added_to_the_last_partition() {
+        let mut row = Vec::new();
+        RowWriter::new(&mut row, 1, RowHead { marker: None, tombstone: None });
+        let row = RowView::new(&row);
+        let mut page = Page::default();
+        page.partition(TableId(1), b"a", |_| ());
+        page.row(b"1", row);
+        page.row(b"0", row);
+        page.partition(TableId(1), b"b", |writer| writer.encoded_static_row(row));
+        page.row(b"2", row);
+        let shape: Vec<(Vec<u8>, usize)> = page
+            .partitions()
+            .map(|p| p.map(|p| (p.key().to_vec(), p.items().count())).unwrap())
+            .collect();
+        assert_eq!(shape, [(b"a".to_vec(), 2), (b"b".to_vec(), 2)]);
+    }
 }
