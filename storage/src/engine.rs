@@ -1,0 +1,171 @@
+//! The engine: the tables of one shard, what is applied to them, and what of the log they need.
+
+mod reads;
+#[cfg(test)]
+mod tests;
+
+use crate::cache::BlockCache;
+use crate::error::StorageError;
+use crate::memtable::Memtable;
+use crate::options::{EngineOptions, TableConfig};
+use crate::read::{Frozen, LiveTable, Sources, TokenInterval};
+use crate::sstable::LoadedBlock;
+use env::disk::Disk;
+use model::entry::Placement;
+use model::mutation::MutationView;
+use model::token::token_of;
+use model::{TableDef, TableId};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// The storage of one shard. See the crate.
+#[derive(Debug)]
+pub struct Engine {
+    disk: Disk,
+    dir: PathBuf,
+    options: EngineOptions,
+    tables: BTreeMap<TableId, TableState>,
+    placements: BTreeMap<u64, Placement>,
+    cache: BlockCache,
+}
+
+/// One table.
+#[derive(Debug)]
+struct TableState {
+    config: TableConfig,
+    active: Memtable,
+    frozen: Vec<Frozen>,
+    /// Newest maximum timestamp first.
+    live: Vec<LiveTable>,
+    /// By group, the highest index up to which all entries are in files.
+    flushed: BTreeMap<u64, u64>,
+}
+
+impl TableState {
+    fn new(config: TableConfig) -> Self {
+        TableState {
+            config,
+            active: Memtable::default(),
+            frozen: Vec::new(),
+            live: Vec::new(),
+            flushed: BTreeMap::new(),
+        }
+    }
+
+    fn sources(&self) -> Sources<'_> {
+        Sources { active: &self.active, frozen: &self.frozen, tables: &self.live }
+    }
+
+    fn memtables(&self) -> impl Iterator<Item = &Memtable> {
+        std::iter::once(&self.active).chain(self.frozen.iter().map(|f| &*f.memtable))
+    }
+}
+
+impl Engine {
+    /// Opens the engine of a shard in a directory of its own.
+    pub fn open(disk: Disk, dir: &Path, options: EngineOptions) -> Result<Engine, StorageError> {
+        disk.create_dir_all(dir).map_err(StorageError::io(dir))?;
+        Ok(Engine {
+            disk,
+            dir: dir.to_owned(),
+            options,
+            tables: BTreeMap::new(),
+            placements: BTreeMap::new(),
+            cache: BlockCache::new(options.block_cache_bytes_max),
+        })
+    }
+
+    /// Makes a table, or takes over the options of a changed definition.
+    pub fn configure_table(&mut self, table: &TableDef) {
+        let config = TableConfig::new(table);
+        if let Some(state) = self.tables.get_mut(&table.id) {
+            state.config = config;
+        } else {
+            self.tables.insert(table.id, TableState::new(config));
+        }
+    }
+
+    /// The tables it holds, known to the schema or not.
+    pub fn table_ids(&self) -> impl Iterator<Item = TableId> {
+        self.tables.keys().copied()
+    }
+
+    /// Forgets a table and everything in it.
+    pub fn drop_table(&mut self, table: TableId) {
+        self.tables.remove(&table);
+    }
+
+    /// Merges a committed mutation of a group's log into its table. Idempotent: replay may apply
+    /// an entry again. A mutation of a table that is not here changes nothing: it was dropped.
+    pub fn apply(&mut self, group: u64, index: u64, mutation: &MutationView) {
+        let Some(state) = self.tables.get_mut(&mutation.table()) else { return };
+        if state.flushed.get(&group).is_some_and(|flushed| *flushed >= index) {
+            return;
+        }
+        let token = token_of(state.config.partitioner, mutation.key());
+        state.active.apply(token, mutation);
+        state.active.note_index(group, index);
+    }
+
+    /// Removes what was applied so far to a table in an interval of tokens, by the entry at
+    /// `index` of the group's log.
+    pub fn truncate(&mut self, group: u64, index: u64, table: TableId, tokens: TokenInterval) {
+        let Some(state) = self.tables.get_mut(&table) else { return };
+        if state.flushed.get(&group).is_some_and(|flushed| *flushed >= index) {
+            return;
+        }
+        state.active.remove(tokens.first..=tokens.last);
+        state.active.note_index(group, index);
+        for frozen in &mut state.frozen {
+            frozen.hidden.add(tokens);
+        }
+        for live in &mut state.live {
+            live.hidden.add(tokens);
+        }
+    }
+
+    /// Raises a group's place in time, which is kept with the tables.
+    pub fn raise_placement(&mut self, group: u64, placement: &Placement) {
+        self.placements.entry(group).or_insert(Placement::START).raise(placement);
+    }
+
+    /// A group's place in time as far as it is known here.
+    pub fn placement(&self, group: u64) -> Placement {
+        self.placements.get(&group).copied().unwrap_or(Placement::START)
+    }
+
+    /// The highest index of a group's log up to which a table has everything in files: replay
+    /// skips the table's mutations up to it.
+    pub fn flushed_index(&self, group: u64, table: TableId) -> Option<u64> {
+        self.tables.get(&table)?.flushed.get(&group).copied()
+    }
+
+    /// By group, the lowest index of its log that some table still needs. A group that is missing
+    /// needs nothing of what was applied.
+    pub fn needed_indexes(&self) -> BTreeMap<u64, u64> {
+        let mut needed = BTreeMap::new();
+        for memtable in self.tables.values().flat_map(TableState::memtables) {
+            for (group, span) in memtable.indexes() {
+                let lowest = needed.entry(*group).or_insert(span.first);
+                *lowest = span.first.min(*lowest);
+            }
+        }
+        needed
+    }
+
+    /// Gives a block that was missed to the cache.
+    pub fn block_loaded(&mut self, loaded: LoadedBlock) {
+        self.cache.insert(loaded.file_id, loaded.block);
+    }
+
+    /// Memory of all memtables, frozen ones included.
+    pub fn memtable_bytes(&self) -> usize {
+        self.tables.values().flat_map(TableState::memtables).map(Memtable::memory_bytes).sum()
+    }
+
+    /// Memory of memtables, filters, indexes and cached blocks.
+    pub fn memory_bytes(&self) -> usize {
+        let live = self.tables.values().flat_map(|t| &t.live).map(|l| l.table.memory_bytes());
+        self.memtable_bytes() + live.sum::<usize>() + self.cache.bytes()
+    }
+}

@@ -1,0 +1,125 @@
+//! The engine's reads.
+
+use super::{Engine, TableState};
+use crate::error::ReadError;
+use crate::read::page::{ReadEnd, ReadProgress, read_into, read_page};
+use crate::read::partition::PartitionReader;
+use crate::read::single::{SingleRead, read_one};
+use crate::sstable::{CachedBlocks, KeyHash};
+use model::mutation::MutationItem;
+use model::partition::Partition;
+use model::read::{Page, ReadCommand, RowSink, Slice};
+use model::row::RowView;
+use model::{EpochSeconds, TableId, TimestampMicros, Token};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+fn table_in(tables: &BTreeMap<TableId, TableState>, id: TableId) -> Result<&TableState, ReadError> {
+    tables.get(&id).ok_or(ReadError::UnknownTable(id))
+}
+
+impl Engine {
+    /// Reads one row. `f` gets the static row, when it is asked for and live, and the row, when it
+    /// is live at `now`. The clustering key is empty in a table without clustering columns.
+    #[expect(clippy::too_many_arguments, reason = "one call of the hot path, no struct to fill")]
+    pub fn read_row<R>(
+        &mut self,
+        table: TableId,
+        token: Token,
+        key: &[u8],
+        clustering: &[u8],
+        now: EpochSeconds,
+        include_static: bool,
+        f: impl FnOnce(Option<RowView>, Option<RowView>) -> R,
+    ) -> Result<R, ReadError> {
+        let state = table_in(&self.tables, table)?;
+        let read = SingleRead { token, key, clustering, now, include_static };
+        let mut blocks = CachedBlocks { cache: &mut self.cache };
+        read_one(state.sources(), read, &mut blocks, f)
+    }
+
+    /// Reads a page. After [`ReadError::Miss`] and [`ReadError::Paused`] it is called again with
+    /// the same command and progress; a new read begins with a default progress.
+    pub fn read(
+        &mut self,
+        command: &ReadCommand,
+        progress: &mut ReadProgress,
+    ) -> Result<Page, ReadError> {
+        let state = table_in(&self.tables, command.table)?;
+        let mut blocks = CachedBlocks { cache: &mut self.cache };
+        let partitioner = state.config.partitioner;
+        read_page(state.sources(), partitioner, command, progress, &mut blocks)
+    }
+
+    /// As [`Engine::read`], but hands the rows to a sink, without a copy between.
+    pub fn read_into(
+        &mut self,
+        command: &ReadCommand,
+        progress: &mut ReadProgress,
+        sink: &mut impl RowSink,
+    ) -> Result<ReadEnd, ReadError> {
+        let state = table_in(&self.tables, command.table)?;
+        let mut blocks = CachedBlocks { cache: &mut self.cache };
+        let partitioner = state.config.partitioner;
+        read_into(state.sources(), partitioner, command, progress, sink, &mut blocks)
+    }
+
+    /// What is known of a partition, tombstones kept: its head, and the rows in the slices (which
+    /// ascend without overlaps). Live and dead cells alike: for decisions, not for answers.
+    pub fn load_partition(
+        &mut self,
+        table: TableId,
+        token: Token,
+        key: &[u8],
+        slices: &[Slice],
+    ) -> Result<Partition, ReadError> {
+        let state = table_in(&self.tables, table)?;
+        let sources = state.sources();
+        let mut blocks = CachedBlocks { cache: &mut self.cache };
+        let (hash, key) = (KeyHash::new(token, key), Arc::from(key));
+        let wants = |index: usize| {
+            sources.tables.get(index).is_some_and(|t| t.may_contain(token, &key, hash))
+        };
+        let mut reader = PartitionReader::open(sources, token, &key, false, wants, &mut blocks)?;
+        let mut partition = std::mem::take(&mut reader.head);
+        for slice in slices {
+            reader.seek(&slice.start, &mut blocks)?;
+            while let Some((clustering, row)) = reader.next_raw(&mut blocks)? {
+                if *clustering >= *slice.end {
+                    break;
+                }
+                partition.apply_item(MutationItem::Row { clustering, row });
+            }
+        }
+        Ok(partition)
+    }
+
+    /// A bound on what was written to a partition: no timestamp in it, tombstones included, is
+    /// newer. `None` when it certainly has nothing. Touches no file: exact for memtables, the
+    /// table's maximum where a table's filter lets the key through.
+    pub fn newest_timestamp(
+        &self,
+        table: TableId,
+        token: Token,
+        key: &[u8],
+    ) -> Option<TimestampMicros> {
+        let state = self.tables.get(&table)?;
+        let memtables = state
+            .sources()
+            .memtables(token)
+            .filter_map(|m| m.partition(token, key))
+            .map(|p| p.newest())
+            .max();
+        if state.live.is_empty() {
+            return memtables;
+        }
+        let hash = KeyHash::new(token, key);
+        let tables = state
+            .live
+            .iter()
+            .filter(|t| t.may_contain(token, key, hash))
+            .map(|t| t.table.statistics.timestamps.newest)
+            .max();
+        memtables.max(tables)
+    }
+}

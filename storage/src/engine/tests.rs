@@ -1,0 +1,387 @@
+//! The engine against a model: a map of [`Partition`]s that takes the same mutations.
+
+use super::*;
+use crate::error::ReadError;
+use crate::read::page::ReadProgress;
+use model::mutation::MutationWriter;
+use model::partition::Partition;
+use model::read::{END_POSITION, Page, ReadCommand, ReadScope, ResumePoint, Slice};
+use model::row::{Cell, CellContent, Deletion, Expiry, Marker, RowHead, RowView, RowWriter};
+use model::schema::{Partitioner, TableOptions};
+use model::{EpochSeconds, Token};
+use std::sync::Arc;
+
+pub(crate) const TABLE: TableId = TableId(7);
+pub(crate) const NOW: EpochSeconds = 1_000;
+
+/// A small deterministic generator.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+
+    fn one_in(&mut self, count: u64) -> bool {
+        self.below(count) == 0
+    }
+}
+
+pub(crate) fn table_def(id: TableId, options: TableOptions) -> TableDef {
+    TableDef {
+        id,
+        keyspace: "ks".into(),
+        name: "t".into(),
+        columns: Vec::new(),
+        dropped_columns: Vec::new(),
+        next_column_id: 10,
+        version: 1,
+        partitioner: Partitioner::Murmur3,
+        cdc_base: None,
+        cdc_log: None,
+        options,
+    }
+}
+
+pub(crate) type Model = BTreeMap<(Token, Vec<u8>), Partition>;
+
+fn random_timestamp(random: &mut Random) -> i64 {
+    100 + random.below(40) as i64
+}
+
+fn random_deletion(random: &mut Random) -> Deletion {
+    Deletion { timestamp: random_timestamp(random), deleted_at: 900 + random.below(50) as i64 }
+}
+
+fn write_cells(random: &mut Random, timestamp: i64, writer: &mut RowWriter) {
+    for column in 1..4 {
+        let expiry = random
+            .one_in(4)
+            .then(|| Expiry { ttl_seconds: 10, expires_at: NOW - 20 + random.below(40) as i64 });
+        let value = [random.below(250) as u8; 40];
+        let content = match random.below(4) {
+            0 => continue,
+            1 => CellContent::Tombstone { deleted_at: 900 + random.below(50) as i64 },
+            _ => CellContent::Live { value: &value[..random.below(41) as usize], expiry },
+        };
+        writer.cell(&Cell { column, path: None, timestamp, content });
+    }
+    if random.one_in(3) {
+        let content = CellContent::CollectionTombstone { deleted_at: 900 };
+        writer.cell(&Cell { column: 5, path: None, timestamp: timestamp - 1, content });
+    }
+    if random.one_in(2) {
+        let content = CellContent::Live { value: b"element", expiry: None };
+        let path = [random.below(3) as u8];
+        writer.cell(&Cell { column: 5, path: Some(&path), timestamp, content });
+    }
+}
+
+fn random_head(random: &mut Random, timestamp: i64) -> RowHead {
+    RowHead {
+        marker: random.one_in(2).then_some(Marker { timestamp, expiry: None }),
+        tombstone: random.one_in(8).then(|| random_deletion(random)),
+    }
+}
+
+fn random_clustering(random: &mut Random) -> Vec<u8> {
+    format!("{:04}", random.below(60)).into_bytes()
+}
+
+pub(crate) fn random_mutation(random: &mut Random, key_count: u64) -> Vec<u8> {
+    let key = random.below(key_count).to_be_bytes();
+    let mut out = Vec::new();
+    let mut writer = MutationWriter::new(&mut out, TABLE, 1, &key);
+    if random.one_in(30) {
+        writer.partition_tombstone(random_deletion(random));
+    }
+    if random.one_in(6) {
+        let timestamp = random_timestamp(random);
+        writer.static_row(timestamp, RowHead { marker: None, tombstone: None }, |row| {
+            write_cells(random, timestamp, row);
+        });
+    }
+    if random.one_in(10) {
+        let (start, end) = (random_clustering(random), random_clustering(random));
+        if start < end {
+            writer.range_tombstone(&start, &end, random_deletion(random));
+        }
+    }
+    let mut clusterings: Vec<_> = (0..random.below(4)).map(|_| random_clustering(random)).collect();
+    clusterings.sort();
+    clusterings.dedup();
+    for clustering in clusterings {
+        let timestamp = random_timestamp(random);
+        let head = random_head(random, timestamp);
+        writer.row(&clustering, timestamp, head, |row| write_cells(random, timestamp, row));
+    }
+    out
+}
+
+pub(crate) fn apply_to_model(model: &mut Model, bytes: &[u8]) {
+    let mutation = MutationView::check(bytes).unwrap();
+    if mutation.is_empty() {
+        return;
+    }
+    let token = model::token::murmur3_token(mutation.key());
+    model.entry((token, mutation.key().to_vec())).or_default().apply(&mutation);
+}
+
+/// A row's content, whatever its encoding; `None` when it is not live.
+type Meaning = (RowHead, Vec<(u32, Option<Vec<u8>>, i64, String)>);
+
+fn meaning(row: RowView) -> Meaning {
+    let (head, cells) = row.parts();
+    let cell =
+        |c: Cell| (c.column, c.path.map(<[u8]>::to_vec), c.timestamp, format!("{:?}", c.content));
+    (head, cells.map(cell).collect())
+}
+
+/// What a client sees of a row: live cells only, no tombstones.
+fn visible(row: RowView) -> Meaning {
+    let (head, cells) = row.parts();
+    let head = RowHead { tombstone: None, marker: head.marker.filter(|m| m.is_live(NOW)) };
+    let cells = cells.filter(|c| c.live_value(NOW).is_some());
+    let cell =
+        |c: Cell| (c.column, c.path.map(<[u8]>::to_vec), c.timestamp, format!("{:?}", c.content));
+    (head, cells.map(cell).collect())
+}
+
+/// Runs a read to its end, loading what is missed.
+pub(crate) fn retry<R>(
+    engine: &mut Engine,
+    mut read: impl FnMut(&mut Engine) -> Result<R, ReadError>,
+) -> Result<R, ReadError> {
+    loop {
+        match read(engine) {
+            Err(ReadError::Miss(miss)) => {
+                let loaded = miss.load().map_err(ReadError::Storage)?;
+                engine.block_loaded(loaded);
+            }
+            Err(ReadError::Paused) => {}
+            other => return other,
+        }
+    }
+}
+
+/// A row of an answer with its partition: key, static row, clustering key and row.
+type Answer = (Vec<u8>, Option<Meaning>, Option<(Vec<u8>, Meaning)>);
+type Rows = Vec<(Vec<u8>, Option<Meaning>, Vec<(Vec<u8>, Meaning)>)>;
+
+fn rows_of(page: &Page) -> Rows {
+    use model::mutation::MutationItem;
+    let mut out: Rows = Vec::new();
+    for partition in page.partitions() {
+        let partition = partition.unwrap();
+        let mut entry = (partition.key().to_vec(), None, Vec::new());
+        for item in partition.items() {
+            match item {
+                MutationItem::StaticRow(row) => entry.1 = Some(visible(row)),
+                MutationItem::Row { clustering, row } => {
+                    entry.2.push((clustering.to_vec(), visible(row)));
+                }
+                other => panic!("a page holds {other:?}"),
+            }
+        }
+        out.push(entry);
+    }
+    out
+}
+
+/// The whole answer of a read, in one list: what pages add up to.
+fn expected(model: &Model, command: &ReadCommand) -> Vec<Answer> {
+    let mut out = Vec::new();
+    for ((token, key), partition) in model {
+        let is_in = match &command.scope {
+            ReadScope::Partition(wanted) => **wanted == **key,
+            ReadScope::TokenRange { first, last } => *first <= token.0 && token.0 <= *last,
+        };
+        if !is_in {
+            continue;
+        }
+        let static_row = partition
+            .effective_static_row()
+            .filter(|row| command.include_static && RowView::new(row).is_live(NOW))
+            .map(|row| visible(RowView::new(&row)));
+        let mut rows: Vec<_> = command
+            .slices
+            .iter()
+            .flat_map(|s| partition.effective_rows(&s.start, &s.end))
+            .filter(|(_, row)| RowView::new(row).is_live(NOW))
+            .map(|(clustering, row)| (clustering.to_vec(), visible(RowView::new(&row))))
+            .collect();
+        if command.reversed {
+            rows.reverse();
+        }
+        rows.truncate(command.partition_row_limit as usize);
+        if rows.is_empty() && static_row.is_some() {
+            out.push((key.clone(), static_row.clone(), None));
+        }
+        out.extend(rows.into_iter().map(|row| (key.clone(), static_row.clone(), Some(row))));
+    }
+    out
+}
+
+pub(crate) fn whole_table() -> ReadCommand {
+    ReadCommand {
+        table: TABLE,
+        scope: ReadScope::TokenRange { first: i64::MIN, last: i64::MAX },
+        slices: [Slice::all()].into(),
+        reversed: false,
+        include_static: true,
+        now: NOW,
+        row_limit: u32::MAX,
+        partition_row_limit: u32::MAX,
+        page_bytes: usize::MAX,
+        resume: None,
+    }
+}
+
+fn random_command(random: &mut Random, key_count: u64) -> ReadCommand {
+    let scope = if random.one_in(2) {
+        ReadScope::Partition(random.below(key_count).to_be_bytes().as_slice().into())
+    } else {
+        let a = random.below(u64::MAX) as i64;
+        let b = random.below(u64::MAX) as i64;
+        ReadScope::TokenRange { first: a.min(b), last: a.max(b) }
+    };
+    let mut bounds: Vec<_> = (0..2 * random.below(3)).map(|_| random_clustering(random)).collect();
+    bounds.sort();
+    bounds.dedup();
+    let mut slices: Vec<Slice> = bounds
+        .chunks_exact(2)
+        .map(|b| Slice { start: b[0].as_slice().into(), end: b[1].as_slice().into() })
+        .collect();
+    if slices.is_empty() {
+        slices.push(Slice { start: Box::default(), end: END_POSITION.into() });
+    }
+    let limit = |random: &mut Random| {
+        if random.one_in(2) { u32::MAX } else { 1 + random.below(5) as u32 }
+    };
+    ReadCommand {
+        scope,
+        slices: slices.into(),
+        reversed: random.one_in(2),
+        include_static: random.one_in(2),
+        row_limit: limit(random),
+        partition_row_limit: limit(random),
+        page_bytes: if random.one_in(2) { usize::MAX } else { 1 + random.below(300) as usize },
+        ..whole_table()
+    }
+}
+
+/// Reads all pages of a command and compares them with the model's answer.
+pub(crate) fn check_read(engine: &mut Engine, model: &Model, mut command: ReadCommand) {
+    let mut found = Vec::new();
+    let expected = expected(model, &command);
+    loop {
+        let mut progress = ReadProgress::default();
+        let page = retry(engine, |e| e.read(&command, &mut progress)).unwrap();
+        assert!(page.row_count <= command.row_limit, "{} rows", page.row_count);
+        let mut count = 0;
+        for (key, static_row, rows) in rows_of(&page) {
+            count += rows.len().max(1);
+            if rows.is_empty() {
+                found.push((key.clone(), static_row.clone(), None));
+            }
+            found.extend(rows.into_iter().map(|r| (key.clone(), static_row.clone(), Some(r))));
+        }
+        assert_eq!(page.row_count as usize, count);
+        let Some(resume) = page.resume else { break };
+        let is_later = |old: &ResumePoint| *old != resume;
+        assert!(command.resume.as_ref().is_none_or(is_later), "no progress at {resume:?}");
+        command.resume = Some(resume);
+    }
+    assert_eq!(found, expected, "{command:?}");
+}
+
+pub(crate) fn check_point_reads(engine: &mut Engine, model: &Model, random: &mut Random) {
+    for ((token, key), partition) in model {
+        let clustering = random_clustering(random);
+        let (static_row, row) = retry(engine, |e| {
+            e.read_row(TABLE, *token, key, &clustering, NOW, true, |s, r| {
+                (s.map(visible), r.map(visible))
+            })
+        })
+        .unwrap();
+        let live = |row: std::borrow::Cow<[u8]>| {
+            let row = RowView::new(&row);
+            row.is_live(NOW).then(|| visible(row))
+        };
+        assert_eq!(row, partition.effective_row(&clustering).and_then(live));
+        assert_eq!(static_row, partition.effective_static_row().and_then(live));
+        let newest = engine.newest_timestamp(TABLE, *token, key);
+        assert!(newest >= partition.newest_timestamp(), "{newest:?}");
+    }
+}
+
+/// Compares whole partitions, tombstones included, as they are left under their tombstones.
+pub(crate) fn check_partitions(engine: &mut Engine, model: &Model) {
+    for ((token, key), expected) in model {
+        let slices = [Slice::all()];
+        let found = retry(engine, |e| e.load_partition(TABLE, *token, key, &slices)).unwrap();
+        assert_eq!(found.deletion, expected.deletion);
+        assert_eq!(found.range_tombstones, expected.range_tombstones);
+        let all = |p: &Partition| -> Vec<_> {
+            p.effective_rows(b"", END_POSITION)
+                .map(|(c, row)| (c.to_vec(), meaning(RowView::new(&row))))
+                .collect()
+        };
+        assert_eq!(all(&found), all(expected));
+    }
+}
+
+pub(crate) fn new_engine(disk: &Disk, options: TableOptions) -> Engine {
+    let engine_options =
+        EngineOptions { memtable_bytes_max: 1 << 20, block_cache_bytes_max: 1 << 20 };
+    let mut engine = Engine::open(disk.clone(), Path::new("/shard"), engine_options).unwrap();
+    engine.configure_table(&table_def(TABLE, options));
+    engine
+}
+
+#[test]
+fn a_memtable_answers_every_read_as_the_model_does() {
+    for seed in 1..20 {
+        let mut random = Random(seed * 0x9e37_79b9);
+        let (disk, _control) = Disk::simulated(seed);
+        let mut engine = new_engine(&disk, TableOptions::default());
+        let mut model = Model::new();
+        for index in 1..300 {
+            let bytes = random_mutation(&mut random, 12);
+            engine.apply(1, index, &MutationView::check(&bytes).unwrap());
+            apply_to_model(&mut model, &bytes);
+        }
+        check_partitions(&mut engine, &model);
+        check_point_reads(&mut engine, &model, &mut random);
+        for _ in 0..60 {
+            check_read(&mut engine, &model, random_command(&mut random, 12));
+        }
+        assert_eq!(engine.needed_indexes().get(&1), Some(&1));
+    }
+}
+
+#[test]
+fn truncation_hides_what_was_applied_before_in_its_tokens() {
+    let mut random = Random(99);
+    let (disk, _control) = Disk::simulated(1);
+    let mut engine = new_engine(&disk, TableOptions::default());
+    let mut model = Model::new();
+    let write = |engine: &mut Engine, model: &mut Model, random: &mut Random, index| {
+        let bytes = random_mutation(random, 12);
+        engine.apply(1, index, &MutationView::check(&bytes).unwrap());
+        apply_to_model(model, &bytes);
+    };
+    for index in 1..100 {
+        write(&mut engine, &mut model, &mut random, index);
+    }
+    engine.truncate(1, 100, TABLE, TokenInterval { first: i64::MIN, last: -1 });
+    model.retain(|(token, _), _| token.0 >= 0);
+    for index in 101..120 {
+        write(&mut engine, &mut model, &mut random, index);
+    }
+    check_partitions(&mut engine, &model);
+    check_read(&mut engine, &model, whole_table());
+}

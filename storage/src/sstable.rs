@@ -1,0 +1,22 @@
+//! Table files: immutable, sorted, checksummed. The format is described in
+//! `docs/formats/sstable.md`, from which a reader could be written.
+//!
+//! - [`block`]: what is checksummed, compressed, read and cached.
+//! - [`data`] and [`index`]: what blocks contain. [`filter`], [`statistics`]: what is known of a
+//!   file without reading its blocks.
+//! - [`table`]: an open file; [`cursor`]: reading it.
+
+mod block;
+mod cursor;
+mod data;
+mod filter;
+mod index;
+mod statistics;
+mod table;
+
+pub use block::{Block, BlockAddress, BlockMiss, LoadedBlock, TableFile};
+pub(crate) use block::{BlockSource, BlockingBlocks, CachedBlocks};
+pub(crate) use cursor::{TablePartitions, TableRows, read_head, read_row};
+pub(crate) use filter::KeyHash;
+pub use statistics::Statistics;
+pub(crate) use table::{SsTable, table_path};
