@@ -50,6 +50,17 @@ pub fn timeuuid_millis(uuid: &TimeUuidBytes) -> i64 {
     unix_ticks(uuid).div_euclid(TICKS_PER_MILLI) as i64
 }
 
+/// A timeuuid on the other side of 2010-01-01 and as far from it: of any two timeuuids the later
+/// one has the earlier reverse. Lists prepend with these, so that each prepended element sorts
+/// before all that were prepended earlier, and all before what was appended (since 2010).
+pub fn reversed_timeuuid(uuid: &TimeUuidBytes) -> TimeUuidBytes {
+    const REFERENCE_TICKS: i128 = 1_262_304_000_000 * TICKS_PER_MILLI;
+    let low_bits = u128::from_be_bytes(*uuid) as u64;
+    // All but the two bits of the variant.
+    let low_bits = low_bits ^ (u64::MAX >> 2);
+    from_ticks(2 * REFERENCE_TICKS - unix_ticks(uuid), low_bits)
+}
+
 /// Whether these bytes are a version 1 UUID.
 pub fn is_timeuuid(uuid: &TimeUuidBytes) -> bool {
     uuid[6] >> 4 == 1
@@ -87,6 +98,21 @@ mod tests {
             assert_eq!(validate(&CqlType::TimeUuid, &uuid), Ok(()));
             assert!(is_timeuuid(&uuid));
             assert_eq!(uuid[8] >> 6, 0b10);
+        }
+    }
+
+    #[test]
+    fn reversing_turns_the_order_around() {
+        let uuid = |micros, bits| timeuuid_from_micros(micros, ietf_low_bits(bits));
+        let now = 1_700_000_000_123_456;
+        let mut ascending =
+            [uuid(now, 0), uuid(now, 1), uuid(now, u64::MAX >> 2), uuid(now + 1, 0)];
+        ascending.sort_by(|a, b| compare_values(&CqlType::TimeUuid, a, b));
+        for pair in ascending.windows(2) {
+            let [earlier, later] = [reversed_timeuuid(&pair[0]), reversed_timeuuid(&pair[1])];
+            assert_eq!(compare_values(&CqlType::TimeUuid, &later, &earlier), Ordering::Less);
+            assert_eq!(compare_values(&CqlType::TimeUuid, &earlier, &pair[0]), Ordering::Less);
+            assert_eq!(reversed_timeuuid(&earlier), pair[0]);
         }
     }
 

@@ -14,11 +14,11 @@ pub use compare::compare_values;
 pub use error::ValueError;
 pub use fuzz::fuzz_value;
 pub use number::NUMBER_BYTES_MAX;
-pub use validate::{TYPE_DEPTH_MAX, validate};
+pub use validate::{TYPE_DEPTH_MAX, read_duration, validate};
 pub use view::{ListView, MapView, TupleView, VectorView, fixed_bytes_in_vector};
 
 pub(crate) use number::{DecimalValue, minimal_varint};
-pub(crate) use validate::{DAY_NANOS, read_duration};
+pub(crate) use validate::DAY_NANOS;
 pub(crate) use vint::{write_signed_vint, write_unsigned_vint};
 
 #[cfg(test)]

@@ -143,7 +143,7 @@ fn validate_inet(bytes: &[u8]) -> Result<(), ValueError> {
 }
 
 /// Months, days and nanoseconds of a serialized duration.
-pub(crate) fn read_duration(bytes: &[u8]) -> Result<(i32, i32, i64), ValueError> {
+pub fn read_duration(bytes: &[u8]) -> Result<(i32, i32, i64), ValueError> {
     let mut cursor = Cursor::new(bytes);
     let mut read = || read_signed_vint(&mut cursor);
     let (Some(months), Some(days), Some(nanos)) = (read(), read(), read()) else {
