@@ -1,5 +1,6 @@
 //! Why a statement cannot be prepared, bound or run, in the terms of the native protocol.
 
+use crate::syntax::SyntaxError;
 use model::ValueError;
 use std::borrow::Cow;
 use std::fmt;
@@ -56,5 +57,11 @@ impl std::error::Error for PlanError {}
 impl From<ValueError> for PlanError {
     fn from(error: ValueError) -> PlanError {
         PlanError::invalid(error.to_string())
+    }
+}
+
+impl From<SyntaxError> for PlanError {
+    fn from(error: SyntaxError) -> PlanError {
+        PlanError { kind: ErrorKind::Syntax, message: error.to_string().into() }
     }
 }

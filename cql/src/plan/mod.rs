@@ -9,15 +9,19 @@ pub mod context;
 pub mod error;
 pub mod function;
 pub mod markers;
+pub mod names;
+mod prepared;
 pub mod term;
 pub mod term_preparer;
 mod term_text;
 #[cfg(test)]
 mod testing;
 pub mod type_name;
+pub mod write;
 
 pub use context::{BindContext, BoundValues, slots_from_names};
 pub use error::{ErrorKind, PlanError};
 pub use markers::{BindSpec, MarkerSpecs, Receiver};
+pub use prepared::{Plan, Prepared, prepare, statement_id};
 pub use term::{BoundTerm, PreparedTerm};
 pub use term_preparer::TermPreparer;

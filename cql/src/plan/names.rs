@@ -1,0 +1,53 @@
+//! Names of keyspaces, tables and columns, looked up in the schema.
+
+use super::error::PlanError;
+use super::markers::Receiver;
+use crate::syntax::ast::{Name, QualifiedName};
+use model::{ColumnDef, Schema, TableDef};
+use std::sync::Arc;
+
+/// The keyspace that a name is in: its own, or else the one in use.
+pub fn keyspace_of<'a>(
+    keyspace_in_use: Option<&'a str>,
+    name: &'a QualifiedName,
+) -> Result<&'a str, PlanError> {
+    name.keyspace.as_ref().map(Name::as_str).or(keyspace_in_use).ok_or_else(|| {
+        PlanError::invalid(
+            "No keyspace has been specified. USE a keyspace, or explicitly specify \
+             keyspace.tablename",
+        )
+    })
+}
+
+/// The table of that name.
+pub fn find_table<'s>(
+    schema: &'s Schema,
+    keyspace_in_use: Option<&str>,
+    name: &QualifiedName,
+) -> Result<&'s Arc<TableDef>, PlanError> {
+    let keyspace = keyspace_of(keyspace_in_use, name)?;
+    let definition = schema
+        .keyspace(keyspace)
+        .ok_or_else(|| PlanError::invalid(format!("keyspace {keyspace} does not exist")))?;
+    definition
+        .tables
+        .get(name.name.as_str())
+        .ok_or_else(|| PlanError::invalid(format!("table {} does not exist", name.name.as_str())))
+}
+
+/// The column of that name.
+pub fn table_column<'t>(table: &'t TableDef, name: &Name) -> Result<&'t ColumnDef, PlanError> {
+    table.column(name.as_str()).ok_or_else(|| {
+        PlanError::invalid(format!(
+            "Undefined column name {} in table {}.{}",
+            model::schema::quote_identifier(name.as_str()),
+            table.keyspace,
+            table.name
+        ))
+    })
+}
+
+/// What a column receives: its name and type.
+pub fn receiver_of(column: &ColumnDef) -> Receiver {
+    Receiver::new(column.name.clone(), column.cql_type.clone())
+}

@@ -1,0 +1,131 @@
+//! A [`WritePlan`] and the values of one execution to mutations.
+
+use super::attributes::BoundAttributes;
+use super::cells::CellMaker;
+use super::prepare::{Target, WritePlan};
+use crate::plan::context::{BindContext, BoundValues};
+use crate::plan::error::PlanError;
+use model::TableDef;
+use model::list_operation::ListOperation;
+use model::mutation::MutationWriter;
+use model::row::{Deletion, Marker, RowHead, UNSTAMPED};
+use std::sync::Arc;
+
+/// A write of one execution.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BoundWrite {
+    /// What changes, partition by partition; none twice.
+    pub partitions: Vec<PartitionWrite>,
+    /// USING TIMEOUT, in nanoseconds.
+    pub timeout_nanos: Option<u64>,
+}
+
+/// The change of one partition.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PartitionWrite {
+    /// The table, as the statement was prepared for it.
+    pub table: Arc<TableDef>,
+    /// The serialized partition key.
+    pub key: Vec<u8>,
+    /// A [`model::mutation`]; it may change nothing. Without timestamps where none was given.
+    pub mutation: Vec<u8>,
+    /// Whether every part has its timestamp; otherwise none has.
+    pub is_stamped: bool,
+    /// What the leader adds to the mutation after a look at the rows.
+    pub list_operations: Vec<ListOperation>,
+}
+
+/// Room for a mutation of a few columns, so that it is allocated once.
+const MUTATION_BYTES_USUAL: usize = 256;
+
+const NOTHING: RowHead = RowHead { marker: None, tombstone: None };
+
+impl WritePlan {
+    /// The mutations of one execution.
+    pub fn bind(
+        &self,
+        values: BoundValues,
+        context: &mut BindContext,
+    ) -> Result<BoundWrite, PlanError> {
+        let default_ttl_seconds = self.table.options.default_time_to_live;
+        let attributes = self.attributes.bind(&values, context, default_ttl_seconds)?;
+        let keys = self.keys.bind_partitions(&self.table, &values, context)?;
+        let clusterings = match self.target {
+            Target::StaticRow | Target::DeletedPartition => Vec::new(),
+            _ => self.keys.bind_clusterings(&self.table, &values, context)?,
+        };
+        let mut maker = CellMaker::new(values, context, attributes);
+        let partitions = keys
+            .into_iter()
+            .map(|key| self.bind_partition(key, &clusterings, &mut maker))
+            .collect::<Result<_, _>>()?;
+        Ok(BoundWrite { partitions, timeout_nanos: attributes.timeout_nanos })
+    }
+
+    fn bind_partition(
+        &self,
+        key: Vec<u8>,
+        clusterings: &[Vec<u8>],
+        maker: &mut CellMaker,
+    ) -> Result<PartitionWrite, PlanError> {
+        let mut mutation = Vec::with_capacity(MUTATION_BYTES_USUAL);
+        let table = &self.table;
+        let mut writer = MutationWriter::new(&mut mutation, table.id, table.version, &key);
+        let BoundAttributes { timestamp, expiry, .. } = maker.attributes;
+        let deletion = Deletion { timestamp, deleted_at: maker.context.now_seconds };
+        if self.target == Target::DeletedPartition {
+            writer.partition_tombstone(deletion);
+        }
+        if !self.static_operations.is_empty() {
+            writer.try_static_row(timestamp, NOTHING, |row| {
+                maker.write(self.static_operations.iter(), None, row)
+            })?;
+        }
+        let head = match self.target {
+            Target::StaticRow | Target::DeletedPartition => NOTHING,
+            Target::Rows => NOTHING,
+            Target::InsertedRows => {
+                RowHead { marker: Some(Marker { timestamp, expiry }), tombstone: None }
+            }
+            Target::DeletedRows => RowHead { marker: None, tombstone: Some(deletion) },
+            Target::DeletedRanges => {
+                self.write_ranges(clusterings, maker, deletion, &mut writer)?;
+                NOTHING
+            }
+        };
+        if self.target != Target::DeletedRanges {
+            for clustering in clusterings {
+                writer.try_row(clustering, timestamp, head, |row| {
+                    maker.write(self.row_operations.iter(), Some(clustering), row)
+                })?;
+            }
+        }
+        let list_operations = std::mem::take(&mut maker.list_operations);
+        Ok(PartitionWrite {
+            table: self.table.clone(),
+            key,
+            mutation,
+            is_stamped: timestamp != UNSTAMPED,
+            list_operations,
+        })
+    }
+
+    /// One range tombstone for each prefix. Prefixes ascend, differ, and are of equally many
+    /// columns, so the ranges ascend and do not overlap.
+    fn write_ranges(
+        &self,
+        prefixes: &[Vec<u8>],
+        maker: &mut CellMaker,
+        deletion: Deletion,
+        writer: &mut MutationWriter,
+    ) -> Result<(), PlanError> {
+        for prefix in prefixes {
+            let (start, end) =
+                self.keys.bind_range(&self.table, prefix, &maker.values, maker.context)?;
+            if start < end {
+                writer.range_tombstone(&start, &end, deletion);
+            }
+        }
+        Ok(())
+    }
+}

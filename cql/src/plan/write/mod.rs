@@ -1,0 +1,32 @@
+//! Writes: INSERT, UPDATE, DELETE and BATCH, from syntax tree to mutations.
+//!
+//! ```text
+//! Modification --prepare--> WritePlan --bind--> BoundWrite: one mutation for each partition
+//! ```
+//!
+//! A mutation holds what the statement says and nothing else: where it names no timestamp, rows
+//! carry none and the leader of the range stamps them; where a list operation has to read first,
+//! it is handed on beside the mutation ([`model::list_operation`]).
+//!
+//! Timestamps inside a mutation are all the write's own, but for one: the tombstone with which a
+//! collection is overwritten is one microsecond older than the new elements, which it must not
+//! cover. `DELETE c` writes its tombstone at the write's own time.
+//!
+//! Not served yet, and refused clearly: conditions (IF), counters, INSERT JSON.
+
+mod attributes;
+mod batch;
+mod bind;
+mod cells;
+#[cfg(test)]
+mod golden_tests;
+mod keys;
+mod operation;
+mod prepare;
+mod where_clause;
+
+pub use attributes::{TIMEOUT_NANOS_MAX, TTL_SECONDS_MAX, bind_timeout};
+pub use batch::{BatchItem, BatchPlan, bind_batch};
+pub use bind::{BoundWrite, PartitionWrite};
+pub use keys::KEYS_PER_STATEMENT_MAX;
+pub use prepare::WritePlan;
