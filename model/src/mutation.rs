@@ -213,6 +213,11 @@ impl<'a> MutationWriter<'a> {
         MutationWriter { out, last_tag: 0, last_row_is_empty: false }
     }
 
+    /// Length of the buffer: the mutation so far, when it began at the buffer's start.
+    pub fn byte_count(&self) -> usize {
+        self.out.len()
+    }
+
     /// Deletes the partition.
     pub fn partition_tombstone(&mut self, deletion: Deletion) {
         self.tag(TAG_PARTITION_TOMBSTONE);

@@ -16,6 +16,8 @@ pub mod term_preparer;
 mod term_text;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 pub mod type_name;
 pub mod write;
 

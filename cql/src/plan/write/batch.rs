@@ -4,7 +4,7 @@
 //! they name their own, and of two values for one cell the merge's rule chooses.
 
 use super::attributes::Attributes;
-use super::bind::{BoundWrite, PartitionWrite};
+use super::bind::{BoundWrite, MUTATION_BYTES_MAX, PartitionWrite, WRITE_BYTES_MAX, check_length};
 use super::prepare::WritePlan;
 use crate::plan::context::{BindContext, BoundValues};
 use crate::plan::error::PlanError;
@@ -105,10 +105,13 @@ pub fn bind_batch<'a>(
     let mut groups: Vec<Vec<PartitionWrite>> = Vec::new();
     let mut group_of: BTreeMap<(TableId, Vec<u8>), usize> = BTreeMap::new();
     let mut timeout_nanos: Option<u64> = None;
+    let mut byte_count = 0;
     for item in items {
         let bound = item.plan.bind(item.values, context)?;
         timeout_nanos = timeout_nanos.into_iter().chain(bound.timeout_nanos).min();
         for write in bound.partitions {
+            byte_count += write.mutation.len();
+            check_length(byte_count, WRITE_BYTES_MAX)?;
             let place =
                 *group_of.entry((write.table.id, write.key.clone())).or_insert(groups.len());
             match groups.get_mut(place) {
@@ -162,6 +165,7 @@ fn merge_writes(
     let mut writer =
         MutationWriter::new(&mut merged.mutation, table.id, table.version, &merged.key);
     partition.write(&mut writer);
+    check_length(writer.byte_count(), MUTATION_BYTES_MAX)?;
     if all_unstamped {
         unstamp(&mut merged.mutation, COMMON).map_err(|error| broken(&error))?;
     }

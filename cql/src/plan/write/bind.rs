@@ -2,6 +2,7 @@
 
 use super::attributes::BoundAttributes;
 use super::cells::CellMaker;
+use super::keys::{Keys, checked_product};
 use super::prepare::{Target, WritePlan};
 use crate::plan::context::{BindContext, BoundValues};
 use crate::plan::error::PlanError;
@@ -35,6 +36,14 @@ pub struct PartitionWrite {
     pub list_operations: Vec<ListOperation>,
 }
 
+/// Longest mutation of one partition, in bytes, as in Cassandra with its default segments: it has to
+/// fit a message and a segment of the log.
+pub const MUTATION_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Most bytes of mutations that one statement, or all of a batch, may come to. A short statement
+/// can write a long value to many rows, so the request's length is no bound.
+pub const WRITE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// Room for a mutation of a few columns, so that it is allocated once.
 const MUTATION_BYTES_USUAL: usize = 256;
 
@@ -51,14 +60,21 @@ impl WritePlan {
         let attributes = self.attributes.bind(&values, context, default_ttl_seconds)?;
         let keys = self.keys.bind_partitions(&self.table, &values, context)?;
         let clusterings = match self.target {
-            Target::StaticRow | Target::DeletedPartition => Vec::new(),
+            Target::StaticRow | Target::DeletedPartition => Keys::NONE,
             _ => self.keys.bind_clusterings(&self.table, &values, context)?,
         };
+        let clusterings = clusterings.as_slice();
+        let key_count = keys.as_slice().len();
+        checked_product([key_count, clusterings.len().max(1)].into_iter())?;
         let mut maker = CellMaker::new(values, context, attributes);
-        let partitions = keys
-            .into_iter()
-            .map(|key| self.bind_partition(key, &clusterings, &mut maker))
-            .collect::<Result<_, _>>()?;
+        let mut partitions = Vec::with_capacity(key_count);
+        let mut byte_count = 0;
+        for key in keys.into_iter() {
+            let write = self.bind_partition(key, clusterings, &mut maker)?;
+            byte_count += write.mutation.len();
+            check_length(byte_count, WRITE_BYTES_MAX)?;
+            partitions.push(write);
+        }
         Ok(BoundWrite { partitions, timeout_nanos: attributes.timeout_nanos })
     }
 
@@ -98,6 +114,7 @@ impl WritePlan {
                 writer.try_row(clustering, timestamp, head, |row| {
                     maker.write(self.row_operations.iter(), Some(clustering), row)
                 })?;
+                check_length(writer.byte_count(), MUTATION_BYTES_MAX)?;
             }
         }
         let list_operations = std::mem::take(&mut maker.list_operations);
@@ -125,7 +142,18 @@ impl WritePlan {
             if start < end {
                 writer.range_tombstone(&start, &end, deletion);
             }
+            check_length(writer.byte_count(), MUTATION_BYTES_MAX)?;
         }
         Ok(())
     }
+}
+
+/// Errors when a write has become too long.
+pub(super) fn check_length(byte_count: usize, byte_count_max: usize) -> Result<(), PlanError> {
+    if byte_count <= byte_count_max {
+        return Ok(());
+    }
+    Err(PlanError::invalid(format!(
+        "A mutation of {byte_count} bytes is too large for the maximum size of {byte_count_max}"
+    )))
 }

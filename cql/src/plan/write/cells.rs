@@ -6,6 +6,7 @@
 //! Changes that need to read first become [`ListOperation`]s.
 
 use super::attributes::BoundAttributes;
+use super::bind::{WRITE_BYTES_MAX, check_length};
 use super::operation::{ColumnChange, ColumnOperation};
 use crate::plan::context::{BindContext, BoundValues};
 use crate::plan::error::PlanError;
@@ -25,8 +26,10 @@ pub(super) struct CellMaker<'v, 'c, 'x> {
     pub(super) values: BoundValues<'v>,
     pub(super) context: &'c mut BindContext<'x>,
     pub(super) attributes: BoundAttributes,
-    /// What needs to read first, of all rows so far.
+    /// What needs to read first, of all rows of the partition so far.
     pub(super) list_operations: Vec<ListOperation>,
+    /// Bytes in list operations, of all partitions: they are copied for each row.
+    list_byte_count: usize,
     gathered: Gathered,
 }
 
@@ -52,7 +55,14 @@ impl<'v, 'c, 'x> CellMaker<'v, 'c, 'x> {
         attributes: BoundAttributes,
     ) -> Self {
         let gathered = Gathered::default();
-        CellMaker { values, context, attributes, list_operations: Vec::new(), gathered }
+        CellMaker {
+            values,
+            context,
+            attributes,
+            list_operations: Vec::new(),
+            list_byte_count: 0,
+            gathered,
+        }
     }
 
     /// Writes what `operations`, sorted by column, do to one row; `clustering` is `None` for the
@@ -269,6 +279,12 @@ impl<'v, 'c, 'x> CellMaker<'v, 'c, 'x> {
             }
             _ => return Ok(()),
         };
+        self.list_byte_count += match &change {
+            ListChange::SetIndex { value, .. } => value.as_ref().map_or(0, Vec::len),
+            ListChange::DeleteIndex { .. } => 0,
+            ListChange::RemoveValues { values } => values.iter().map(Vec::len).sum(),
+        };
+        check_length(self.list_byte_count, WRITE_BYTES_MAX)?;
         self.list_operations.push(ListOperation {
             clustering: clustering.map(<[u8]>::to_vec),
             column: operation.column,

@@ -15,8 +15,12 @@ use model::{ColumnDef, TableDef};
 use std::borrow::Cow;
 use std::ops::Range;
 
-/// Most partitions, and most rows or ranges in each, that the `IN`s of one statement may come to.
+/// Most keys that the `IN`s of one statement may come to: partitions, rows or ranges in each, and
+/// those two multiplied.
 pub const KEYS_PER_STATEMENT_MAX: usize = 65_535;
+
+/// Room for a clustering key of a few columns, so that it is allocated once.
+const CLUSTERING_BYTES_USUAL: usize = 64;
 
 /// The key part of a write.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -64,6 +68,40 @@ pub(super) struct RangeBound {
     pub(super) term: PreparedTerm,
     /// Whether the position is behind the keys that begin with the value, or before them.
     pub(super) is_after: bool,
+}
+
+/// Encoded keys, ascending, each once.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Keys {
+    /// The usual case, without a list around it.
+    One(Vec<u8>),
+    /// Any number.
+    Many(Vec<Vec<u8>>),
+}
+
+impl Keys {
+    pub(super) const NONE: Keys = Keys::Many(Vec::new());
+
+    fn sorted(mut keys: Vec<Vec<u8>>) -> Keys {
+        keys.sort_unstable();
+        keys.dedup();
+        Keys::Many(keys)
+    }
+
+    pub(super) fn as_slice(&self) -> &[Vec<u8>] {
+        match self {
+            Keys::One(key) => std::slice::from_ref(key),
+            Keys::Many(keys) => keys,
+        }
+    }
+
+    pub(super) fn into_iter(self) -> impl Iterator<Item = Vec<u8>> {
+        let (one, many) = match self {
+            Keys::One(key) => (Some(key), Vec::new()),
+            Keys::Many(keys) => (None, keys),
+        };
+        one.into_iter().chain(many)
+    }
 }
 
 impl Choice {
@@ -132,17 +170,17 @@ impl KeySelection {
         !self.clustering.is_empty() || self.start.is_some() || self.end.is_some()
     }
 
-    /// The serialized keys of the partitions, sorted, each once.
+    /// The serialized keys of the partitions.
     pub(super) fn bind_partitions(
         &self,
         table: &TableDef,
         values: &BoundValues,
         context: &mut BindContext,
-    ) -> Result<Vec<Vec<u8>>, PlanError> {
+    ) -> Result<Keys, PlanError> {
         let columns = table.partition_key();
         if let ([column], [Choice::One(term)]) = (columns, self.partition.as_slice()) {
             let value = bind_key_value(term, column, values, context)?;
-            return Ok(vec![encode_partition_key(&[&value])?]);
+            return Ok(Keys::One(encode_partition_key(&[&value])?));
         }
         let choices = self
             .partition
@@ -161,28 +199,36 @@ impl KeySelection {
             }
             keys.push(encode_partition_key(&parts)?);
         }
-        keys.sort_unstable();
-        keys.dedup();
-        Ok(keys)
+        Ok(Keys::sorted(keys))
     }
 
-    /// The encoded prefixes that the clustering choices come to, sorted, each once. They are the
-    /// rows' keys if every clustering column has its values.
+    /// The encoded prefixes that the clustering choices come to. They are the rows' keys if every
+    /// clustering column has its values.
     pub(super) fn bind_clusterings(
         &self,
         table: &TableDef,
         values: &BoundValues,
         context: &mut BindContext,
-    ) -> Result<Vec<Vec<u8>>, PlanError> {
+    ) -> Result<Keys, PlanError> {
         let columns = table.clustering_key();
-        let mut prefixes = vec![Prefix::default()];
-        for choice in &self.clustering {
-            let Some(first) = columns.get(choice.columns.start) else { break };
-            if let (Choice::One(term), [prefix]) = (&choice.choice, prefixes.as_mut_slice()) {
-                let value = bind_key_value(term, first, values, context)?;
-                prefix.push(&columns[choice.columns.clone()], choice.is_tuple, &value)?;
-                continue;
-            }
+        let singles = self.clustering.iter().take_while(|c| matches!(c.choice, Choice::One(_)));
+        let single_count = singles.clone().count();
+        let mut first_prefix = Prefix::default();
+        if single_count > 0 {
+            first_prefix.encoded.reserve(CLUSTERING_BYTES_USUAL);
+        }
+        for choice in singles {
+            let columns = &columns[choice.columns.clone()];
+            let Choice::One(term) = &choice.choice else { break };
+            let value = bind_key_value(term, &columns[0], values, context)?;
+            first_prefix.push(columns, choice.is_tuple, &value)?;
+        }
+        if single_count == self.clustering.len() {
+            return Ok(Keys::One(first_prefix.encoded));
+        }
+        let mut prefixes = vec![first_prefix];
+        for choice in &self.clustering[single_count..] {
+            let first = &columns[choice.columns.start];
             let bound = choice.choice.bind(first, values, context)?;
             checked_product([prefixes.len(), bound.len()].into_iter())?;
             let mut longer = Vec::with_capacity(prefixes.len() * bound.len());
@@ -195,10 +241,7 @@ impl KeySelection {
             }
             prefixes = longer;
         }
-        let mut keys: Vec<_> = prefixes.into_iter().map(|prefix| prefix.encoded).collect();
-        keys.sort_unstable();
-        keys.dedup();
-        Ok(keys)
+        Ok(Keys::sorted(prefixes.into_iter().map(|prefix| prefix.encoded).collect()))
     }
 
     /// Start and end of the range behind a prefix, as positions.
@@ -265,7 +308,7 @@ impl Prefix {
     }
 }
 
-fn checked_product(counts: impl Iterator<Item = usize>) -> Result<usize, PlanError> {
+pub(super) fn checked_product(counts: impl Iterator<Item = usize>) -> Result<usize, PlanError> {
     let mut product = 1_usize;
     for count in counts {
         product = product.saturating_mul(count);
