@@ -1,3 +1,6 @@
+//! Clustering keys: the stored bytes are pinned, byte order is value order for random types and
+//! values, decoding undoes encoding, and malformed keys are errors.
+
 use super::*;
 use crate::hex::push_hex;
 use crate::literal::parse_literal;
