@@ -1,22 +1,26 @@
 //! The engine: the tables of one shard, what is applied to them, and what of the log they need.
 
+pub(crate) mod jobs;
 mod reads;
 #[cfg(test)]
 mod tests;
 
 use crate::cache::BlockCache;
 use crate::error::StorageError;
+use crate::manifest::Manifest;
 use crate::memtable::Memtable;
 use crate::options::{EngineOptions, TableConfig};
 use crate::read::{Frozen, LiveTable, Sources, TokenInterval};
-use crate::sstable::LoadedBlock;
+use crate::sstable::{LoadedBlock, SsTable, TABLE_SUFFIX};
 use env::disk::Disk;
+use jobs::Unsettled;
 use model::entry::Placement;
 use model::mutation::MutationView;
 use model::token::token_of;
 use model::{TableDef, TableId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The storage of one shard. See the crate.
 #[derive(Debug)]
@@ -27,6 +31,15 @@ pub struct Engine {
     tables: BTreeMap<TableId, TableState>,
     placements: BTreeMap<u64, Placement>,
     cache: BlockCache,
+    next_file_id: u64,
+    /// The set of live files differs from what the last manifest says.
+    is_manifest_due: bool,
+    manifest_version: u64,
+    /// The files that the manifest in flight makes obsolete.
+    manifest_in_flight: Option<Vec<u64>>,
+    /// Files that the next manifest makes obsolete.
+    obsolete: Vec<u64>,
+    unsettled: Vec<Unsettled>,
 }
 
 /// One table.
@@ -39,6 +52,8 @@ struct TableState {
     live: Vec<LiveTable>,
     /// By group, the highest index up to which all entries are in files.
     flushed: BTreeMap<u64, u64>,
+    /// Files that a compaction is reading.
+    compacting: BTreeSet<u64>,
 }
 
 impl TableState {
@@ -49,6 +64,7 @@ impl TableState {
             frozen: Vec::new(),
             live: Vec::new(),
             flushed: BTreeMap::new(),
+            compacting: BTreeSet::new(),
         }
     }
 
@@ -62,17 +78,42 @@ impl TableState {
 }
 
 impl Engine {
-    /// Opens the engine of a shard in a directory of its own.
+    /// Opens the engine of a shard in a directory of its own: the files that the manifest lists;
+    /// others are removed. Waits for the disk. Tables that the schema no longer has are the
+    /// caller's to drop ([`Engine::table_ids`]); the others it configures before it applies.
     pub fn open(disk: Disk, dir: &Path, options: EngineOptions) -> Result<Engine, StorageError> {
         disk.create_dir_all(dir).map_err(StorageError::io(dir))?;
+        let manifest = Manifest::load(&disk, dir)?;
+        remove_orphans(&disk, dir, &manifest)?;
+        let mut tables = BTreeMap::new();
+        for (id, listed) in &manifest.tables {
+            let mut state = TableState::new(TableConfig::unknown());
+            state.flushed.clone_from(&listed.flushed);
+            for (file_id, hidden) in &listed.files {
+                let table = Arc::new(SsTable::open(&disk, dir, *file_id)?);
+                state.add_live(LiveTable { table, hidden: hidden.clone() });
+            }
+            tables.insert(*id, state);
+        }
         Ok(Engine {
             disk,
             dir: dir.to_owned(),
             options,
-            tables: BTreeMap::new(),
-            placements: BTreeMap::new(),
+            tables,
+            placements: manifest.placements,
             cache: BlockCache::new(options.block_cache_bytes_max),
+            next_file_id: manifest.next_file_id,
+            is_manifest_due: false,
+            manifest_version: 0,
+            manifest_in_flight: None,
+            obsolete: Vec::new(),
+            unsettled: Vec::new(),
         })
+    }
+
+    /// The disk its files are on, for running jobs.
+    pub fn disk(&self) -> &Disk {
+        &self.disk
     }
 
     /// Makes a table, or takes over the options of a changed definition.
@@ -92,7 +133,12 @@ impl Engine {
 
     /// Forgets a table and everything in it.
     pub fn drop_table(&mut self, table: TableId) {
-        self.tables.remove(&table);
+        let Some(state) = self.tables.remove(&table) else { return };
+        self.unsettled.retain(|u| u.table != table);
+        for live in &state.live {
+            self.abandon(live.table.id());
+        }
+        self.is_manifest_due = true;
     }
 
     /// Merges a committed mutation of a group's log into its table. Idempotent: replay may apply
@@ -122,6 +168,7 @@ impl Engine {
         for live in &mut state.live {
             live.hidden.add(tokens);
         }
+        self.remove_hidden_files(table);
     }
 
     /// Raises a group's place in time, which is kept with the tables.
@@ -150,6 +197,10 @@ impl Engine {
                 *lowest = span.first.min(*lowest);
             }
         }
+        for (group, span) in self.unsettled.iter().flat_map(|u| &u.spans) {
+            let lowest = needed.entry(*group).or_insert(span.first);
+            *lowest = span.first.min(*lowest);
+        }
         needed
     }
 
@@ -168,4 +219,17 @@ impl Engine {
         let live = self.tables.values().flat_map(|t| &t.live).map(|l| l.table.memory_bytes());
         self.memtable_bytes() + live.sum::<usize>() + self.cache.bytes()
     }
+}
+
+/// Removes what a crash left: files that were begun and never listed, or replaced.
+fn remove_orphans(disk: &Disk, dir: &Path, manifest: &Manifest) -> Result<(), StorageError> {
+    let is_listed = |file_id: u64| manifest.tables.values().any(|t| t.files.contains_key(&file_id));
+    for name in disk.list(dir).map_err(StorageError::io(dir))? {
+        let file_id = name.strip_suffix(TABLE_SUFFIX).and_then(|n| n.parse().ok());
+        if file_id.is_some_and(|id| !is_listed(id)) || name.strip_suffix(".tmp").is_some() {
+            let path = dir.join(name);
+            disk.remove(&path).map_err(StorageError::io(&path))?;
+        }
+    }
+    Ok(())
 }

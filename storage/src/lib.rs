@@ -6,17 +6,12 @@
 //! log's until a memtable is in a file that the manifest lists; the engine says what of the log
 //! it still needs.
 
-#![allow(
-    dead_code,
-    unused_imports,
-    unreachable_pub,
-    reason = "files are read here and written by the commit that follows"
-)]
-
 mod cache;
 pub mod commitlog;
+mod compaction;
 mod engine;
 mod error;
+mod manifest;
 mod memtable;
 mod options;
 mod read;
@@ -24,6 +19,7 @@ mod sstable;
 mod timestamps;
 
 pub use engine::Engine;
+pub use engine::jobs::{FlushReason, Job, JobKind, JobResult};
 pub use error::{Corruption, ReadError, StorageError};
 pub use memtable::IndexSpan;
 pub use options::EngineOptions;

@@ -1,5 +1,6 @@
 //! What the engine is told: its own limits, and what a table's definition means for storage.
 
+use crate::sstable::WriterOptions;
 use model::TableDef;
 use model::schema::Partitioner;
 use std::collections::BTreeMap;
@@ -29,24 +30,38 @@ const LOG_BLOCK_BYTES: usize = 64 << 10;
 pub(crate) struct TableConfig {
     pub(crate) partitioner: Partitioner,
     pub(crate) gc_grace_seconds: u32,
-    pub(crate) false_positive_chance: f64,
-    pub(crate) is_compressed: bool,
-    pub(crate) block_bytes: usize,
+    pub(crate) writer: WriterOptions,
     pub(crate) compaction: BTreeMap<String, String>,
 }
 
 impl TableConfig {
+    /// Of a table whose definition has not come yet; nothing is applied to it before it has.
+    pub(crate) fn unknown() -> Self {
+        TableConfig {
+            partitioner: Partitioner::Murmur3,
+            gc_grace_seconds: u32::MAX,
+            writer: WriterOptions {
+                is_compressed: true,
+                block_bytes: BLOCK_BYTES,
+                false_positive_chance: 0.01,
+            },
+            compaction: BTreeMap::new(),
+        }
+    }
+
     pub(crate) fn new(table: &TableDef) -> Self {
         let compression = &table.options.compression;
         let is_off = |key: &str, value: &str| compression.get(key).is_some_and(|v| v == value);
         TableConfig {
             partitioner: table.partitioner,
             gc_grace_seconds: table.options.gc_grace_seconds,
-            false_positive_chance: table.options.bloom_filter_fp_chance,
-            is_compressed: !compression.is_empty()
-                && !is_off("enabled", "false")
-                && !is_off("sstable_compression", ""),
-            block_bytes: if table.is_cdc_log() { LOG_BLOCK_BYTES } else { BLOCK_BYTES },
+            writer: WriterOptions {
+                is_compressed: !compression.is_empty()
+                    && !is_off("enabled", "false")
+                    && !is_off("sstable_compression", ""),
+                block_bytes: if table.is_cdc_log() { LOG_BLOCK_BYTES } else { BLOCK_BYTES },
+                false_positive_chance: table.options.bloom_filter_fp_chance,
+            },
             compaction: table.options.compaction.clone(),
         }
     }

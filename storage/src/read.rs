@@ -64,6 +64,8 @@ pub(crate) struct Frozen {
     pub(crate) file_id: u64,
     pub(crate) memtable: Arc<Memtable>,
     pub(crate) hidden: Hidden,
+    /// A job is writing it.
+    pub(crate) is_running: bool,
 }
 
 /// A table file that belongs to the live set.
@@ -77,6 +79,12 @@ impl LiveTable {
     #[inline]
     pub(crate) fn may_contain(&self, token: Token, key: &[u8], hash: KeyHash) -> bool {
         self.table.may_contain(token, key, hash) && !self.hidden.contains(token)
+    }
+
+    /// Whether one truncation covers all its tokens.
+    pub(crate) fn is_all_hidden(&self) -> bool {
+        let (first, last) = (self.table.statistics.first.0, self.table.statistics.last.0);
+        self.hidden.0.iter().any(|h| h.first <= first && last <= h.last)
     }
 }
 

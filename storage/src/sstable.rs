@@ -13,10 +13,13 @@ mod filter;
 mod index;
 mod statistics;
 mod table;
+mod writer;
 
-pub use block::{Block, BlockAddress, BlockMiss, LoadedBlock, TableFile};
-pub(crate) use block::{BlockSource, BlockingBlocks, CachedBlocks};
+pub(crate) use block::{Block, BlockSource, BlockingBlocks, CachedBlocks};
+pub use block::{BlockMiss, LoadedBlock};
 pub(crate) use cursor::{TablePartitions, TableRows, read_head, read_row};
+pub(crate) use data::has_head;
 pub(crate) use filter::KeyHash;
-pub use statistics::Statistics;
-pub(crate) use table::{SsTable, table_path};
+
+pub(crate) use table::{SsTable, TABLE_SUFFIX, table_path};
+pub(crate) use writer::{TableWriter, WriterOptions};

@@ -4,7 +4,6 @@ use crate::error::ReadError;
 use crate::read::{PartitionId, Sources};
 use crate::sstable::{BlockSource, TablePartitions};
 use model::Token;
-use std::sync::Arc;
 
 /// Walks partitions in the order of (token, key).
 pub(crate) struct Scan<'a> {

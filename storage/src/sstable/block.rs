@@ -22,12 +22,14 @@ const CODEC_RAW: u8 = 0;
 const CODEC_LZ4: u8 = 1;
 const HEAD_BYTES: usize = 5;
 const CRC_BYTES: usize = 4;
+/// What a background thread keeps for itself: the blocks that its cursors stand in.
+const BLOCKING_CACHE_BYTES: usize = 8 << 20;
 /// LZ4 cannot expand further than this, so a length beyond it is a lie and nothing is allocated.
 const LZ4_EXPANSION_MAX: usize = 255;
 
 /// Where a block lies in its file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct BlockAddress {
+pub(crate) struct BlockAddress {
     /// Of its first byte.
     pub offset: u64,
     /// Head and checksum included.
@@ -36,7 +38,7 @@ pub struct BlockAddress {
 
 /// The content of a block, checked and decompressed.
 #[derive(Debug)]
-pub struct Block {
+pub(crate) struct Block {
     /// The bytes.
     pub bytes: Vec<u8>,
     /// Where it came from, for the error when it does not decode.
@@ -45,7 +47,7 @@ pub struct Block {
 
 /// An open table file.
 #[derive(Debug)]
-pub struct TableFile {
+pub(crate) struct TableFile {
     /// Its number, unique in the shard for ever.
     pub id: u64,
     /// Its name.
@@ -58,7 +60,7 @@ pub struct TableFile {
 
 impl TableFile {
     /// The error for damage at `offset`.
-    pub fn corrupt(&self, offset: u64, reason: &'static str) -> Corruption {
+    pub(crate) fn corrupt(&self, offset: u64, reason: &'static str) -> Corruption {
         Corruption::new(&self.path, offset, reason)
     }
 
@@ -74,7 +76,7 @@ impl TableFile {
     }
 
     /// Reads a block, waiting for the device.
-    pub fn read_block(&self, address: BlockAddress) -> Result<Block, StorageError> {
+    pub(crate) fn read_block(&self, address: BlockAddress) -> Result<Block, StorageError> {
         self.check_address(address)?;
         let mut framed = vec![0; address.length as usize];
         self.file
@@ -193,8 +195,17 @@ impl BlockSource for CachedBlocks<'_> {
     }
 }
 
-/// For background threads, which may wait for the device and must not push out what reads use.
-pub(crate) struct BlockingBlocks;
+/// For background threads, which may wait for the device and must not push out what reads use:
+/// a few blocks of their own.
+pub(crate) struct BlockingBlocks {
+    cache: BlockCache,
+}
+
+impl Default for BlockingBlocks {
+    fn default() -> Self {
+        BlockingBlocks { cache: BlockCache::new(BLOCKING_CACHE_BYTES) }
+    }
+}
 
 impl BlockSource for BlockingBlocks {
     fn block(
@@ -202,7 +213,11 @@ impl BlockSource for BlockingBlocks {
         file: &Arc<TableFile>,
         address: BlockAddress,
     ) -> Result<Arc<Block>, ReadError> {
-        Ok(Arc::new(file.read_block(address)?))
+        if let Some(block) = self.cache.get(file.id, address.offset) {
+            return Ok(block);
+        }
+        let block = Arc::new(file.read_block(address)?);
+        Ok(self.cache.insert(file.id, block))
     }
 }
 

@@ -21,11 +21,11 @@ use model::{EpochSeconds, Token};
 use std::collections::BTreeMap;
 
 /// Lowest and highest clustering key.
-pub type ClusteringBounds = (Box<[u8]>, Box<[u8]>);
+pub(crate) type ClusteringBounds = (Box<[u8]>, Box<[u8]>);
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Statistics {
+pub(crate) struct Statistics {
     /// Token and key of the first partition.
     pub first: (i64, Box<[u8]>),
     /// Token and key of the last partition.
@@ -73,14 +73,9 @@ impl Default for Statistics {
 
 impl Statistics {
     /// Whether the partition lies within the bounds.
-    pub fn covers(&self, token: Token, key: &[u8]) -> bool {
+    pub(crate) fn covers(&self, token: Token, key: &[u8]) -> bool {
         (self.first.0, &*self.first.1) <= (token.0, key)
             && (token.0, key) <= (self.last.0, &*self.last.1)
-    }
-
-    /// Whether a partition of these tokens may be in the file.
-    pub fn overlaps_tokens(&self, first: i64, last: i64) -> bool {
-        self.first.0 <= last && first <= self.last.0
     }
 
     pub(super) fn add_partition(&mut self, token: Token, key: &[u8], head: &Partition) {

@@ -24,9 +24,12 @@ pub(crate) const MAGIC: [u8; 8] = *b"TethysT1";
 pub(crate) const VERSION: u32 = 1;
 pub(crate) const FOOTER_BYTES: usize = 3 * 12 + 8 + 4 + 4 + 8;
 
+/// How the names of table files end.
+pub(crate) const TABLE_SUFFIX: &str = ".sst";
+
 /// The name of the table file of a number.
 pub(crate) fn table_path(dir: &Path, file_id: u64) -> PathBuf {
-    dir.join(format!("{file_id:010}.sst"))
+    dir.join(format!("{file_id:010}{TABLE_SUFFIX}"))
 }
 
 /// See the module.

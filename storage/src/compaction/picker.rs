@@ -1,0 +1,146 @@
+//! Which files to merge: a pure function of the files' figures and the table's options.
+//!
+//! SizeTiered merges files of similar size, as Cassandra's strategy of that name: when
+//! `min_threshold` files lie in one bucket, up to `max_threshold` of them become one.
+//! TimeWindow puts files by their newest timestamp into windows; in the newest window it merges as
+//! SizeTiered does, an older one is merged into one file once, and windows are never merged with
+//! each other. In both, files whose whole content is gone are merged with nothing: they vanish.
+//! Other strategies' names are treated as SizeTiered.
+
+use crate::sstable::SsTable;
+use model::{EpochSeconds, TimestampMicros};
+use std::collections::BTreeMap;
+
+/// A file that may be merged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Candidate {
+    pub(crate) file_id: u64,
+    pub(crate) bytes: u64,
+    pub(crate) oldest: TimestampMicros,
+    pub(crate) newest: TimestampMicros,
+    /// When its last content is deleted or expired.
+    pub(crate) all_gone_at: EpochSeconds,
+}
+
+impl Candidate {
+    pub(crate) fn new(table: &SsTable) -> Self {
+        Candidate {
+            file_id: table.id(),
+            bytes: table.file.length_bytes,
+            oldest: table.statistics.timestamps.oldest,
+            newest: table.statistics.timestamps.newest,
+            all_gone_at: table.statistics.all_gone_at,
+        }
+    }
+}
+
+/// What limits forgetting.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Horizon {
+    /// What was deleted or expired before this may go.
+    pub(crate) gc_before: EpochSeconds,
+    /// The oldest timestamp in memtables and in files that are no candidates.
+    pub(crate) oldest_elsewhere: TimestampMicros,
+}
+
+/// The files to merge next, if any.
+pub(crate) fn pick(
+    options: &BTreeMap<String, String>,
+    candidates: &[Candidate],
+    horizon: Horizon,
+) -> Option<Vec<u64>> {
+    if options.get("enabled").is_some_and(|v| v == "false") {
+        return None;
+    }
+    if let Some(gone) = pick_gone(candidates, horizon) {
+        return Some(gone);
+    }
+    let tiers = SizeTiered::new(options);
+    let class = options.get("class").map_or("", |c| c.rsplit('.').next().unwrap_or(c));
+    match class {
+        "TimeWindowCompactionStrategy" => pick_window(options, &tiers, candidates),
+        _ => tiers.pick(&candidates.iter().collect::<Vec<_>>()),
+    }
+}
+
+/// Files of which nothing is left, and which hide nothing elsewhere.
+fn pick_gone(candidates: &[Candidate], horizon: Horizon) -> Option<Vec<u64>> {
+    let is_gone = |c: &Candidate| c.all_gone_at < horizon.gc_before;
+    let kept = candidates.iter().filter(|c| !is_gone(c)).map(|c| c.oldest).min();
+    let oldest = kept.unwrap_or(i64::MAX).min(horizon.oldest_elsewhere);
+    let gone: Vec<u64> =
+        candidates.iter().filter(|c| is_gone(c) && c.newest < oldest).map(|c| c.file_id).collect();
+    (!gone.is_empty()).then_some(gone)
+}
+
+/// The options of SizeTiered, with Cassandra's defaults.
+struct SizeTiered {
+    min_threshold: usize,
+    max_threshold: usize,
+    bucket_low: f64,
+    bucket_high: f64,
+    min_bytes: u64,
+}
+
+fn option<T: std::str::FromStr>(options: &BTreeMap<String, String>, name: &str, default: T) -> T {
+    options.get(name).and_then(|value| value.parse().ok()).unwrap_or(default)
+}
+
+impl SizeTiered {
+    fn new(options: &BTreeMap<String, String>) -> Self {
+        SizeTiered {
+            min_threshold: option(options, "min_threshold", 4_usize).max(2),
+            max_threshold: option(options, "max_threshold", 32_usize).max(2),
+            bucket_low: option(options, "bucket_low", 0.5),
+            bucket_high: option(options, "bucket_high", 1.5),
+            min_bytes: option(options, "min_sstable_size", 50 << 20),
+        }
+    }
+
+    /// The fullest bucket of similar files, the smallest files of it first.
+    fn pick(&self, candidates: &[&Candidate]) -> Option<Vec<u64>> {
+        let mut sorted = candidates.to_vec();
+        sorted.sort_by_key(|c| (c.bytes, c.file_id));
+        let mut buckets: Vec<Vec<&Candidate>> = Vec::new();
+        for candidate in sorted {
+            match buckets.last_mut() {
+                Some(bucket) if self.fits(bucket, candidate) => bucket.push(candidate),
+                _ => buckets.push(vec![candidate]),
+            }
+        }
+        let full = buckets.into_iter().filter(|b| b.len() >= self.min_threshold);
+        let best = full.rev().max_by_key(Vec::len)?;
+        Some(best.iter().take(self.max_threshold).map(|c| c.file_id).collect())
+    }
+
+    fn fits(&self, bucket: &[&Candidate], candidate: &Candidate) -> bool {
+        let mean = bucket.iter().map(|c| c.bytes as f64).sum::<f64>() / bucket.len() as f64;
+        let size = candidate.bytes as f64;
+        (self.bucket_low * mean <= size && size <= self.bucket_high * mean)
+            || (candidate.bytes < self.min_bytes && mean < self.min_bytes as f64)
+    }
+}
+
+fn pick_window(
+    options: &BTreeMap<String, String>,
+    tiers: &SizeTiered,
+    candidates: &[Candidate],
+) -> Option<Vec<u64>> {
+    let unit_seconds: i64 = match options.get("compaction_window_unit").map(String::as_str) {
+        Some("MINUTES") => 60,
+        Some("HOURS") => 3_600,
+        _ => 86_400,
+    };
+    let size = option(options, "compaction_window_size", 1_i64).max(1);
+    let window_micros = unit_seconds.saturating_mul(size).saturating_mul(1_000_000);
+    let mut windows: BTreeMap<i64, Vec<&Candidate>> = BTreeMap::new();
+    for candidate in candidates {
+        windows.entry(candidate.newest.div_euclid(window_micros)).or_default().push(candidate);
+    }
+    let (_, newest) = windows.pop_last()?;
+    if let Some(picked) = tiers.pick(&newest) {
+        return Some(picked);
+    }
+    let older = windows.into_values().rev().find(|files| files.len() > 1)?;
+    Some(older.iter().take(tiers.max_threshold).map(|c| c.file_id).collect())
+}
