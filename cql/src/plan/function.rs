@@ -7,8 +7,10 @@
 //!
 //! Every function has Cassandra's two names where it has two: `totimestamp` and `to_timestamp`.
 
+use super::arithmetic;
 use super::context::BindContext;
 use super::error::PlanError;
+use crate::syntax::ast::ArithmeticOperator;
 use model::literal::format_value;
 use model::schema::Partitioner;
 use model::timeuuid::{max_timeuuid, min_timeuuid, timeuuid_millis};
@@ -46,6 +48,8 @@ enum FunctionKind {
     ToBlob,
     FromBlob,
     Token(Partitioner),
+    Arithmetic(ArithmeticOperator),
+    Negate,
 }
 
 /// The functions of that name, in any keyspace or `system`; `table` gives `token` its arguments.
@@ -81,7 +85,7 @@ pub fn overloads(keyspace: Option<&str>, name: &str, table: &TableDef) -> Vec<Ar
         "tounixtimestamp" | "to_unix_timestamp" => {
             each(&[TimeUuid, Timestamp, Date], &BigInt, FunctionKind::ToMillis)
         }
-        "todate" | "to_date" => each(&[TimeUuid, Timestamp], &Date, FunctionKind::ToDate),
+        "todate" | "to_date" => each(&[Timestamp, TimeUuid], &Date, FunctionKind::ToDate),
         "mintimeuuid" | "min_timeuuid" => each(&[Timestamp], &TimeUuid, FunctionKind::MinTimeUuid),
         "maxtimeuuid" | "max_timeuuid" => each(&[Timestamp], &TimeUuid, FunctionKind::MaxTimeUuid),
         "token" => {
@@ -122,6 +126,36 @@ impl fmt::Display for Function {
 }
 
 impl Function {
+    /// An operation on numbers of these types, as a function; `None` if one of them is no number.
+    pub fn arithmetic(
+        operator: ArithmeticOperator,
+        left: CqlType,
+        right: CqlType,
+    ) -> Option<Arc<Function>> {
+        let returns = arithmetic::result_type(&left, &right)?;
+        let name = match operator {
+            ArithmeticOperator::Add => "system._add",
+            ArithmeticOperator::Subtract => "system._substract",
+            ArithmeticOperator::Multiply => "system._multiply",
+            ArithmeticOperator::Divide => "system._divide",
+            ArithmeticOperator::Remainder => "system._modulo",
+        };
+        let kind = FunctionKind::Arithmetic(operator);
+        Some(Arc::new(Function { name: name.into(), arguments: vec![left, right], returns, kind }))
+    }
+
+    /// The negative of a number of that type, as a function; `None` if it is no number.
+    pub fn negation(cql_type: CqlType) -> Option<Arc<Function>> {
+        arithmetic::result_type(&cql_type, &cql_type)?;
+        let (name, kind) = ("system._negate".into(), FunctionKind::Negate);
+        Some(Arc::new(Function {
+            name,
+            arguments: vec![cql_type.clone()],
+            returns: cql_type,
+            kind,
+        }))
+    }
+
     /// Whether equal arguments give equal results.
     pub fn is_pure(&self) -> bool {
         !matches!(
@@ -159,6 +193,18 @@ impl Function {
             }
             FunctionKind::ToBlob => arguments.first().map(|a| a.to_vec()).unwrap_or_default(),
             FunctionKind::FromBlob => return self.read_blob(&arguments),
+            FunctionKind::Arithmetic(operator) => {
+                let ([left_type, right_type], [left, right]) =
+                    (self.arguments.as_slice(), arguments.as_slice())
+                else {
+                    return Ok(None);
+                };
+                return arithmetic::compute(operator, (left_type, left), (right_type, right));
+            }
+            FunctionKind::Negate => {
+                let number = arguments.first().copied().unwrap_or_default();
+                return Ok(arithmetic::negate(&self.returns, number));
+            }
             FunctionKind::ToMillis
             | FunctionKind::ToDate
             | FunctionKind::MinTimeUuid

@@ -4,6 +4,7 @@
 //! literals turned into bytes, columns sorted. Binding then takes the values of one execution and
 //! makes what the storage understands, with as little work as possible.
 
+pub mod arithmetic;
 mod composite;
 pub mod context;
 pub mod error;

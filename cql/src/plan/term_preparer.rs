@@ -1,6 +1,7 @@
 //! From terms of the syntax tree to [`PreparedTerm`]s: types are checked here, literals become
 //! bytes, overloads are chosen, markers learn what they wait for.
 
+use super::arithmetic;
 use super::context::{BindContext, BoundValues};
 use super::error::PlanError;
 use super::function::{Function, overloads};
@@ -73,11 +74,61 @@ impl TermPreparer<'_, '_> {
                 }
                 self.prepare(inner, &cast)
             }
-            TermKind::Arithmetic { .. } | TermKind::Negate(_) => Err(PlanError::invalid(format!(
-                "{}: arithmetic between terms is not supported",
-                term.position
-            ))),
+            TermKind::Arithmetic { left, operator, right } => {
+                let (left_type, right_type) = self.operand_types(left, right, &receiver.cql_type);
+                let function = Function::arithmetic(*operator, left_type, right_type);
+                self.prepare_operation(function, &[left, right], term, receiver)
+            }
+            TermKind::Negate(inner) => {
+                let own_type = self.own_type(inner).unwrap_or_else(|| receiver.cql_type.clone());
+                let function = Function::negation(own_type);
+                self.prepare_operation(function, &[inner], term, receiver)
+            }
         }
+    }
+
+    /// The types of two operands: their own, and for literals and markers that of the receiver.
+    fn operand_types(&self, left: &Term, right: &Term, receiver: &CqlType) -> (CqlType, CqlType) {
+        let of = |term| self.own_type(term).unwrap_or_else(|| receiver.clone());
+        (of(left), of(right))
+    }
+
+    /// The type that a term has whatever receives it; `None` for literals and markers.
+    fn own_type(&self, term: &Term) -> Option<CqlType> {
+        match &term.kind {
+            TermKind::Function(call) => Some(self.choose(call, None).ok()?.returns.clone()),
+            TermKind::Cast { type_name, .. } => {
+                let cast = resolve_type(self.schema, &self.table.keyspace, type_name).ok()?;
+                Some(cast.freeze())
+            }
+            TermKind::Arithmetic { left, right, .. } => {
+                match (self.own_type(left), self.own_type(right)) {
+                    (Some(left), Some(right)) => arithmetic::result_type(&left, &right),
+                    (left, right) => left.or(right),
+                }
+            }
+            TermKind::Negate(inner) => self.own_type(inner),
+            TermKind::Tuple(items) if items.len() == 1 => self.own_type(&items[0]),
+            _ => None,
+        }
+    }
+
+    fn prepare_operation(
+        &mut self,
+        function: Option<Arc<Function>>,
+        operands: &[&Term],
+        term: &Term,
+        receiver: &Receiver,
+    ) -> Result<PreparedTerm, PlanError> {
+        let Some(function) = function else {
+            return Err(PlanError::invalid(format!(
+                "Invalid operation ({}) for {} of type {}",
+                term_text(term),
+                receiver.name,
+                receiver.cql_type
+            )));
+        };
+        self.prepare_arguments(function, operands.iter().copied(), receiver)
     }
 
     fn prepare_marker(
@@ -249,22 +300,29 @@ impl TermPreparer<'_, '_> {
         receiver: &Receiver,
     ) -> Result<PreparedTerm, PlanError> {
         let function = self.choose(call, Some(receiver))?;
+        self.prepare_arguments(function, call.arguments.iter(), receiver)
+    }
+
+    fn prepare_arguments<'t>(
+        &mut self,
+        function: Arc<Function>,
+        terms: impl ExactSizeIterator<Item = &'t Term>,
+        receiver: &Receiver,
+    ) -> Result<PreparedTerm, PlanError> {
         if !value_compatible(&receiver.cql_type, &function.returns) {
             return Err(PlanError::invalid(format!(
                 "Type error: cannot assign result of function {} (type {}) to {} (type {})",
                 function.name, function.returns, receiver.name, receiver.cql_type
             )));
         }
-        let mut arguments = Vec::with_capacity(call.arguments.len());
-        for (index, (term, cql_type)) in call.arguments.iter().zip(&function.arguments).enumerate()
-        {
+        let mut arguments = Vec::with_capacity(terms.len());
+        for (index, (term, cql_type)) in terms.zip(&function.arguments).enumerate() {
             let part = Receiver::new(format!("arg{index}({})", function.name), cql_type.clone());
             arguments.push(self.prepare(term, &part)?);
         }
-        if function.is_pure() && arguments.iter().all(PreparedTerm::is_constant) {
-            return fold(&PreparedTerm::Call(Box::new(Call { function, arguments })));
-        }
-        Ok(PreparedTerm::Call(Box::new(Call { function, arguments })))
+        let is_constant = function.is_pure() && arguments.iter().all(PreparedTerm::is_constant);
+        let call = PreparedTerm::Call(Box::new(Call { function, arguments }));
+        if is_constant { fold(&call) } else { Ok(call) }
     }
 
     /// The overload that a call means. A receiver helps to choose among several.
@@ -348,6 +406,16 @@ impl TermPreparer<'_, '_> {
                 resolve_type(self.schema, &self.table.keyspace, type_name)
                     .map_or(Fit::None, |cast| fit_type(cql_type, &cast.freeze()))
             }
+            (TermKind::Arithmetic { left, right, .. }, _) => {
+                let (left, right) = self.operand_types(left, right, cql_type);
+                arithmetic::result_type(&left, &right)
+                    .map_or(Fit::None, |returns| fit_type(cql_type, &returns))
+            }
+            (TermKind::Negate(inner), _) => {
+                let own_type = self.own_type(inner).unwrap_or_else(|| cql_type.clone());
+                arithmetic::result_type(&own_type, &own_type)
+                    .map_or(Fit::None, |_| fit_type(cql_type, &own_type))
+            }
             _ => Fit::None,
         }
     }
@@ -360,8 +428,8 @@ fn composite(parts: Vec<PreparedTerm>, cql_type: &CqlType) -> Result<PreparedTer
     if is_constant { fold(&term) } else { Ok(term) }
 }
 
-/// Chooses among the overloads of a function: those that fit best, then by what the receiver
-/// takes. `fits` says how well the arguments fit one.
+/// Chooses among the overloads of a function: of those whose result the receiver takes, the one
+/// that fits best. `fits` says how well the arguments fit one.
 pub fn choose_overload(
     name: &str,
     all: Vec<Arc<Function>>,
@@ -383,16 +451,14 @@ pub fn choose_overload(
         )));
     }
     let signatures = list_signatures(&all);
+    let is_overloaded = all.len() > 1;
     let mut fitting: Vec<(Fit, Arc<Function>)> =
         all.into_iter().map(|function| (fits(&function), function)).collect();
-    let best = fitting.iter().map(|(fit, _)| *fit).max().unwrap_or(Fit::None);
-    fitting.retain(|(fit, _)| *fit == best && *fit != Fit::None);
-    if fitting.len() > 1
-        && let Some(receiver) = receiver
-        && fitting.iter().any(|(_, f)| value_compatible(&receiver.cql_type, &f.returns))
-    {
+    if is_overloaded && let Some(receiver) = receiver {
         fitting.retain(|(_, f)| value_compatible(&receiver.cql_type, &f.returns));
     }
+    let best = fitting.iter().map(|(fit, _)| *fit).max().unwrap_or(Fit::None);
+    fitting.retain(|(fit, _)| *fit == best && *fit != Fit::None);
     if fitting.len() > 1 {
         let candidates: Vec<_> = fitting.into_iter().map(|(_, function)| function).collect();
         return Err(PlanError::invalid(format!(

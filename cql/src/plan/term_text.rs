@@ -1,6 +1,7 @@
 //! Terms as text, for errors that name them.
 
-use crate::syntax::ast::{ArithmeticOperator, Literal, Term, TermKind};
+use super::arithmetic::symbol;
+use crate::syntax::ast::{Comparison, InValues, Literal, Predicate, Term, TermKind};
 use model::CqlType;
 use model::literal::format_value;
 
@@ -61,15 +62,36 @@ pub(super) fn term_text(term: &Term) -> String {
         }
         TermKind::Cast { term, .. } => format!("(…){}", term_text(term)),
         TermKind::Arithmetic { left, operator, right } => {
-            let operator = match operator {
-                ArithmeticOperator::Add => '+',
-                ArithmeticOperator::Subtract => '-',
-                ArithmeticOperator::Multiply => '*',
-                ArithmeticOperator::Divide => '/',
-                ArithmeticOperator::Remainder => '%',
-            };
+            let operator = symbol(*operator);
             format!("{} {operator} {}", term_text(left), term_text(right))
         }
         TermKind::Negate(term) => format!("-{}", term_text(term)),
     }
+}
+
+/// The right side of a relation with its operator: `> 5`, `IN (1, 2)`.
+pub(super) fn predicate_text(predicate: &Predicate) -> String {
+    let (operator, term) = match predicate {
+        Predicate::Compare(comparison, term) => {
+            let operator = match comparison {
+                Comparison::Equal => "=",
+                Comparison::NotEqual => "!=",
+                Comparison::Less => "<",
+                Comparison::LessOrEqual => "<=",
+                Comparison::Greater => ">",
+                Comparison::GreaterOrEqual => ">=",
+            };
+            (operator, term)
+        }
+        Predicate::In(InValues::Terms(terms)) => {
+            let terms: Vec<_> = terms.iter().map(term_text).collect();
+            return format!("IN ({})", terms.join(", "));
+        }
+        Predicate::In(InValues::Marker { .. }) => return "IN ?".to_owned(),
+        Predicate::Contains(term) => ("CONTAINS", term),
+        Predicate::ContainsKey(term) => ("CONTAINS KEY", term),
+        Predicate::Like(term) => ("LIKE", term),
+        Predicate::IsNotNull => return "IS NOT null".to_owned(),
+    };
+    format!("{operator} {}", term_text(term))
 }

@@ -62,11 +62,7 @@ fn nested_calls_of_overloaded_functions_are_prepared_in_time() {
         "))".repeat(depth)
     );
     let error = bind(&text, &[]).unwrap_err();
-    assert_eq!(
-        error.message,
-        "Type error: cannot assign result of function system.totimestamp (type timestamp) to v \
-         (type text)"
-    );
+    assert!(error.message.starts_with("Invalid call to function totimestamp"), "{error}");
 }
 
 #[test]

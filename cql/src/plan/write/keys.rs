@@ -123,10 +123,7 @@ impl Choice {
                 BoundTerm::Value(Cow::Owned(list)) => Ok(ListView::list(&list)?
                     .map(|element| element.map(|element| Cow::Owned(element.to_vec())))
                     .collect::<Result<_, _>>()?),
-                BoundTerm::Null => Err(PlanError::invalid(format!(
-                    "Invalid null value for column {}",
-                    column.name
-                ))),
+                BoundTerm::Null => Err(null_element(column)),
                 BoundTerm::Unset => Err(unset_value(column)),
             },
         }
@@ -148,6 +145,11 @@ fn bind_key_value<'a>(
 
 fn null_value(column: &ColumnDef) -> PlanError {
     PlanError::invalid(format!("Invalid null value in condition for column {}", column.name))
+}
+
+/// A null inside a tuple, or for a whole list.
+fn null_element(column: &ColumnDef) -> PlanError {
+    PlanError::invalid(format!("Invalid null value for column {}", column.name))
 }
 
 fn unset_value(column: &ColumnDef) -> PlanError {
@@ -290,7 +292,7 @@ impl Prefix {
         }
         let mut fields = TupleView::new(value);
         for column in columns {
-            let field = fields.next().transpose()?.flatten().ok_or_else(|| null_value(column))?;
+            let field = fields.next().transpose()?.flatten().ok_or_else(|| null_element(column))?;
             self.push_component(column, field)?;
         }
         Ok(())

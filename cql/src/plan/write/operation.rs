@@ -4,7 +4,7 @@
 //! several cells (a collection or user type that is not frozen) is overwritten, or single elements
 //! of it are. [`super::cells`] makes cells of these.
 
-use crate::plan::error::PlanError;
+use crate::plan::error::{ErrorKind, PlanError};
 use crate::plan::markers::Receiver;
 use crate::plan::names::{receiver_of, table_column};
 use crate::plan::term::PreparedTerm;
@@ -84,9 +84,11 @@ pub(super) fn in_column_order(
     for group in operations.chunk_by(|a, b| a.column == b.column) {
         if group.len() > 1 && group.iter().any(ColumnOperation::is_whole) {
             let name = table.column_by_id(group[0].column).map_or("", |column| &column.name);
-            return Err(PlanError::invalid(format!(
-                "Multiple incompatible setting of column {name}"
-            )));
+            // Cassandra finds this while it parses, and says so by the kind of the error.
+            return Err(PlanError {
+                kind: ErrorKind::Syntax,
+                message: format!("Multiple incompatible setting of column {name}").into(),
+            });
         }
     }
     Ok(operations)

@@ -223,7 +223,7 @@ fn prepare_delete(
             Target::DeletedRanges
         }
     } else {
-        let is_range = keys.restricts_clustering() && !keys.has_full_clustering(table);
+        let is_range = !keys.has_full_clustering(table);
         if is_range && !operations.iter().all(|operation| operation.is_static) {
             return Err(PlanError::invalid(
                 "Range deletions are not supported for specific columns",

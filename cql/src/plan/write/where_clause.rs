@@ -6,6 +6,7 @@ use crate::plan::markers::Receiver;
 use crate::plan::names::{receiver_of, table_column};
 use crate::plan::term::Marker;
 use crate::plan::term_preparer::TermPreparer;
+use crate::plan::term_text::predicate_text;
 use crate::syntax::ast::{Comparison, InValues, Name, Operand, Predicate, Relation};
 use model::{ColumnDef, ColumnKind, CqlType, TableDef};
 use std::ops::Range;
@@ -48,7 +49,7 @@ pub(super) fn prepare_where(
                 }
             }
             Operand::Columns(names) => {
-                let (columns, receiver) = tuple_columns(table, names)?;
+                let (columns, receiver) = tuple_columns(table, names, &relation.predicate)?;
                 collected.add_clustering(
                     preparer,
                     columns,
@@ -233,7 +234,11 @@ fn prepare_choice(
 }
 
 /// The clustering columns of `(a, b)`, and a receiver of such tuples.
-fn tuple_columns(table: &TableDef, names: &[Name]) -> Result<(Range<usize>, Receiver), PlanError> {
+fn tuple_columns(
+    table: &TableDef,
+    names: &[Name],
+    predicate: &Predicate,
+) -> Result<(Range<usize>, Receiver), PlanError> {
     let joined = names.iter().map(Name::as_str).collect::<Vec<_>>().join(", ");
     let mut columns: Range<usize> = 0..0;
     let mut types = Vec::with_capacity(names.len());
@@ -252,8 +257,9 @@ fn tuple_columns(table: &TableDef, names: &[Name]) -> Result<(Range<usize>, Rece
         }
         if index != columns.end {
             return Err(PlanError::invalid(format!(
-                "Clustering columns must appear in the PRIMARY KEY in order in multi-column \
-                 relations: ({joined})"
+                "Clustering columns must appear in the PRIMARY KEY order in multi-column \
+                 relations: ({joined}) {}",
+                predicate_text(predicate)
             )));
         }
         columns.end += 1;
@@ -305,14 +311,7 @@ fn restricted_twice(name: &str) -> PlanError {
 }
 
 fn unsupported(predicate: &Predicate, name: &str) -> PlanError {
-    let operator = match predicate {
-        Predicate::Compare(Comparison::NotEqual, _) => "!=",
-        Predicate::Compare(_, _) => "=",
-        Predicate::In(_) => "IN",
-        Predicate::Contains(_) => "CONTAINS",
-        Predicate::ContainsKey(_) => "CONTAINS KEY",
-        Predicate::Like(_) => "LIKE",
-        Predicate::IsNotNull => "IS NOT",
-    };
-    PlanError::invalid(format!("Unsupported \"{operator}\" relation on column {name}"))
+    let text = predicate_text(predicate);
+    let operator = text.split(' ').next().unwrap_or("");
+    PlanError::invalid(format!("Unsupported \"{operator}\" relation: {name} {text}"))
 }
