@@ -23,3 +23,6 @@ pub(crate) use filter::KeyHash;
 
 pub(crate) use table::{SsTable, TABLE_SUFFIX, table_path};
 pub(crate) use writer::{TableWriter, WriterOptions};
+
+#[cfg(test)]
+mod tests;

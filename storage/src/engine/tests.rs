@@ -1,5 +1,8 @@
 //! The engine against a model: a map of [`Partition`]s that takes the same mutations.
 
+mod corruption;
+mod crash;
+
 use super::jobs::FlushReason;
 use super::*;
 use crate::error::ReadError;
