@@ -2,8 +2,11 @@
 
 pub(crate) mod jobs;
 mod reads;
+mod statistics;
 #[cfg(test)]
 mod tests;
+
+pub use statistics::{CacheStatistics, TableStatistics};
 
 use crate::cache::BlockCache;
 use crate::error::StorageError;

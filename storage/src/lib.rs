@@ -18,8 +18,8 @@ mod read;
 mod sstable;
 mod timestamps;
 
-pub use engine::Engine;
 pub use engine::jobs::{FlushReason, Job, JobKind, JobResult};
+pub use engine::{CacheStatistics, Engine, TableStatistics};
 pub use error::{Corruption, ReadError, StorageError};
 pub use memtable::IndexSpan;
 pub use options::EngineOptions;

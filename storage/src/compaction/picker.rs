@@ -144,3 +144,96 @@ fn pick_window(
     let older = windows.into_values().rev().find(|files| files.len() > 1)?;
     Some(older.iter().take(tiers.max_threshold).map(|c| c.file_id).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    /// `pick` and the lines up to `---` make a question; what follows it, up to an empty line or
+    /// the next command, is the answer.
+    struct Script {
+        options: BTreeMap<String, String>,
+        candidates: Vec<Candidate>,
+        horizon: Horizon,
+    }
+
+    impl Script {
+        fn run(&mut self, line: &str) -> Option<String> {
+            let mut words = line.split_whitespace();
+            let command = words.next()?;
+            let pairs = |words: std::str::SplitWhitespace| -> BTreeMap<String, String> {
+                words
+                    .filter_map(|word| word.split_once('='))
+                    .map(|(k, v)| (k.to_owned(), v.to_owned()))
+                    .collect()
+            };
+            match command {
+                "options" => self.options = pairs(words),
+                "clear" => self.candidates.clear(),
+                "gc_before" => self.horizon.gc_before = words.next()?.parse().unwrap(),
+                "elsewhere" => self.horizon.oldest_elsewhere = words.next()?.parse().unwrap(),
+                "file" => {
+                    let file_id = words.next()?.parse().unwrap();
+                    let values = pairs(words);
+                    self.candidates.push(Candidate {
+                        file_id,
+                        bytes: option(&values, "bytes", 0),
+                        oldest: option(&values, "oldest", 0),
+                        newest: option(&values, "newest", 0),
+                        all_gone_at: option(&values, "gone", i64::MAX),
+                    });
+                }
+                "pick" => {
+                    let picked = pick(&self.options, &self.candidates, self.horizon);
+                    return Some(picked.map_or("none".to_owned(), |ids| {
+                        let ids: Vec<String> = ids.iter().map(u64::to_string).collect();
+                        format!("merge {}", ids.join(" "))
+                    }));
+                }
+                other => panic!("unknown command {other}"),
+            }
+            None
+        }
+    }
+
+    fn replay(text: &str) -> String {
+        let horizon = Horizon { gc_before: i64::MIN, oldest_elsewhere: i64::MAX };
+        let mut script = Script { options: BTreeMap::new(), candidates: Vec::new(), horizon };
+        let mut out = String::new();
+        let mut lines = text.lines();
+        while let Some(line) = lines.next() {
+            out.push_str(line);
+            out.push('\n');
+            if line.starts_with('#') || line.is_empty() {
+                continue;
+            }
+            if let Some(answer) = script.run(line) {
+                assert_eq!(lines.next(), Some("---"), "an answer follows {line}");
+                lines.next();
+                out.push_str("---\n");
+                out.push_str(&answer);
+                out.push('\n');
+            }
+        }
+        out
+    }
+
+    /// `UPDATE_GOLDEN=1` rewrites the scripts.
+    #[test]
+    fn scripts_pick_as_they_say() {
+        let (disk, dir) = (env::disk::Disk::real(), Path::new("testscripts/compaction"));
+        let names = disk.list(dir).unwrap();
+        assert!(names.len() >= 3, "the scripts are there");
+        for name in names {
+            let path = dir.join(&name);
+            let text = String::from_utf8(disk.read(&path, 1 << 20).unwrap()).unwrap();
+            let found = replay(&text);
+            if std::env::var_os("UPDATE_GOLDEN").is_some() {
+                disk.write_atomic(&path, found.as_bytes()).unwrap();
+            } else {
+                assert_eq!(found, text, "{name}");
+            }
+        }
+    }
+}

@@ -106,3 +106,79 @@ fn settle<'a>(row: RowView<'a>, buffer: &'a mut Vec<u8>) -> RowView<'a> {
     merge_rows(row, row, buffer);
     RowView::new(buffer)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OLD: Purge = Purge { gc_before: 100, oldest_outside: i64::MAX };
+
+    fn purged(purge: Purge, head: RowHead, cells: &[Cell]) -> Option<(RowHead, Vec<u32>)> {
+        let mut bytes = Vec::new();
+        let mut writer = RowWriter::new(&mut bytes, 10, head);
+        for cell in cells {
+            writer.cell(cell);
+        }
+        let (mut settled, mut out) = (Vec::new(), Vec::new());
+        let row = purge.row(RowView::new(&bytes), &mut settled, &mut out)?;
+        Some((row.parts().0, row.cells().map(|c| c.column).collect()))
+    }
+
+    fn cell(column: u32, timestamp: i64, content: CellContent) -> Cell {
+        Cell { column, path: None, timestamp, content }
+    }
+
+    const NO_HEAD: RowHead = RowHead { marker: None, tombstone: None };
+    const LIVE: CellContent = CellContent::Live { value: b"v", expiry: None };
+
+    fn expiring(expires_at: i64) -> CellContent<'static> {
+        CellContent::Live { value: b"v", expiry: Some(Expiry { ttl_seconds: 1, expires_at }) }
+    }
+
+    #[test]
+    fn what_is_dead_for_long_enough_goes() {
+        let cells = [
+            cell(1, 10, LIVE),
+            cell(2, 10, expiring(99)),
+            cell(3, 10, expiring(100)),
+            cell(4, 10, CellContent::Tombstone { deleted_at: 99 }),
+            cell(5, 10, CellContent::Tombstone { deleted_at: 100 }),
+            cell(6, 10, CellContent::CollectionTombstone { deleted_at: 99 }),
+        ];
+        assert_eq!(purged(OLD, NO_HEAD, &cells), Some((NO_HEAD, vec![1, 3, 5])));
+        assert_eq!(purged(OLD, NO_HEAD, &cells[3..4]), None, "nothing is left of the row");
+    }
+
+    #[test]
+    fn what_may_hide_something_elsewhere_stays() {
+        let dead = CellContent::Tombstone { deleted_at: 1 };
+        let cells = [cell(1, 10, dead), cell(2, 9, dead), cell(3, 10, expiring(1))];
+        let purge = Purge { oldest_outside: 10, ..OLD };
+        assert_eq!(purged(purge, NO_HEAD, &cells), Some((NO_HEAD, vec![1, 3])));
+    }
+
+    #[test]
+    fn cells_that_a_purged_tombstone_hid_go_with_it() {
+        let tombstone = Some(Deletion { timestamp: 10, deleted_at: 1 });
+        let head = RowHead { marker: None, tombstone };
+        let cells = [cell(1, 10, LIVE), cell(2, 11, LIVE)];
+        assert_eq!(purged(OLD, head, &cells), Some((NO_HEAD, vec![2])));
+    }
+
+    #[test]
+    fn heads_lose_what_is_dead_for_long_enough() {
+        use model::mutation::MutationItem;
+        let mut head = Partition::default();
+        let deletion = |timestamp, deleted_at| Deletion { timestamp, deleted_at };
+        head.apply_item(MutationItem::PartitionTombstone(deletion(5, 99)));
+        let ranges: [(&[u8], &[u8], i64); 2] = [(b"a", b"b", 99), (b"c", b"d", 100)];
+        for (start, end, deleted_at) in ranges {
+            let deletion = deletion(7, deleted_at);
+            head.apply_item(MutationItem::RangeTombstone { start, end, deletion });
+        }
+        OLD.head(&mut head);
+        assert_eq!(head.deletion, None);
+        let left: Vec<_> = head.range_tombstones.iter().map(|r| r.start.to_vec()).collect();
+        assert_eq!(left, [b"c"]);
+    }
+}

@@ -373,7 +373,7 @@ impl Engine {
         self.start_compaction(id, &all, gc_before)
     }
 
-    fn start_compaction(
+    pub(super) fn start_compaction(
         &mut self,
         id: TableId,
         picked: &[u64],

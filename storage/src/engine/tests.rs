@@ -496,3 +496,149 @@ fn memtables_files_and_merges_answer_every_read_as_the_model_does() {
         check_everything(&mut engine, &model, &mut random);
     }
 }
+
+/// Merges of any few files forget only what nothing in the other files needs.
+#[test]
+fn what_is_dead_goes_in_a_merge_and_stays_gone() {
+    for seed in 1..8 {
+        let mut random = Random(seed * 31);
+        let (disk, _control) = Disk::simulated(seed);
+        let mut engine = new_engine(&disk, TableOptions::default());
+        let mut model = Model::new();
+        for index in 1..300 {
+            let bytes = random_mutation(&mut random, 6);
+            engine.apply(1, index, &MutationView::check(&bytes).unwrap());
+            apply_to_model(&mut model, &bytes);
+            if index % 20 == 0 {
+                run_jobs(&mut engine, FlushReason::Everything);
+            }
+        }
+        run_jobs(&mut engine, FlushReason::Everything);
+        let before = engine.statistics().tombstone_count;
+        while engine.statistics().file_count > 1 {
+            let ids = live_files(&engine);
+            let mut picked: Vec<u64> =
+                ids.iter().copied().filter(|_| random.one_in(3)).take(3).collect();
+            picked.extend(ids.first().filter(|_| picked.len() < 2));
+            picked.dedup();
+            let job = engine.start_compaction(TABLE, &picked, NOW).unwrap();
+            engine.finish(job.run(&disk)).unwrap();
+            run_jobs(&mut engine, FlushReason::Pressure);
+            check_read(&mut engine, &model, whole_table());
+            check_point_reads_visible(&mut engine, &model, &mut random);
+        }
+        let after = engine.statistics().tombstone_count;
+        assert!(after < before / 2, "{after} tombstones and expiring cells of {before} are left");
+        // Every deletion of the test was made before now; expiry times lie on both sides of it.
+        let job = engine.start_compaction(TABLE, &live_files(&engine), NOW + 100).unwrap();
+        engine.finish(job.run(&disk)).unwrap();
+        assert_eq!(engine.statistics().tombstone_count, 0);
+        check_read_at(&mut engine, &model, NOW + 100);
+    }
+}
+
+fn live_files(engine: &Engine) -> Vec<u64> {
+    engine.tables[&TABLE].live.iter().map(|l| l.table.id()).collect()
+}
+
+/// Purged tombstones are no longer in `newest_timestamp`: only what is visible is compared.
+fn check_point_reads_visible(engine: &mut Engine, model: &Model, random: &mut Random) {
+    for ((token, key), partition) in model {
+        let clustering = random_clustering(random);
+        let row = retry(engine, |e| {
+            e.read_row(TABLE, *token, key, &clustering, NOW, false, |_, r| r.map(visible))
+        })
+        .unwrap();
+        let expected = partition.effective_row(&clustering);
+        let expected = expected.as_ref().map(|row| RowView::new(row)).filter(|r| r.is_live(NOW));
+        assert_eq!(row, expected.map(visible));
+    }
+}
+
+/// The keys of the rows that are live at another time.
+fn check_read_at(engine: &mut Engine, model: &Model, now: EpochSeconds) {
+    let command = ReadCommand { now, include_static: false, ..whole_table() };
+    let mut progress = ReadProgress::default();
+    let page = retry(engine, |e| e.read(&command, &mut progress)).unwrap();
+    let found: Vec<_> = rows_of(&page)
+        .into_iter()
+        .flat_map(|(key, _, rows)| rows.into_iter().map(move |row| (key.clone(), row.0)))
+        .collect();
+    let mut expected = Vec::new();
+    for ((_, key), partition) in model {
+        for (clustering, row) in partition.effective_rows(b"", END_POSITION) {
+            if RowView::new(&row).is_live(now) {
+                expected.push((key.clone(), clustering.to_vec()));
+            }
+        }
+    }
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn partitions_that_share_a_token_are_kept_apart() {
+    use model::row::RowHead;
+    let (disk, _control) = Disk::simulated(1);
+    let mut engine = new_engine(&disk, TableOptions::default());
+    let mut log = table_def(TableId(8), TableOptions::default());
+    log.partitioner = Partitioner::CdcStream;
+    engine.configure_table(&log);
+    let stream = |token: i64, id: u64| [token.to_be_bytes(), id.to_be_bytes()].concat();
+    let mut keys = Vec::new();
+    for (index, (token, id)) in
+        [(5, 9), (5, 1), (-3, 4), (5, 4), (-3, 1), (7, 0)].into_iter().enumerate()
+    {
+        let key = stream(token, id);
+        let mut bytes = Vec::new();
+        let marker = Some(Marker { timestamp: 1, expiry: None });
+        MutationWriter::new(&mut bytes, TableId(8), 1, &key).row(
+            b"c",
+            1,
+            RowHead { marker, tombstone: None },
+            |_| (),
+        );
+        engine.apply(1, index as u64 + 1, &MutationView::check(&bytes).unwrap());
+        keys.push(((token, id), key));
+        if index == 2 {
+            run_jobs(&mut engine, FlushReason::Everything);
+        }
+    }
+    keys.sort();
+    let command = ReadCommand { table: TableId(8), row_limit: 2, ..whole_table() };
+    let mut found = Vec::new();
+    let mut resume = None;
+    loop {
+        let command = ReadCommand { resume: resume.take(), ..command.clone() };
+        let page = engine.read(&command, &mut ReadProgress::default()).unwrap();
+        found.extend(rows_of(&page).into_iter().map(|(key, _, _)| key));
+        resume = page.resume;
+        if resume.is_none() {
+            break;
+        }
+    }
+    assert_eq!(found, keys.into_iter().map(|(_, key)| key).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_long_read_lets_others_run_and_goes_on() {
+    let (disk, _control) = Disk::simulated(1);
+    let mut engine = new_engine(&disk, TableOptions::default());
+    let mut bytes = Vec::new();
+    let mut writer = MutationWriter::new(&mut bytes, TABLE, 1, b"wide");
+    for i in 0..9_000_u32 {
+        let marker = Some(Marker { timestamp: 1, expiry: None });
+        writer.row(&i.to_be_bytes(), 1, RowHead { marker, tombstone: None }, |_| ());
+    }
+    engine.apply(1, 1, &MutationView::check(&bytes).unwrap());
+    let mut progress = ReadProgress::default();
+    let mut pauses = 0;
+    let page = loop {
+        match engine.read(&whole_table(), &mut progress) {
+            Ok(page) => break page,
+            Err(ReadError::Paused) => pauses += 1,
+            Err(other) => panic!("{other}"),
+        }
+    };
+    assert_eq!((page.row_count, pauses), (9_000, 4));
+    assert_eq!(rows_of(&page).len(), 1, "one partition, however often the read paused");
+}
