@@ -7,14 +7,25 @@
 //! - [`options`]: the table option `cdc`, as text, as map and as the blob that clients read.
 //! - [`log_table`]: the definition of a log table, derived from its base table.
 //! - [`stream`]: generations and stream ids.
+//! - [`place`]: where a write stands in the log's time; the one call of the write path.
+//! - [`rows`]: the rows that tell of it there.
 
+mod delta;
 pub mod error;
+pub mod fold;
+pub mod layout;
 pub mod log_table;
 pub mod options;
+pub mod place;
+pub mod rows;
+mod standing;
 pub mod stream;
 #[cfg(test)]
 mod testing;
+pub mod time_uuid;
 
 pub use error::{CdcError, CdcErrorKind};
+pub use layout::LogLayout;
 pub use log_table::{is_log_name_of, log_table_name, new_log_table, sync_log_table};
+pub use place::{BaseChange, Decision, Leader, Look, Need, WriteInput, decide, need};
 pub use stream::{Generation, Generations, StreamId};

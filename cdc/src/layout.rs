@@ -1,0 +1,109 @@
+//! Which log columns a base column is written to, looked up once per version of the two tables and
+//! then used by every write.
+
+use crate::error::{CdcError, log_lacks_column};
+use crate::log_table::{
+    DELETED_ELEMENTS_PREFIX, DELETED_PREFIX, END_OF_BATCH, OPERATION, TTL, deleted_elements_type,
+};
+use model::{CdcOptions, ColumnId, CqlType, PreimageMode, TableDef};
+use std::sync::Arc;
+
+/// A base table, its log, and how columns of the one become columns of the other.
+#[derive(Clone, Debug)]
+pub struct LogLayout {
+    pub(crate) base: Arc<TableDef>,
+    pub(crate) log: Arc<TableDef>,
+    pub(crate) options: CdcOptions,
+    pub(crate) operation: ColumnId,
+    pub(crate) ttl: ColumnId,
+    pub(crate) end_of_batch: ColumnId,
+    /// Log columns of the partition key's columns.
+    pub(crate) partition_key: Vec<ColumnId>,
+    /// Log columns of the clustering columns.
+    pub(crate) clustering_key: Vec<ColumnId>,
+    /// Static and regular columns by the base column's id.
+    columns: Vec<LoggedColumn>,
+}
+
+/// Where the changes of one static or regular column are logged.
+#[derive(Clone, Debug)]
+pub(crate) struct LoggedColumn {
+    pub(crate) base_id: ColumnId,
+    pub(crate) is_static: bool,
+    pub(crate) cql_type: CqlType,
+    pub(crate) value: ColumnId,
+    pub(crate) deleted: ColumnId,
+    /// Set when the column has elements.
+    pub(crate) deleted_elements: Option<ColumnId>,
+}
+
+impl LogLayout {
+    /// The layout for a base table with CDC on and its log.
+    ///
+    /// Errors when the log lacks a column of the base: it was not brought in step.
+    pub fn new(base: Arc<TableDef>, log: Arc<TableDef>) -> Result<Self, CdcError> {
+        let find = |name: &str, base_name: &str| {
+            log.column(name).map(|c| c.id).ok_or_else(|| log_lacks_column(&log, base_name))
+        };
+        let own = |name: &str| find(name, name);
+        let keys = |columns: &[model::ColumnDef]| {
+            columns.iter().map(|c| find(&c.name, &c.name)).collect::<Result<Vec<_>, _>>()
+        };
+        let mut columns = base
+            .data_columns()
+            .iter()
+            .map(|column| {
+                let name = &*column.name;
+                let has_elements = deleted_elements_type(&column.cql_type).is_some();
+                Ok(LoggedColumn {
+                    base_id: column.id,
+                    is_static: column.kind == model::ColumnKind::Static,
+                    cql_type: column.cql_type.clone(),
+                    value: find(name, name)?,
+                    deleted: find(&format!("{DELETED_PREFIX}{name}"), name)?,
+                    deleted_elements: has_elements
+                        .then(|| find(&format!("{DELETED_ELEMENTS_PREFIX}{name}"), name))
+                        .transpose()?,
+                })
+            })
+            .collect::<Result<Vec<_>, CdcError>>()?;
+        columns.sort_by_key(|column| column.base_id);
+        Ok(LogLayout {
+            options: base.options.cdc.unwrap_or_default(),
+            operation: own(OPERATION)?,
+            ttl: own(TTL)?,
+            end_of_batch: own(END_OF_BATCH)?,
+            partition_key: keys(base.partition_key())?,
+            clustering_key: keys(base.clustering_key())?,
+            columns,
+            base,
+            log,
+        })
+    }
+
+    /// The base table.
+    pub fn base(&self) -> &Arc<TableDef> {
+        &self.base
+    }
+
+    /// The log table.
+    pub fn log(&self) -> &Arc<TableDef> {
+        &self.log
+    }
+
+    /// Whether rows before or after a change are logged.
+    pub fn has_images(&self) -> bool {
+        self.options.postimage || self.options.preimage != PreimageMode::Off
+    }
+
+    /// The columns of a static or of an ordinary row.
+    pub(crate) fn columns_of(&self, is_static: bool) -> impl Iterator<Item = &LoggedColumn> {
+        self.columns.iter().filter(move |column| column.is_static == is_static)
+    }
+
+    /// `None` for a column that the base has no more.
+    pub(crate) fn column(&self, base_id: ColumnId) -> Option<&LoggedColumn> {
+        let index = self.columns.binary_search_by_key(&base_id, |column| column.base_id).ok()?;
+        self.columns.get(index)
+    }
+}

@@ -1,0 +1,261 @@
+//! Where a write stands in the log's time, and what the log says of it there.
+//!
+//! The rules, their reasons and the schedules that break each of them are in `docs/log-time.md`;
+//! numbers in comments (rule 5) refer to it. In one step per partition the leader of a range
+//!
+//! 1. asks [`need`] what it must have read before it can decide: mostly nothing;
+//! 2. calls [`decide`], which places the write and makes its log rows;
+//! 3. proposes base and log mutations as one entry that carries the new [`Placement`].
+//!
+//! No other write of the partition may be decided in between. The partition's content for step 2 is
+//! what is stored and what was proposed but is not yet committed; so a write that changes nothing
+//! may be acknowledged only when the entries proposed before it are committed.
+//!
+//! What it does not know: consensus, storage, and clocks. Who calls it keeps N (the partition's
+//! newest own timestamp) and, for image tables, the partition's last log time; a last log time that
+//! is not above C may be forgotten.
+
+mod deletes;
+mod look;
+#[cfg(test)]
+mod model_test;
+mod need;
+mod split;
+mod timeline;
+
+pub use need::{Look, Need, need};
+
+use crate::delta::Delta;
+use crate::error::{CdcError, invalid};
+use crate::layout::LogLayout;
+use crate::rows::{GroupPlace, ImageOf, Images, PlannedRow, plan_deltas, write_group};
+use crate::stream::Generations;
+use crate::time_uuid::log_time_uuid;
+use look::{Kept, Told, look};
+use model::entry::Placement;
+use model::mutation::{MutationItem, MutationView, MutationWriter};
+use model::partition::Partition;
+use model::{EpochSeconds, TimestampMicros};
+use split::{Write, split};
+use std::borrow::Cow;
+use timeline::Timeline;
+
+/// How far the closed time may trail the clock, and how far a timestamp may be ahead of it and
+/// still count as on time, in microseconds.
+pub const LATENESS_MICROS_MAX: i64 = 5_000_000;
+
+/// What the leader of a range knows of its place in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leader {
+    /// C, M and FAR, undecided entries included.
+    pub times: Placement,
+    /// M when this leader began to lead.
+    pub started_at: TimestampMicros,
+}
+
+/// A write to one partition, and all that its decision depends on but the partition's content.
+#[derive(Clone, Copy, Debug)]
+pub struct WriteInput<'a> {
+    /// The base table and its log.
+    pub layout: &'a LogLayout,
+    /// All generations of streams; at least one.
+    pub generations: &'a Generations,
+    /// The base table's change, checked and stamped.
+    pub mutation: MutationView<'a>,
+    /// N: the newest own timestamp in the partition, undecided entries included; a collection
+    /// tombstone counts one more. Too high is safe. `None` when there is nothing.
+    pub newest: Option<TimestampMicros>,
+    /// The leader's place in time before the write.
+    pub leader: Leader,
+    /// The leader's clock.
+    pub clock_micros: TimestampMicros,
+    /// The time that decides about expired cells.
+    pub now_seconds: EpochSeconds,
+    /// Image tables: the partition's last log time, when it is known.
+    pub last_log_time: Option<TimestampMicros>,
+}
+
+/// What becomes of the base table's mutation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BaseChange {
+    /// It is proposed as it came.
+    AsItStands,
+    /// What it would not change was taken out.
+    Reduced(Vec<u8>),
+    /// It changes nothing: a retry, or a write that newer ones have made void.
+    Nothing,
+}
+
+/// What the leader proposes for a write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The base table's part.
+    pub base: BaseChange,
+    /// The log's part: one mutation for each group, in order of their times.
+    pub log_mutations: Vec<Vec<u8>>,
+    /// C, M and FAR after the write; the entry carries them.
+    pub times: Placement,
+    /// The partition's last log time after the write, when this or an earlier one is known.
+    pub last_log_time: Option<TimestampMicros>,
+}
+
+/// Places a write and makes its log rows.
+///
+/// `content` is the partition as far as [`need`] asked for it, tombstones included; `uuid_counter`
+/// gives numbers that grow from group to group (see [`log_time_uuid`]). Errors when the mutation's
+/// keys or paths do not decode; nothing was decided then.
+pub fn decide(
+    input: &WriteInput,
+    content: Option<&Partition>,
+    uuid_counter: &mut dyn FnMut() -> u64,
+) -> Result<Decision, CdcError> {
+    let writes = split(&input.mutation);
+    let mut timeline = Timeline::new(input);
+    let mut newest = input.newest;
+    let nothing_loaded = Partition::default();
+    let mut state = Cow::Borrowed(content.unwrap_or(&nothing_loaded));
+    let mut kept = Vec::with_capacity(writes.len());
+    let mut log_mutations = Vec::new();
+    for write in &writes {
+        let view = MutationView::new(&write.mutation)?;
+        let place = timeline.place(write.timestamp, newest);
+        let looks = newest.is_some_and(|n| n >= write.timestamp);
+        assert!(!looks || content.is_some(), "the leader reads what need() asks for");
+        let told = if looks {
+            look(input, &view, &state, write.timestamp, place.relog)
+        } else {
+            Told { delta: Delta::as_it_stands(&view), survivors: Delta::default(), kept: Kept::All }
+        };
+        newest = newest.max(Some(write.timestamp));
+        let change = told.kept.bytes(write);
+        let carries_state = input.layout.has_images() || writes.len() > 1;
+        let after = carries_state.then(|| {
+            let mut after = (*state).clone();
+            if let Some(change) = change {
+                after.apply(&MutationView::new(change).expect("a mutation of our own decodes"));
+            }
+            after
+        });
+        let mut groups = Groups { input, uuid_counter, out: &mut log_mutations };
+        if let Some(last) = groups.write(&told, &view, &state, after.as_ref(), place.time)? {
+            timeline.use_up_to(write.timestamp, &place, last);
+        }
+        kept.push(told.kept);
+        if let Some(after) = after {
+            state = Cow::Owned(after);
+        }
+    }
+    Ok(Decision {
+        base: base_change(input, &writes, kept)?,
+        log_mutations,
+        times: timeline.times,
+        last_log_time: timeline.last_log_time,
+    })
+}
+
+/// Rule 25: the place in time of the entry that switches a table's images on or off.
+pub fn close_for_images(times: &Placement) -> Placement {
+    Placement { closed: times.closed.max(times.placed), ..*times }
+}
+
+fn base_change(
+    input: &WriteInput,
+    writes: &[Write],
+    mut kept: Vec<Kept>,
+) -> Result<BaseChange, CdcError> {
+    if !kept.is_empty() && kept.iter().all(|k| *k == Kept::All) {
+        return Ok(BaseChange::AsItStands);
+    }
+    if kept.iter().all(|k| *k == Kept::Nothing) {
+        return Ok(BaseChange::Nothing);
+    }
+    if let [Kept::Part(bytes)] = kept.as_mut_slice() {
+        return Ok(BaseChange::Reduced(std::mem::take(bytes)));
+    }
+    let mut all = Partition::default();
+    for (write, kept) in writes.iter().zip(&kept) {
+        if let Some(bytes) = kept.bytes(write) {
+            all.apply(&MutationView::new(bytes)?);
+        }
+    }
+    let mutation = &input.mutation;
+    let mut out = Vec::with_capacity(mutation.as_bytes().len());
+    let mut writer =
+        MutationWriter::new(&mut out, mutation.table(), mutation.schema_version(), mutation.key());
+    all.write(&mut writer);
+    Ok(BaseChange::Reduced(out))
+}
+
+/// Makes the groups of a write.
+struct Groups<'g, 'a> {
+    input: &'g WriteInput<'a>,
+    uuid_counter: &'g mut dyn FnMut() -> u64,
+    out: &'g mut Vec<Vec<u8>>,
+}
+
+impl Groups<'_, '_> {
+    /// Makes one group, or two when something survives a delete, and says which microsecond was the
+    /// last one used. An empty delta makes none (rule 21).
+    fn write(
+        &mut self,
+        told: &Told,
+        write: &MutationView,
+        before: &Partition,
+        after: Option<&Partition>,
+        time: TimestampMicros,
+    ) -> Result<Option<TimestampMicros>, CdcError> {
+        let (layout, now) = (self.input.layout, self.input.now_seconds);
+        if told.delta.is_empty() && told.survivors.is_empty() {
+            return Ok(None);
+        }
+        let mut images = Images::default();
+        let mut rows = Vec::new();
+        if layout.has_images() {
+            images.touch(layout, &told.delta);
+            images.touch(layout, &told.survivors);
+            images.plan_before(layout, before, now, &mut rows);
+        }
+        plan_deltas(&layout.base, told.delta.clone(), &mut rows)?;
+        let mut last = time;
+        if !told.survivors.is_empty() {
+            self.group(last, &rows)?;
+            rows.clear();
+            last = last.saturating_add(1);
+            plan_deltas(&layout.base, told.survivors.clone(), &mut rows)?;
+        }
+        if let Some(after) = after.filter(|_| layout.has_images()) {
+            let covers = |row: ImageOf| covers(write, row);
+            images.plan_after(layout, after, now, covers, &mut rows);
+        }
+        self.group(last, &rows)?;
+        Ok(Some(last))
+    }
+
+    fn group(&mut self, time: TimestampMicros, rows: &[PlannedRow]) -> Result<(), CdcError> {
+        let generations = self.input.generations;
+        let generation = generations
+            .operating_at(time)
+            .or(generations.list().first())
+            .ok_or_else(|| invalid("No generation of CDC streams is known yet"))?;
+        let key = self.input.mutation.key();
+        let place = GroupPlace {
+            stream: generation.stream_of(self.input.layout.base.token(key).0),
+            time,
+            time_uuid: log_time_uuid(time, (self.uuid_counter)()),
+            now: self.input.now_seconds,
+        };
+        self.out.push(write_group(self.input.layout, key, &place, rows)?);
+        Ok(())
+    }
+}
+
+/// Whether a range or partition delete of the write itself covers a row.
+fn covers(write: &MutationView, row: ImageOf) -> bool {
+    write.items().any(|item| match (item, row) {
+        (MutationItem::PartitionTombstone(_), _) => true,
+        (MutationItem::RangeTombstone { start, end, .. }, ImageOf::Row(clustering)) => {
+            start <= clustering && clustering < end
+        }
+        _ => false,
+    })
+}

@@ -1,0 +1,70 @@
+//! From a delta, and the rows before and after it, to the rows of the log.
+//!
+//! ```text
+//! group  = all log rows of one partition at one log time; cdc$batch_seq_no numbers them from 0
+//! order  = preimages (static, then by clustering key)
+//!          static updates, inserts, updates, row deletes, range deletes (start, end), partition
+//!          delete
+//!          postimages (static, then by clustering key)
+//! ```
+//!
+//! A delta row has one kind and one TTL. What carries no TTL, deletions included, has TTL 0, so
+//! `INSERT … USING TTL` of a collection becomes three rows: the insert, the collection's deletion,
+//! its elements. Elements share the row of the insert only when the insert also deleted the
+//! collection before them, and neither has a TTL; else the row of an insert would read as an
+//! overwrite that never was.
+//!
+//! [`plan`] decides which rows there are and in which order, `write` turns them into bytes.
+
+mod image;
+mod plan;
+mod write;
+
+pub(crate) use image::{ImageOf, Images};
+pub(crate) use plan::plan_deltas;
+pub(crate) use write::{GroupPlace, write_group};
+
+use crate::delta::{Bound, DeltaCell};
+
+/// What a log row tells of: the value of `cdc$operation`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i8)]
+pub enum Operation {
+    /// The row before the change.
+    Preimage = 0,
+    /// Columns were set or deleted.
+    Update = 1,
+    /// The row was inserted.
+    Insert = 2,
+    /// The row was deleted.
+    RowDelete = 3,
+    /// The partition was deleted.
+    PartitionDelete = 4,
+    /// Rows from here on were deleted, this one included.
+    RangeStartInclusive = 5,
+    /// Rows after this one were deleted.
+    RangeStartExclusive = 6,
+    /// Rows up to here were deleted, this one included.
+    RangeEndInclusive = 7,
+    /// Rows before this one were deleted.
+    RangeEndExclusive = 8,
+    /// The row after the change.
+    Postimage = 9,
+}
+
+/// A log row, decided but not yet written.
+#[derive(Clone, Debug)]
+pub(crate) struct PlannedRow<'a> {
+    pub(crate) operation: Operation,
+    /// `None` for static rows and the partition.
+    pub(crate) clustering: Option<Bound<'a>>,
+    /// 0 is none.
+    pub(crate) ttl_seconds: u32,
+    pub(crate) cells: Vec<DeltaCell<'a>>,
+}
+
+impl<'a> PlannedRow<'a> {
+    fn keys_only(operation: Operation, clustering: Option<Bound<'a>>) -> Self {
+        PlannedRow { operation, clustering, ttl_seconds: 0, cells: Vec::new() }
+    }
+}

@@ -1,0 +1,303 @@
+//! A range with one partition, its leader and its log, in miniature: what golden scripts and the
+//! random test drive.
+//!
+//! Every entry is kept, so that a change of leader can lose a tail of them, and so that the table
+//! and the log can be rebuilt and compared at any time ([`Range::check`]).
+
+use super::statement::parse_write;
+use crate::fold::{Fold, Image, LogRow, live_rows, read_log_rows};
+use crate::place::close_for_images;
+use crate::{
+    BaseChange, Decision, Generation, Generations, Leader, LogLayout, Look, Need, WriteInput,
+    decide, need, new_log_table,
+};
+use model::entry::Placement;
+use model::mutation::MutationView;
+use model::partition::Partition;
+use model::value::compare_values;
+use model::{CdcOptions, CqlType, PreimageMode, TableDef, TableId};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Serialised partition key of the one partition: the int 7.
+pub(crate) const KEY: [u8; 4] = 7_i32.to_be_bytes();
+
+/// An entry of the range's log.
+struct Entry {
+    /// As the client sent it.
+    original: Vec<u8>,
+    /// As it was proposed.
+    stored: Option<Vec<u8>>,
+    log: Vec<Vec<u8>>,
+    times: Placement,
+}
+
+pub(crate) struct Range {
+    pub(crate) layout: LogLayout,
+    pub(crate) clock: i64,
+    pub(crate) times: Placement,
+    pub(crate) started_at: i64,
+    pub(crate) last_log_time: Option<i64>,
+    generations: Generations,
+    entries: Vec<Entry>,
+    published: i64,
+    /// How many entries are known to be committed: no leader can lose them.
+    committed: usize,
+    counter: u64,
+}
+
+impl Range {
+    pub(crate) fn new(base: TableDef, options: CdcOptions) -> Self {
+        let mut base = base;
+        base.options.cdc = Some(CdcOptions { enabled: true, ..options });
+        let log = new_log_table(&base, TableId(2)).unwrap();
+        Range {
+            layout: LogLayout::new(Arc::new(base), Arc::new(log)).unwrap(),
+            clock: 0,
+            times: Placement::START,
+            started_at: i64::MIN,
+            last_log_time: None,
+            generations: [Generation::new(0, &[0, i64::MAX])].into_iter().collect(),
+            entries: Vec::new(),
+            published: i64::MIN,
+            committed: 0,
+            counter: 0,
+        }
+    }
+
+    pub(crate) fn set_generations(&mut self, starts_millis: &[i64]) {
+        let all = starts_millis.iter().map(|start| Generation::new(*start, &[0, i64::MAX]));
+        self.generations = all.collect();
+    }
+
+    fn now(&self) -> i64 {
+        self.clock.div_euclid(1_000_000)
+    }
+
+    /// The base table's partition, stored and undecided.
+    pub(crate) fn stored(&self) -> Partition {
+        let mut partition = Partition::default();
+        for bytes in self.entries.iter().filter_map(|entry| entry.stored.as_deref()) {
+            partition.apply(&MutationView::check(bytes).unwrap());
+        }
+        partition
+    }
+
+    /// Decides a write and proposes it. The leader sees only what it asks for.
+    pub(crate) fn write(
+        &mut self,
+        text: &str,
+        timestamp: &dyn Fn(&str) -> i64,
+    ) -> Result<Decision, String> {
+        let original = parse_write(&self.layout.base, &KEY, text, self.now(), timestamp);
+        let stored = self.stored();
+        let input = WriteInput {
+            layout: &self.layout,
+            generations: &self.generations,
+            mutation: MutationView::check(&original).unwrap(),
+            newest: stored.newest_timestamp(),
+            leader: Leader { times: self.times, started_at: self.started_at },
+            clock_micros: self.clock,
+            now_seconds: self.now(),
+            last_log_time: self.last_log_time,
+        };
+        let content = match need(&input) {
+            Need::Nothing => None,
+            Need::Content(look) => Some(seen_through(&stored, &look)),
+        };
+        let mut counter = self.counter;
+        let mut next = || {
+            counter += 1;
+            counter
+        };
+        let decision = decide(&input, content.as_ref(), &mut next).map_err(|e| e.to_string())?;
+        self.counter = counter;
+        self.propose(original, &decision)?;
+        Ok(decision)
+    }
+
+    fn propose(&mut self, original: Vec<u8>, decision: &Decision) -> Result<(), String> {
+        for row in self.rows_of(&decision.log_mutations) {
+            if row.micros() <= self.published {
+                return Err(format!("a row at {}, closed {}", row.micros(), self.published));
+            }
+        }
+        self.times = decision.times;
+        self.last_log_time = decision.last_log_time;
+        let stored = match &decision.base {
+            BaseChange::AsItStands => Some(original.clone()),
+            BaseChange::Reduced(bytes) => Some(bytes.clone()),
+            BaseChange::Nothing => None,
+        };
+        let log = decision.log_mutations.clone();
+        self.entries.push(Entry { original, stored, log, times: self.times });
+        Ok(())
+    }
+
+    pub(crate) fn entry_count(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The leader closes time and says so; what was proposed before is committed.
+    pub(crate) fn publish(&mut self, closed: i64) {
+        self.times.closed = self.times.closed.max(closed);
+        self.published = self.published.max(self.times.closed);
+        self.committed = self.entries.len();
+    }
+
+    /// A new leader; up to `lost` entries that nobody was told of are gone.
+    pub(crate) fn change_leader(&mut self, lost: usize, clock: i64) {
+        let kept = self.entries.len().saturating_sub(lost).max(self.committed);
+        self.entries.truncate(kept);
+        let mut times = Placement::START;
+        self.entries.iter().for_each(|entry| times.raise(&entry.times));
+        times.closed = times.closed.max(self.published);
+        self.times = times;
+        self.started_at = times.placed;
+        self.last_log_time = None;
+        self.clock = clock;
+    }
+
+    /// `ALTER TABLE … WITH cdc`: takes effect once its entry is committed.
+    pub(crate) fn switch_images(&mut self, preimage: PreimageMode, postimage: bool) {
+        let mut base = (*self.layout.base).clone();
+        let old = base.options.cdc.unwrap_or_default();
+        base.options.cdc = Some(CdcOptions { preimage, postimage, ..old });
+        self.layout = LogLayout::new(Arc::new(base), self.layout.log.clone()).unwrap();
+        self.times = close_for_images(&self.times);
+        let nothing = parse_write(&self.layout.base, &KEY, "update - @0", 0, &|_| 0);
+        let (times, log) = (self.times, Vec::new());
+        self.entries.push(Entry { original: nothing, stored: None, log, times });
+        self.committed = self.entries.len();
+    }
+
+    pub(crate) fn rows_of(&self, log_mutations: &[Vec<u8>]) -> Vec<LogRow> {
+        let mut rows = Vec::new();
+        for bytes in log_mutations {
+            let mutation = MutationView::check(bytes).unwrap();
+            rows.extend(read_log_rows(&self.layout.log, &mutation).unwrap());
+        }
+        rows
+    }
+
+    /// The whole log, in the order of its times.
+    pub(crate) fn log_rows(&self) -> Vec<LogRow> {
+        let mut rows: Vec<LogRow> =
+            self.entries.iter().flat_map(|entry| self.rows_of(&entry.log)).collect();
+        rows.sort_by(|a, b| {
+            compare_values(&CqlType::TimeUuid, &a.time, &b.time)
+                .then(a.batch_seq_no.cmp(&b.batch_seq_no))
+        });
+        rows
+    }
+
+    /// Replays the log; every row must be one that a log may hold.
+    pub(crate) fn fold(&self) -> Result<Partition, String> {
+        let mut fold = Fold::new(self.layout.base.clone());
+        for group in self.log_rows().chunk_by(|a, b| a.time == b.time) {
+            self.check_group(group)?;
+            let before = partition_of(&fold);
+            for row in group {
+                fold.apply(row).map_err(|e| e.to_string())?;
+            }
+            self.check_images(group, &before, &partition_of(&fold))?;
+        }
+        Ok(partition_of(&fold))
+    }
+
+    fn check_group(&self, group: &[LogRow]) -> Result<(), String> {
+        for (index, row) in group.iter().enumerate() {
+            let is_last = index + 1 == group.len();
+            if row.batch_seq_no as usize != index || row.end_of_batch != is_last {
+                return Err(format!("a group is numbered wrongly: {group:?}"));
+            }
+            let operating = self.generations.operating_at(row.micros());
+            let streams: Vec<_> = operating.map(|g| g.streams().collect()).unwrap_or_default();
+            if !streams.iter().any(|stream| stream[..] == row.stream[..]) {
+                return Err(format!("not a stream of its time: {row:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Images tell the table before and after the group, and all rows that should have them do.
+    fn check_images(
+        &self,
+        group: &[LogRow],
+        before: &Partition,
+        after: &Partition,
+    ) -> Result<(), String> {
+        let (before, after) = (live_rows(before, self.now()), live_rows(after, self.now()));
+        let mut imaged = [BTreeSet::new(), BTreeSet::new()];
+        for row in group {
+            let Some(image) = Image::of(&self.layout.base, row).map_err(|e| e.to_string())? else {
+                continue;
+            };
+            let (table, name) =
+                if row.operation == 0 { (&before, "before") } else { (&after, "after") };
+            let mut expected = table.get(&image.clustering).cloned().unwrap_or_default().cells;
+            expected.retain(|(column, _), _| image.columns.contains(column));
+            if image.cells != expected {
+                return Err(format!("image {image:?} is not the row {name}: {expected:?}"));
+            }
+            imaged[usize::from(row.operation == 9)].insert(image.clustering);
+        }
+        // Images were switched on for this group if it has any.
+        let changed = group.iter().filter(|row| matches!(row.operation, 1..=3));
+        for row in changed.filter(|_| !imaged[0].is_empty()) {
+            let image = LogRow { operation: 0, ..row.clone() };
+            let image = Image::of(&self.layout.base, &image).map_err(|e| e.to_string())?;
+            let clustering = image.and_then(|image| image.clustering);
+            if before.contains_key(&clustering) != imaged[0].contains(&clustering) {
+                return Err(format!("no image of the row before: {row:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The law: replaying the log gives the table.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let mut table = Partition::default();
+        for entry in &self.entries {
+            table.apply(&MutationView::check(&entry.original).unwrap());
+        }
+        let table = live_rows(&table, self.now());
+        let stored = live_rows(&self.stored(), self.now());
+        if table != stored {
+            return Err(format!("reducing lost something:\n table {table:?}\n stored {stored:?}"));
+        }
+        let folded = live_rows(&self.fold()?, self.now());
+        if table != folded {
+            return Err(format!(
+                "the log tells of another table:\n table {table:?}\n log {folded:?}"
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn partition_of(fold: &Fold) -> Partition {
+    fold.partitions.get(&KEY[..]).cloned().unwrap_or_default()
+}
+
+/// The parts of a partition that were asked for, and no others.
+fn seen_through(partition: &Partition, look: &Look) -> Partition {
+    let mut seen = Partition { deletion: partition.deletion, ..Partition::default() };
+    if look.static_row {
+        seen.static_row.clone_from(&partition.static_row);
+    }
+    for slice in &look.rows {
+        for (clustering, row) in &partition.rows {
+            if slice.start <= *clustering && *clustering < slice.end {
+                seen.rows.insert(clustering.clone(), row.clone());
+            }
+        }
+    }
+    for range in &partition.range_tombstones {
+        let wanted = look.rows.iter().chain(&look.tombstones);
+        if wanted.into_iter().any(|s| s.start < range.end && range.start < s.end) {
+            seen.range_tombstones.insert(&range.start, &range.end, range.deletion);
+        }
+    }
+    seen
+}
