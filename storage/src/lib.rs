@@ -5,6 +5,19 @@
 //! [`model::merge`], compares bytes, and never interprets a type. Durability is the replicated
 //! log's until a memtable is in a file that the manifest lists; the engine says what of the log
 //! it still needs.
+//!
+//! How a shard uses it: open; drop the tables that the schema no longer has, configure the others;
+//! replay the log, each group from the lowest [`Engine::flushed_index`] of its tables. Then apply
+//! what is committed, read, and now and then take [`Engine::next_job`], run it on a worker, give
+//! the result to [`Engine::finish`]; the log may release what [`Engine::needed_indexes`] does not
+//! name. When the log runs full, [`Engine::flush_job`] with [`FlushReason::Log`] frees its tail.
+//!
+//! What rows must be: a row holds nothing that its own tombstones hide (planners merge before they
+//! write), and bytes were checked where they came in.
+//!
+//! Not there yet: a row cache; compaction of a single file for its tombstones; a merge that is
+//! split into several files; a bound on what one call of [`Engine::load_partition`] may take, and
+//! readahead for scans, which miss one block at a time.
 
 mod cache;
 pub mod commitlog;

@@ -79,7 +79,8 @@ pub enum JobKind {
 pub enum FlushReason {
     /// Only what was frozen before, or the largest when memory is short.
     Pressure,
-    /// The one that holds the log back at the lowest index of this group.
+    /// The one that holds the log back at the lowest index of this group. Each call freezes the
+    /// next one, so call once and look at [`Engine::needed_indexes`] when it is finished.
     Log {
         /// The group.
         group: u64,
