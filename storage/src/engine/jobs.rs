@@ -460,3 +460,13 @@ pub(super) struct Unsettled {
     pub(super) table: TableId,
     pub(super) spans: BTreeMap<u64, IndexSpan>,
 }
+
+/// Jobs, their results and missed blocks cross threads; the engine itself may move to its own.
+const _: fn() = || {
+    fn may_be_sent<T: Send>() {}
+    may_be_sent::<Job>();
+    may_be_sent::<JobResult>();
+    may_be_sent::<crate::sstable::BlockMiss>();
+    may_be_sent::<crate::sstable::LoadedBlock>();
+    may_be_sent::<Engine>();
+};
