@@ -119,7 +119,7 @@ pub fn decide(
     for write in &writes {
         let view = MutationView::new(&write.mutation)?;
         let place = timeline.place(write.timestamp, newest);
-        let looks = newest.is_some_and(|n| n >= write.timestamp);
+        let looks = write.looks(newest)?;
         assert!(!looks || content.is_some(), "the leader reads what need() asks for");
         let told = if looks {
             look(input, &view, &state, write.timestamp, place.relog)

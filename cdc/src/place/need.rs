@@ -3,6 +3,7 @@
 use super::WriteInput;
 use super::split::split;
 use super::timeline::Timeline;
+use crate::error::CdcError;
 use model::clustering::AFTER;
 use model::mutation::{MutationItem, MutationView};
 use model::read::Slice;
@@ -29,7 +30,9 @@ pub struct Look {
 }
 
 /// What must be read before [`super::decide`] is called with the same input.
-pub fn need(input: &WriteInput) -> Need {
+///
+/// Errors when the mutation does not decode.
+pub fn need(input: &WriteInput) -> Result<Need, CdcError> {
     let images = input.layout.has_images();
     let writes = split(&input.mutation);
     let timeline = Timeline::new(input);
@@ -37,7 +40,7 @@ pub fn need(input: &WriteInput) -> Need {
     let mut look = Look::default();
     let mut reads = images && !writes.is_empty();
     for write in &writes {
-        let looks = newest.is_some_and(|n| n >= write.timestamp);
+        let looks = write.looks(newest)?;
         newest = newest.max(Some(write.timestamp));
         if !looks && !images {
             continue;
@@ -46,8 +49,8 @@ pub fn need(input: &WriteInput) -> Need {
         // Where later writes of one mutation go depends on what the earlier ones turn out to be.
         let scans =
             looks && (writes.len() > 1 || timeline.place(write.timestamp, input.newest).relog);
-        if let Ok(view) = MutationView::new(&write.mutation) {
-            view.items().for_each(|item| look.add(item, looks, scans));
+        for item in MutationView::new(&write.mutation)?.items() {
+            look.add(item, looks, scans);
         }
     }
     // Without clustering columns the partition's delete has an image.
@@ -56,7 +59,7 @@ pub fn need(input: &WriteInput) -> Need {
     }
     look.rows = joined(look.rows);
     look.tombstones = joined(look.tombstones);
-    if reads { Need::Content(look) } else { Need::Nothing }
+    Ok(if reads { Need::Content(look) } else { Need::Nothing })
 }
 
 impl Look {

@@ -4,6 +4,7 @@
 //! that it made room for.
 
 use model::TimestampMicros;
+use model::codec::DecodeError;
 use model::mutation::{MutationItem, MutationView, MutationWriter};
 use model::row::{Cell, CellContent, RowHead, RowView, RowWriter};
 use std::borrow::Cow;
@@ -14,6 +15,27 @@ use std::convert::Infallible;
 pub(super) struct Write<'a> {
     pub(super) timestamp: TimestampMicros,
     pub(super) mutation: Cow<'a, [u8]>,
+}
+
+impl Write<'_> {
+    /// Rule 7: whether the write has to look, when N is `newest`. A collection tombstone one below
+    /// a row tombstone's reach leaves no trace in N, so writes that carry one look at N + 1 too.
+    pub(super) fn looks(&self, newest: Option<TimestampMicros>) -> Result<bool, DecodeError> {
+        let Some(newest) = newest else { return Ok(false) };
+        if newest.saturating_add(1) == self.timestamp {
+            return Ok(has_collection_tombstone(&MutationView::new(&self.mutation)?));
+        }
+        Ok(newest >= self.timestamp)
+    }
+}
+
+fn has_collection_tombstone(mutation: &MutationView) -> bool {
+    mutation.items().any(|item| match item {
+        MutationItem::StaticRow(row) | MutationItem::Row { row, .. } => {
+            row.cells().any(|cell| matches!(cell.content, CellContent::CollectionTombstone { .. }))
+        }
+        MutationItem::PartitionTombstone(_) | MutationItem::RangeTombstone { .. } => false,
+    })
 }
 
 /// The writes of a mutation.

@@ -3,6 +3,7 @@
 //! The first column is the partition key; `c`, `c1`, `c2` … are the clustering key. Types are
 //! native ones, lists, sets and maps of them, and `udt`, which has the fields `a int, b text`.
 
+mod golden;
 pub(crate) mod range;
 pub(crate) mod statement;
 

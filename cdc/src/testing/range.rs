@@ -101,7 +101,7 @@ impl Range {
             now_seconds: self.now(),
             last_log_time: self.last_log_time,
         };
-        let content = match need(&input) {
+        let content = match need(&input).map_err(|e| e.to_string())? {
             Need::Nothing => None,
             Need::Content(look) => Some(seen_through(&stored, &look)),
         };
