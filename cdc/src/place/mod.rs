@@ -120,14 +120,15 @@ pub fn decide(
         let view = MutationView::new(&write.mutation)?;
         let place = timeline.place(write.timestamp, newest);
         let looks = write.looks(newest)?;
-        assert!(!looks || content.is_some(), "the leader reads what need() asks for");
-        let told = if looks {
+        let reads = looks || input.layout.has_images();
+        assert!(!reads || content.is_some(), "the leader reads what need() asks for");
+        let Told { delta, survivors, kept: part } = if looks {
             look(input, &view, &state, write.timestamp, place.relog)
         } else {
             Told { delta: Delta::as_it_stands(&view), survivors: Delta::default(), kept: Kept::All }
         };
         newest = newest.max(Some(write.timestamp));
-        let change = told.kept.bytes(write);
+        let change = part.bytes(write);
         let carries_state = input.layout.has_images() || writes.len() > 1;
         let after = carries_state.then(|| {
             let mut after = (*state).clone();
@@ -137,10 +138,11 @@ pub fn decide(
             after
         });
         let mut groups = Groups { input, uuid_counter, out: &mut log_mutations };
-        if let Some(last) = groups.write(&told, &view, &state, after.as_ref(), place.time)? {
+        let last = groups.write(delta, survivors, &view, &state, after.as_ref(), place.time)?;
+        if let Some(last) = last {
             timeline.use_up_to(write.timestamp, &place, last);
         }
-        kept.push(told.kept);
+        kept.push(part);
         if let Some(after) = after {
             state = Cow::Owned(after);
         }
@@ -198,30 +200,31 @@ impl Groups<'_, '_> {
     /// last one used. An empty delta makes none (rule 21).
     fn write(
         &mut self,
-        told: &Told,
+        delta: Delta,
+        survivors: Delta,
         write: &MutationView,
         before: &Partition,
         after: Option<&Partition>,
         time: TimestampMicros,
     ) -> Result<Option<TimestampMicros>, CdcError> {
         let (layout, now) = (self.input.layout, self.input.now_seconds);
-        if told.delta.is_empty() && told.survivors.is_empty() {
+        if delta.is_empty() && survivors.is_empty() {
             return Ok(None);
         }
         let mut images = Images::default();
         let mut rows = Vec::new();
         if layout.has_images() {
-            images.touch(layout, &told.delta);
-            images.touch(layout, &told.survivors);
+            images.touch(layout, &delta);
+            images.touch(layout, &survivors);
             images.plan_before(layout, before, now, &mut rows);
         }
-        plan_deltas(&layout.base, told.delta.clone(), &mut rows)?;
+        plan_deltas(&layout.base, delta, &mut rows)?;
         let mut last = time;
-        if !told.survivors.is_empty() {
+        if !survivors.is_empty() {
             self.group(last, &rows)?;
             rows.clear();
             last = last.saturating_add(1);
-            plan_deltas(&layout.base, told.survivors.clone(), &mut rows)?;
+            plan_deltas(&layout.base, survivors, &mut rows)?;
         }
         if let Some(after) = after.filter(|_| layout.has_images()) {
             let covers = |row: ImageOf| covers(write, row);

@@ -14,7 +14,7 @@
 //! collection before them, and neither has a TTL; else the row of an insert would read as an
 //! overwrite that never was.
 //!
-//! [`plan`] decides which rows there are and in which order, `write` turns them into bytes.
+//! `plan` decides which rows there are and in which order, `write` turns them into bytes.
 
 mod image;
 mod plan;

@@ -5,7 +5,7 @@ use crate::delta::{Bound, DeltaCell, DeltaContent};
 use crate::error::CdcError;
 use crate::layout::{LogLayout, LoggedColumn};
 use crate::stream::StreamId;
-use model::clustering::{decode_bound, encode_clustering};
+use model::clustering::{AFTER, decode_component, encode_component};
 use model::key::PartitionKeyParts;
 use model::mutation::MutationWriter;
 use model::path::{decode_path, field_index};
@@ -41,6 +41,9 @@ pub(crate) fn write_group(
         ttl_seconds,
         expires_at: place.now.saturating_add(i64::from(ttl_seconds)),
     });
+    let mut clustering = Vec::with_capacity(32);
+    encode_component(&CqlType::TimeUuid, false, &place.time_uuid, &mut clustering)?;
+    let time_length = clustering.len();
     let mut cells = LogCells::default();
     for (index, row) in rows.iter().enumerate() {
         cells.clear();
@@ -49,7 +52,8 @@ pub(crate) fn write_group(
             cells.put(layout.end_of_batch, TRUE);
         }
         let batch_seq_no = (index as i32).to_be_bytes();
-        let clustering = encode_clustering(&layout.log, &[&place.time_uuid, &batch_seq_no])?;
+        clustering.truncate(time_length);
+        encode_component(&CqlType::Int, false, &batch_seq_no, &mut clustering)?;
         let head = RowHead { marker: None, tombstone: None };
         cells.sort();
         writer.row(&clustering, place.time, head, |row| {
@@ -105,16 +109,27 @@ impl LogCells {
             self.put(*column, value?);
         }
         if let Some(Bound::Position(position) | Bound::AfterRow(position)) = row.clustering {
-            let (values, _) = decode_bound(&layout.base, position)?;
-            for (column, value) in layout.clustering_key.iter().zip(&values) {
-                self.put(*column, value);
-            }
+            self.add_clustering(layout, position)?;
         }
         let is_image = matches!(row.operation, Operation::Preimage | Operation::Postimage);
         if is_image || layout.options.delta == DeltaMode::Full {
             for cells in row.cells.chunk_by(|a, b| a.column == b.column) {
                 self.add_column(layout, cells, is_image)?;
             }
+        }
+        Ok(())
+    }
+
+    /// As many clustering columns as the position has.
+    fn add_clustering(&mut self, layout: &LogLayout, position: &[u8]) -> Result<(), CdcError> {
+        let mut rest = position;
+        for (target, column) in layout.clustering_key.iter().zip(layout.base.clustering_key()) {
+            if rest.is_empty() || rest == [AFTER] {
+                return Ok(());
+            }
+            let start = self.values.len();
+            decode_component(&column.cql_type, column.descending, &mut rest, &mut self.values)?;
+            self.cells.push((*target, start..self.values.len()));
         }
         Ok(())
     }
