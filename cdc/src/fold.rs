@@ -354,3 +354,54 @@ impl Image {
         }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::base_table;
+    use crate::time_uuid::log_time_uuid;
+
+    fn row(operation: i8, columns: &[(&str, i32)]) -> LogRow {
+        LogRow {
+            stream: vec![0; 16],
+            time: log_time_uuid(100, 0),
+            batch_seq_no: 0,
+            operation,
+            ttl_seconds: None,
+            end_of_batch: true,
+            columns: columns.iter().map(|(k, v)| ((*k).into(), v.to_be_bytes().into())).collect(),
+        }
+    }
+
+    fn refusal(rows: &[LogRow]) -> Option<String> {
+        let mut fold = Fold::new(Arc::new(base_table("p int, c int, a int, m map<int,int>")));
+        rows.iter().find_map(|row| fold.apply(row).err()).map(|error| error.message)
+    }
+
+    #[test]
+    fn rows_that_no_log_holds_are_refused() {
+        let (start, end) = (row(5, &[("p", 1), ("c", 1)]), row(8, &[("p", 1), ("c", 2)]));
+        assert_eq!(refusal(&[start.clone(), end.clone()]), None);
+        let no_start = Some("a range delete has an end but no start".to_owned());
+        assert_eq!(refusal(&[end]), no_start);
+        let no_end = Some("a range delete has a start but no end".to_owned());
+        assert_eq!(refusal(&[start.clone(), start]), no_end);
+        assert_eq!(refusal(&[row(10, &[("p", 1)])]), Some("unknown operation 10".to_owned()));
+        let no_key = Some("a log row lacks the key column p".to_owned());
+        assert_eq!(refusal(&[row(1, &[("c", 1)])]), no_key);
+        assert!(refusal(&[row(1, &[("p", 1), ("c", 1), ("m", 1)])]).is_some());
+    }
+
+    #[test]
+    fn an_update_without_clustering_values_is_of_the_static_row() {
+        let mut fold = Fold::new(Arc::new(base_table("p int, c int, s int static, a int")));
+        fold.apply(&row(1, &[("p", 1), ("s", 5)])).unwrap();
+        fold.apply(&row(2, &[("p", 1), ("c", 2), ("a", 6)])).unwrap();
+        let rows = live_rows(&fold.partitions[&1_i32.to_be_bytes()[..]], 0);
+        let shown: Vec<_> = rows
+            .iter()
+            .map(|(key, row)| (key.is_some(), row.has_marker, row.cells.len()))
+            .collect();
+        assert_eq!(shown, [(false, false, 1), (true, true, 1)]);
+    }
+}

@@ -103,3 +103,73 @@ fn joined(mut slices: Vec<Slice>) -> Vec<Slice> {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::base_table;
+    use crate::testing::range::{KEY, Range};
+    use crate::testing::statement::parse_write;
+    use crate::{Generation, Generations, Leader};
+    use model::entry::Placement;
+    use model::{CdcOptions, PreimageMode};
+
+    /// What a write to a partition with N = 95 needs; C is 90, the clock 100.
+    fn needed(write: &str, preimage: PreimageMode, far: i64) -> Need {
+        let base = base_table("p int, c int, s int static, a int, m map<int,int>");
+        let range = Range::new(base, CdcOptions { preimage, ..CdcOptions::default() });
+        let generations: Generations = [Generation::new(0, &[0])].into_iter().collect();
+        let time = |text: &str| text.parse().unwrap();
+        let bytes = parse_write(range.layout.base(), &KEY, write, 0, &time);
+        let times = Placement { closed: 90, placed: 95, far };
+        need(&WriteInput {
+            layout: &range.layout,
+            generations: &generations,
+            mutation: MutationView::check(&bytes).unwrap(),
+            newest: Some(95),
+            leader: Leader { times, started_at: i64::MIN },
+            clock_micros: 100,
+            now_seconds: 0,
+            last_log_time: None,
+        })
+        .unwrap()
+    }
+
+    /// How many slices of rows and of tombstones, and whether the static row.
+    fn shape(need: Need) -> Option<(usize, usize, bool)> {
+        match need {
+            Need::Nothing => None,
+            Need::Content(look) => Some((look.rows.len(), look.tombstones.len(), look.static_row)),
+        }
+    }
+
+    #[test]
+    fn writes_that_are_newer_than_their_partition_need_nothing() {
+        for write in ["insert 1 a=1 @96", "delete-partition @96", "update 1 m+={1:1} @96"] {
+            assert_eq!(needed(write, PreimageMode::Off, i64::MIN), Need::Nothing, "{write}");
+        }
+        let overwrite = needed("update 1 m={} @96", PreimageMode::Off, i64::MIN);
+        assert_eq!(shape(overwrite), Some((1, 0, false)), "a collection tombstone counts one more");
+    }
+
+    #[test]
+    fn others_need_the_rows_they_name_and_scan_only_when_told_at_another_time() {
+        let plain = |write, far| shape(needed(write, PreimageMode::Off, far));
+        assert_eq!(plain("update 1 a=1 @95 + update static s=1 @95", 0), Some((1, 0, true)));
+        assert_eq!(plain("range [1,5) @95", 0), Some((0, 1, false)));
+        assert_eq!(plain("range [1,5) @95", 95), Some((1, 0, false)));
+        assert_eq!(plain("range [1,5) @80", 0), Some((1, 0, false)));
+        assert_eq!(plain("delete-partition @95", 0), Some((0, 0, false)));
+        assert_eq!(plain("delete-partition @80", 0), Some((1, 0, true)));
+        let joined = "range [1,5) @80 + delete 3 @80 + delete 7 @80";
+        assert_eq!(plain(joined, 0), Some((2, 0, false)));
+    }
+
+    #[test]
+    fn images_need_the_rows_that_have_them() {
+        let images = |write| shape(needed(write, PreimageMode::Touched, 0));
+        assert_eq!(images("insert 1 a=1 @96 + delete 2 @96"), Some((2, 0, false)));
+        assert_eq!(images("range [1,5) @96"), Some((0, 0, false)));
+        assert_eq!(images("update static s=1 @96"), Some((0, 0, true)));
+    }
+}
