@@ -6,7 +6,7 @@
 //! lose that merge, or is there already, is not logged and need not be in the entry.
 
 use super::WriteInput;
-use super::split::Write;
+use super::split::{OwnDeletes, Write};
 use crate::delta::{Delta, DeltaCell, DeltaContent, RowDelta};
 use crate::standing::Standing;
 use model::merge::{compare_cells, compare_markers};
@@ -74,13 +74,15 @@ pub(super) fn look<'a>(
         delta: Delta::default(),
         survivors: Delta::default(),
     };
-    let mut own = OwnDeletes::default();
+    // With RELOG each row is told once, by the widest delete over it, and rows of the same write
+    // under one are dead before they are told.
+    let own = OwnDeletes::of(write);
     let mut out = Vec::with_capacity(write.as_bytes().len());
     let mut writer =
         MutationWriter::new(&mut out, write.table(), write.schema_version(), write.key());
     let (mut kept_any, mut dropped_any) = (false, false);
     for item in write.items() {
-        let kept = looker.item(item, &mut own, &mut writer);
+        let kept = looker.item(item, &own, &mut writer);
         kept_any |= kept != ItemKept::Nothing;
         dropped_any |= kept != ItemKept::All;
     }
@@ -101,26 +103,11 @@ enum ItemKept {
     Nothing,
 }
 
-/// Range and partition deletes of the write itself. With RELOG each row is told once: by the widest
-/// delete over it, and rows of the same write under one are dead before they are told.
-#[derive(Default)]
-struct OwnDeletes<'a> {
-    partition: bool,
-    ranges: Vec<(&'a [u8], &'a [u8])>,
-}
-
-impl OwnDeletes<'_> {
-    fn cover(&self, clustering: &[u8]) -> bool {
-        self.partition
-            || self.ranges.iter().any(|(start, end)| *start <= clustering && clustering < *end)
-    }
-}
-
 impl<'a> Looker<'a> {
     fn item(
         &mut self,
         item: MutationItem<'a>,
-        own: &mut OwnDeletes<'a>,
+        own: &OwnDeletes,
         writer: &mut MutationWriter,
     ) -> ItemKept {
         match item {
@@ -128,7 +115,6 @@ impl<'a> Looker<'a> {
                 if self.content.deletion.is_some_and(|d| d.timestamp >= self.timestamp) {
                     return ItemKept::Nothing;
                 }
-                own.partition = true;
                 self.delete_partition();
                 writer.partition_tombstone(deletion);
                 ItemKept::All
@@ -140,7 +126,6 @@ impl<'a> Looker<'a> {
                 if !(self.relog && own.partition) {
                     self.delete_range(start, end);
                 }
-                own.ranges.push((start, end));
                 writer.range_tombstone(start, end, deletion);
                 ItemKept::All
             }
@@ -251,7 +236,7 @@ impl<'a> Looker<'a> {
         let is_live = |cell: &&Cell<'a>| {
             cell.path.is_some()
                 && cell.live_value(self.now).is_some()
-                && winners.iter().all(|winner| winner.path != cell.path)
+                && winners.binary_search_by(|winner| winner.order().cmp(&cell.order())).is_err()
         };
         let old_live = old.iter().filter(is_live);
         if !self.relog {

@@ -33,10 +33,10 @@ use crate::stream::Generations;
 use crate::time_uuid::log_time_uuid;
 use look::{Kept, Told, look};
 use model::entry::Placement;
-use model::mutation::{MutationItem, MutationView, MutationWriter};
+use model::mutation::{MutationView, MutationWriter};
 use model::partition::Partition;
 use model::{EpochSeconds, TimestampMicros};
-use split::{Write, split};
+use split::{OwnDeletes, Write, split};
 use std::borrow::Cow;
 use timeline::Timeline;
 
@@ -129,23 +129,17 @@ pub fn decide(
         };
         newest = newest.max(Some(write.timestamp));
         let change = part.bytes(write);
-        let carries_state = input.layout.has_images() || writes.len() > 1;
-        let after = carries_state.then(|| {
-            let mut after = (*state).clone();
-            if let Some(change) = change {
-                after.apply(&MutationView::new(change).expect("a mutation of our own decodes"));
-            }
-            after
-        });
         let mut groups = Groups { input, uuid_counter, out: &mut log_mutations };
-        let last = groups.write(delta, survivors, &view, &state, after.as_ref(), place.time)?;
+        let last = groups.write(delta, survivors, &view, &state, change, place.time)?;
         if let Some(last) = last {
             timeline.use_up_to(write.timestamp, &place, last);
         }
-        kept.push(part);
-        if let Some(after) = after {
-            state = Cow::Owned(after);
+        // Later writes of the mutation see this one; the last has none, and without content none
+        // of them looks.
+        if let Some(change) = change.filter(|_| writes.len() > 1 && content.is_some()) {
+            state.to_mut().apply(&MutationView::new(change)?);
         }
+        kept.push(part);
     }
     Ok(Decision {
         base: base_change(input, &writes, kept)?,
@@ -204,7 +198,7 @@ impl Groups<'_, '_> {
         survivors: Delta,
         write: &MutationView,
         before: &Partition,
-        after: Option<&Partition>,
+        change: Option<&[u8]>,
         time: TimestampMicros,
     ) -> Result<Option<TimestampMicros>, CdcError> {
         let (layout, now) = (self.input.layout, self.input.now_seconds);
@@ -226,9 +220,18 @@ impl Groups<'_, '_> {
             last = last.saturating_add(1);
             plan_deltas(&layout.base, survivors, &mut rows)?;
         }
-        if let Some(after) = after.filter(|_| layout.has_images()) {
-            let covers = |row: ImageOf| covers(write, row);
-            images.plan_after(layout, after, now, covers, &mut rows);
+        let mut after = Partition::default();
+        if layout.options.postimage {
+            images.copy_rows(before, &mut after);
+            if let Some(change) = change {
+                after.apply(&MutationView::new(change)?);
+            }
+            let own = OwnDeletes::of(write);
+            let covers = |row: ImageOf| match row {
+                ImageOf::StaticRow => own.partition,
+                ImageOf::Row(clustering) => own.cover(clustering),
+            };
+            images.plan_after(layout, &after, now, covers, &mut rows);
         }
         self.group(last, &rows)?;
         Ok(Some(last))
@@ -250,15 +253,4 @@ impl Groups<'_, '_> {
         self.out.push(write_group(self.input.layout, key, &place, rows)?);
         Ok(())
     }
-}
-
-/// Whether a range or partition delete of the write itself covers a row.
-fn covers(write: &MutationView, row: ImageOf) -> bool {
-    write.items().any(|item| match (item, row) {
-        (MutationItem::PartitionTombstone(_), _) => true,
-        (MutationItem::RangeTombstone { start, end, .. }, ImageOf::Row(clustering)) => {
-            start <= clustering && clustering < end
-        }
-        _ => false,
-    })
 }

@@ -6,9 +6,10 @@
 use model::TimestampMicros;
 use model::codec::DecodeError;
 use model::mutation::{MutationItem, MutationView, MutationWriter};
+use model::partition::Partition;
 use model::row::{Cell, CellContent, RowHead, RowView, RowWriter};
 use std::borrow::Cow;
-use std::convert::Infallible;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The parts of a mutation that happened in one microsecond.
 #[derive(Debug)]
@@ -40,18 +41,47 @@ fn has_collection_tombstone(mutation: &MutationView) -> bool {
 
 /// The writes of a mutation.
 pub(super) fn split<'a>(mutation: &MutationView<'a>) -> Vec<Write<'a>> {
-    let timestamps = timestamps(mutation);
-    match timestamps.as_slice() {
-        [timestamp] => {
-            vec![Write { timestamp: *timestamp, mutation: Cow::Borrowed(mutation.as_bytes()) }]
+    let mut range: Option<(TimestampMicros, TimestampMicros)> = None;
+    each_timestamp(mutation, |timestamp| {
+        let (first, last) = range.unwrap_or((timestamp, timestamp));
+        range = Some((first.min(timestamp), last.max(timestamp)));
+    });
+    match range {
+        None => Vec::new(),
+        Some((first, last)) if first == last => {
+            vec![Write { timestamp: first, mutation: Cow::Borrowed(mutation.as_bytes()) }]
         }
-        _ => timestamps
-            .iter()
-            .map(|timestamp| Write {
-                timestamp: *timestamp,
-                mutation: Cow::Owned(extract(mutation, *timestamp)),
-            })
-            .collect(),
+        Some(_) => split_apart(mutation),
+    }
+}
+
+/// The range and partition deletes of a write.
+#[derive(Debug, Default)]
+pub(super) struct OwnDeletes<'a> {
+    pub(super) partition: bool,
+    /// Ascending, without overlaps, as in the mutation.
+    ranges: Vec<(&'a [u8], &'a [u8])>,
+}
+
+impl<'a> OwnDeletes<'a> {
+    pub(super) fn of(write: &MutationView<'a>) -> Self {
+        let mut own = OwnDeletes::default();
+        for item in write.items() {
+            match item {
+                MutationItem::PartitionTombstone(_) => own.partition = true,
+                MutationItem::RangeTombstone { start, end, .. } => own.ranges.push((start, end)),
+                MutationItem::StaticRow(_) => {}
+                MutationItem::Row { .. } => break,
+            }
+        }
+        own
+    }
+
+    /// Whether one of them covers the row with this key.
+    pub(super) fn cover(&self, clustering: &[u8]) -> bool {
+        let after = self.ranges.partition_point(|(start, _)| *start <= clustering);
+        let last = after.checked_sub(1).and_then(|index| self.ranges.get(index));
+        self.partition || last.is_some_and(|(_, end)| clustering < *end)
     }
 }
 
@@ -63,72 +93,76 @@ pub(super) fn happened_at(cell: &Cell) -> TimestampMicros {
     }
 }
 
-fn timestamps(mutation: &MutationView) -> Vec<TimestampMicros> {
-    let mut all = Vec::with_capacity(1);
-    let mut add = |timestamp| {
-        if !all.contains(&timestamp) {
-            all.push(timestamp);
-        }
-    };
+fn each_timestamp(mutation: &MutationView, mut visit: impl FnMut(TimestampMicros)) {
     for item in mutation.items() {
         match item {
             MutationItem::PartitionTombstone(deletion)
-            | MutationItem::RangeTombstone { deletion, .. } => add(deletion.timestamp),
+            | MutationItem::RangeTombstone { deletion, .. } => visit(deletion.timestamp),
             MutationItem::StaticRow(row) | MutationItem::Row { row, .. } => {
                 let (head, cells) = row.parts();
-                head.marker.iter().for_each(|marker| add(marker.timestamp));
-                head.tombstone.iter().for_each(|tombstone| add(tombstone.timestamp));
-                cells.for_each(|cell| add(happened_at(&cell)));
+                head.marker.iter().for_each(|marker| visit(marker.timestamp));
+                head.tombstone.iter().for_each(|tombstone| visit(tombstone.timestamp));
+                cells.for_each(|cell| visit(happened_at(&cell)));
             }
         }
     }
-    all.sort_unstable();
-    all
 }
 
-fn extract(mutation: &MutationView, timestamp: TimestampMicros) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut writer =
-        MutationWriter::new(&mut out, mutation.table(), mutation.schema_version(), mutation.key());
+/// One pass over the mutation, however many timestamps it has.
+fn split_apart<'a>(mutation: &MutationView<'a>) -> Vec<Write<'a>> {
+    let mut writes: BTreeMap<TimestampMicros, Partition> = BTreeMap::new();
+    let mut bytes = Vec::new();
     for item in mutation.items() {
         match item {
-            MutationItem::PartitionTombstone(deletion) if deletion.timestamp == timestamp => {
-                writer.partition_tombstone(deletion);
+            MutationItem::PartitionTombstone(deletion)
+            | MutationItem::RangeTombstone { deletion, .. } => {
+                writes.entry(deletion.timestamp).or_default().apply_item(item);
             }
-            MutationItem::RangeTombstone { start, end, deletion }
-                if deletion.timestamp == timestamp =>
-            {
-                writer.range_tombstone(start, end, deletion);
-            }
-            MutationItem::StaticRow(row) => {
-                let head = head_at(row, timestamp);
-                let Ok(()) = writer.try_static_row::<Infallible>(timestamp, head, |out| {
-                    cells_at(row, timestamp, out);
-                    Ok(())
-                });
-            }
+            MutationItem::StaticRow(row) => split_row(row, &mut bytes, |timestamp, row| {
+                let write = writes.entry(timestamp).or_default();
+                write.apply_item(MutationItem::StaticRow(row));
+            }),
             MutationItem::Row { clustering, row } => {
-                let head = head_at(row, timestamp);
-                let Ok(()) = writer.try_row::<Infallible>(clustering, timestamp, head, |out| {
-                    cells_at(row, timestamp, out);
-                    Ok(())
+                split_row(row, &mut bytes, |timestamp, row| {
+                    let write = writes.entry(timestamp).or_default();
+                    write.apply_item(MutationItem::Row { clustering, row });
                 });
             }
-            MutationItem::PartitionTombstone(_) | MutationItem::RangeTombstone { .. } => {}
         }
     }
-    out
+    let (table, version, key) = (mutation.table(), mutation.schema_version(), mutation.key());
+    writes
+        .into_iter()
+        .map(|(timestamp, parts)| {
+            let mut out = Vec::new();
+            parts.write(&mut MutationWriter::new(&mut out, table, version, key));
+            Write { timestamp, mutation: Cow::Owned(out) }
+        })
+        .collect()
 }
 
-fn head_at(row: RowView, timestamp: TimestampMicros) -> RowHead {
-    RowHead {
-        marker: row.marker().filter(|marker| marker.timestamp == timestamp),
-        tombstone: row.tombstone().filter(|tombstone| tombstone.timestamp == timestamp),
-    }
-}
-
-fn cells_at(row: RowView, timestamp: TimestampMicros, out: &mut RowWriter) {
-    for cell in row.cells().filter(|cell| happened_at(cell) == timestamp) {
-        out.cell(&cell);
+/// The parts of a row by their microseconds.
+fn split_row(row: RowView, bytes: &mut Vec<u8>, mut part: impl FnMut(TimestampMicros, RowView)) {
+    let (head, cells) = row.parts();
+    let mut cells: Vec<Cell> = cells.collect();
+    cells.sort_by_key(happened_at);
+    let mut timestamps: BTreeSet<TimestampMicros> = cells.iter().map(happened_at).collect();
+    timestamps.extend(head.marker.map(|marker| marker.timestamp));
+    timestamps.extend(head.tombstone.map(|tombstone| tombstone.timestamp));
+    let mut rest = cells.as_slice();
+    for timestamp in timestamps {
+        let count = rest.partition_point(|cell| happened_at(cell) <= timestamp);
+        let (own, later) = rest.split_at(count);
+        rest = later;
+        bytes.clear();
+        let head = RowHead {
+            marker: head.marker.filter(|marker| marker.timestamp == timestamp),
+            tombstone: head.tombstone.filter(|tombstone| tombstone.timestamp == timestamp),
+        };
+        let mut writer = RowWriter::new(bytes, timestamp, head);
+        for cell in own {
+            writer.cell(cell);
+        }
+        part(timestamp, RowView::new(bytes));
     }
 }

@@ -56,7 +56,25 @@ impl<'a> Images<'a> {
     fn upsert(&mut self, row: ImageOf<'a>, cells: &[DeltaCell]) {
         let touched = self.rows.entry(row).or_default();
         touched.upserted = true;
-        touched.columns.extend(cells.iter().map(|cell| cell.column));
+        for column in cells.chunk_by(|a, b| a.column == b.column) {
+            touched.columns.extend(column.first().map(|cell| cell.column));
+        }
+    }
+
+    /// Copies what these rows have in `content`, tombstones over them included.
+    pub(crate) fn copy_rows(&self, content: &Partition, into: &mut Partition) {
+        into.deletion = content.deletion;
+        into.range_tombstones.clone_from(&content.range_tombstones);
+        for of in self.rows.keys() {
+            match of {
+                ImageOf::StaticRow => into.static_row.clone_from(&content.static_row),
+                ImageOf::Row(clustering) => {
+                    if let Some(row) = content.rows.get(*clustering) {
+                        into.rows.insert((*clustering).into(), row.clone());
+                    }
+                }
+            }
+        }
     }
 
     /// Appends the preimages, when the table has them; `content` is the partition before the write.
