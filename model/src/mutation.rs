@@ -332,17 +332,6 @@ pub fn stamp(mutation: &mut [u8], timestamp: TimestampMicros) -> Result<(), Deco
     replace_timestamp(mutation, UNSTAMPED, timestamp)
 }
 
-/// Whether any part still carries no timestamp.
-pub fn is_unstamped(mutation: &MutationView) -> bool {
-    mutation.items().any(|item| match item {
-        MutationItem::PartitionTombstone(deletion)
-        | MutationItem::RangeTombstone { deletion, .. } => deletion.timestamp == UNSTAMPED,
-        MutationItem::StaticRow(row) | MutationItem::Row { row, .. } => {
-            base_timestamp(row.as_bytes()) == Some(UNSTAMPED)
-        }
-    })
-}
-
 /// Takes the timestamp away from every part that has `timestamp` as its base, so that the leader
 /// assigns one: undoes [`stamp`]. Mutations are merged under a common timestamp in between, since
 /// times before and after an unknown one do not compare.

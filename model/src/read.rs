@@ -124,6 +124,22 @@ impl Page {
         self.bytes[at..at + 4].copy_from_slice(&length.to_le_bytes());
     }
 
+    /// Adds the partitions of a page that goes on where this one ends.
+    pub fn append(&mut self, next: Page) {
+        if next.row_count > 0 {
+            self.last_partition_at = self.bytes.len() + next.last_partition_at;
+            self.bytes.extend_from_slice(&next.bytes);
+        }
+        self.row_count += next.row_count;
+        self.resume = next.resume;
+    }
+
+    /// The key of the last partition; `None` when there is none.
+    pub fn last_key(&self) -> Option<&[u8]> {
+        let last = self.bytes.get(self.last_partition_at + 4..)?;
+        MutationView::new(last).ok().map(|partition| partition.key())
+    }
+
     /// Size so far, in bytes.
     pub fn len_bytes(&self) -> usize {
         self.bytes.len()
