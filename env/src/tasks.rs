@@ -188,6 +188,14 @@ pub fn core_count() -> usize {
     thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
+/// The memory of the machine in bytes; 1 GiB when the system does not say.
+pub fn memory_bytes() -> usize {
+    const UNKNOWN_BYTES: usize = 1 << 30;
+    let info = rustix::system::sysinfo();
+    let bytes = u64::from(info.mem_unit).saturating_mul(info.totalram);
+    usize::try_from(bytes).ok().filter(|bytes| *bytes > 0).unwrap_or(UNKNOWN_BYTES)
+}
+
 /// Pins this thread, or leaves it as it is where the system refuses: pinning is for speed only.
 fn pin_to_core(core: usize) {
     use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
