@@ -25,6 +25,6 @@ pub mod write;
 pub use context::{BindContext, BoundValues, slots_from_names};
 pub use error::{ErrorKind, PlanError};
 pub use markers::{BindSpec, MarkerSpecs, Receiver};
-pub use prepared::{Plan, Prepared, prepare, statement_id};
+pub use prepared::{Plan, Prepared, digest, prepare, statement_id};
 pub use term::{BoundTerm, PreparedTerm};
 pub use term_preparer::TermPreparer;

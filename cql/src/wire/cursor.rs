@@ -3,8 +3,8 @@
 //! Every read checks the bytes left first; nothing allocates. [`Cursor::finish`] rejects trailing
 //! bytes, so that a body is understood as a whole or refused.
 
-use super::consistency::Consistency;
 use super::error::WireError;
+use model::Consistency;
 
 /// A position in a body.
 #[derive(Clone, Debug)]

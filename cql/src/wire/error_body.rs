@@ -10,13 +10,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::consistency::{Consistency, WriteType};
 use super::encode::{
     put_count, put_inet_address, put_int, put_short, put_short_bytes, put_string, put_string_list,
 };
 use super::error::WireError;
 use super::frame::{Opcode, Version};
 use super::response::{OpenFrame, ResponseHead, ResponseTooLarge};
+use super::write_type::WriteType;
+use model::Consistency;
 
 /// An error as the client gets it.
 #[derive(Clone, Debug, PartialEq, Eq)]

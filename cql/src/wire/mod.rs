@@ -22,7 +22,6 @@
 
 pub mod client;
 mod compression;
-mod consistency;
 mod cursor;
 mod decoder;
 mod encode;
@@ -39,6 +38,7 @@ mod rows;
 mod segment;
 mod types;
 mod values;
+mod write_type;
 
 #[cfg(test)]
 mod decoder_tests;
@@ -50,7 +50,6 @@ mod request_tests;
 mod response_tests;
 
 pub use compression::Compression;
-pub use consistency::{Consistency, WriteType};
 pub use decoder::{FrameDecoder, Framing, READ_BYTES_MIN, RECEIVE_BUFFER_BYTES};
 pub use error::{ErrorScope, WireError};
 pub use error_body::{ErrorBody, ErrorResponse};
@@ -62,6 +61,7 @@ pub use frame::{
     frame_flags,
 };
 pub use metadata::{BindMetadata, ColumnSpec, ResultMetadata};
+pub use model::Consistency;
 pub use request::{BatchKind, BatchStatement, QueryParameters, Request, Startup, StatementSource};
 pub use response::{
     EVENT_STREAM, OpenFrame, Prepared, ResponseHead, ResponseTooLarge, write_auth_success,
@@ -71,3 +71,4 @@ pub use response::{
 pub use rows::{OpenCell, OpenRows, RowsHead, write_cell};
 pub use segment::SEGMENT_PAYLOAD_BYTES_MAX;
 pub use values::{BoundValues, Value, Values};
+pub use write_type::WriteType;

@@ -10,13 +10,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::consistency::Consistency;
 use super::cursor::Cursor;
 use super::error::WireError;
 use super::event::EventKind;
 use super::extensions::Extensions;
 use super::frame::{Frame, Opcode, Version, frame_flags};
 use super::values::Values;
+use model::Consistency;
 
 /// A request from a client.
 #[derive(Clone, Debug, PartialEq)]
