@@ -24,6 +24,7 @@ mod split;
 mod timeline;
 
 pub use need::{Look, Need, need};
+pub use split::TIMESTAMPS_MAX;
 
 use crate::delta::Delta;
 use crate::error::{CdcError, invalid};
@@ -103,13 +104,14 @@ pub struct Decision {
 ///
 /// `content` is the partition as far as [`need`] asked for it, tombstones included; `uuid_counter`
 /// gives numbers that grow from group to group (see [`log_time_uuid`]). Errors when the mutation's
-/// keys or paths do not decode; nothing was decided then.
+/// keys or paths do not decode, or when it has more than [`TIMESTAMPS_MAX`] timestamps; nothing was
+/// decided then.
 pub fn decide(
     input: &WriteInput,
     content: Option<&Partition>,
     uuid_counter: &mut dyn FnMut() -> u64,
 ) -> Result<Decision, CdcError> {
-    let writes = split(&input.mutation);
+    let writes = split(&input.mutation)?;
     let mut timeline = Timeline::new(input);
     let mut newest = input.newest;
     let nothing_loaded = Partition::default();

@@ -31,10 +31,10 @@ pub struct Look {
 
 /// What must be read before [`super::decide`] is called with the same input.
 ///
-/// Errors when the mutation does not decode.
+/// Errors when the mutation does not decode, or has more than [`super::TIMESTAMPS_MAX`] timestamps.
 pub fn need(input: &WriteInput) -> Result<Need, CdcError> {
     let images = input.layout.has_images();
-    let writes = split(&input.mutation);
+    let writes = split(&input.mutation)?;
     let timeline = Timeline::new(input);
     let mut newest = input.newest;
     let mut look = Look::default();

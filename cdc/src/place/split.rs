@@ -3,6 +3,7 @@
 //! A collection tombstone belongs to the microsecond after its own, where the overwrite happened
 //! that it made room for.
 
+use crate::error::{CdcError, invalid};
 use model::TimestampMicros;
 use model::codec::DecodeError;
 use model::mutation::{MutationItem, MutationView, MutationWriter};
@@ -10,6 +11,11 @@ use model::partition::Partition;
 use model::row::{Cell, CellContent, RowHead, RowView, RowWriter};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+
+/// Most timestamps in one mutation: each is a write of its own, which may look at all of a row and
+/// log images of it, within one step of the shard. No batch below Cassandra's default size limit
+/// comes near.
+pub const TIMESTAMPS_MAX: usize = 2_048;
 
 /// The parts of a mutation that happened in one microsecond.
 #[derive(Debug)]
@@ -40,19 +46,28 @@ fn has_collection_tombstone(mutation: &MutationView) -> bool {
 }
 
 /// The writes of a mutation.
-pub(super) fn split<'a>(mutation: &MutationView<'a>) -> Vec<Write<'a>> {
+///
+/// Errors when it has more than [`TIMESTAMPS_MAX`] timestamps.
+pub(super) fn split<'a>(mutation: &MutationView<'a>) -> Result<Vec<Write<'a>>, CdcError> {
     let mut range: Option<(TimestampMicros, TimestampMicros)> = None;
     each_timestamp(mutation, |timestamp| {
         let (first, last) = range.unwrap_or((timestamp, timestamp));
         range = Some((first.min(timestamp), last.max(timestamp)));
     });
-    match range {
+    let writes = match range {
         None => Vec::new(),
         Some((first, last)) if first == last => {
             vec![Write { timestamp: first, mutation: Cow::Borrowed(mutation.as_bytes()) }]
         }
         Some(_) => split_apart(mutation),
+    };
+    if writes.len() > TIMESTAMPS_MAX {
+        return Err(invalid(format!(
+            "A write to one partition of a table with CDC has {} timestamps, more than {TIMESTAMPS_MAX}",
+            writes.len()
+        )));
     }
+    Ok(writes)
 }
 
 /// The range and partition deletes of a write.
@@ -164,5 +179,31 @@ fn split_row(row: RowView, bytes: &mut Vec<u8>, mut part: impl FnMut(TimestampMi
             writer.cell(cell);
         }
         part(timestamp, RowView::new(bytes));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::base_table;
+    use crate::testing::statement::parse_write;
+
+    #[test]
+    fn batches_with_too_many_timestamps_are_refused() {
+        let base = base_table("p int, c int, a int");
+        let batch = |count: usize| {
+            let statements = (0..count).map(|i| format!("update {i} a=1 @{i}"));
+            let text = statements.collect::<Vec<_>>().join(" + ");
+            parse_write(&base, b"k", &text, 0, &|time| time.parse().unwrap())
+        };
+        let most = batch(TIMESTAMPS_MAX);
+        let writes = split(&MutationView::check(&most).unwrap()).unwrap();
+        assert_eq!(writes.len(), TIMESTAMPS_MAX);
+        assert!(writes.is_sorted_by(|a, b| a.timestamp < b.timestamp));
+        let more = batch(TIMESTAMPS_MAX + 1);
+        assert_eq!(
+            split(&MutationView::check(&more).unwrap()).unwrap_err().message,
+            "A write to one partition of a table with CDC has 2049 timestamps, more than 2048"
+        );
     }
 }
