@@ -18,6 +18,7 @@ mod hex;
 pub mod key;
 pub mod list_operation;
 pub mod literal;
+pub mod memory_table;
 pub mod merge;
 pub mod mutation;
 pub mod partition;

@@ -12,6 +12,8 @@ pub mod function;
 pub mod markers;
 pub mod names;
 mod prepared;
+pub mod restriction;
+pub mod select;
 pub mod term;
 pub mod term_preparer;
 mod term_text;

@@ -3,6 +3,7 @@
 use super::error::PlanError;
 use super::markers::{BindSpec, MarkerSpecs, partition_key_indexes};
 use super::names::find_table;
+use super::select::SelectPlan;
 use super::write::{BatchPlan, WritePlan};
 use crate::syntax::ast::{Modification, ParsedStatement, QualifiedName, Statement};
 use model::{Schema, TableDef};
@@ -27,6 +28,8 @@ pub struct Prepared {
 /// What a statement does.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Plan {
+    /// SELECT.
+    Select(Arc<SelectPlan>),
     /// INSERT, UPDATE or DELETE.
     Write(Box<WritePlan>),
     /// BATCH.
@@ -46,6 +49,12 @@ pub fn prepare(
     let mut markers = MarkerSpecs::new(&parsed.markers);
     let mut key_indexes = Vec::new();
     let (plan, tables) = match &parsed.statement {
+        Statement::Select(select) => {
+            let select = SelectPlan::prepare(select, schema, keyspace, &mut markers)?;
+            key_indexes = partition_key_indexes(&select.table, &select.partition_key_slots());
+            let table = select.table.clone();
+            (Plan::Select(Arc::new(select)), vec![table])
+        }
         Statement::Modification(modification) => {
             let write = WritePlan::prepare(modification, schema, keyspace, &mut markers)?;
             key_indexes = partition_key_indexes(&write.table, &write.partition_key_slots());

@@ -34,7 +34,7 @@ pub struct ColumnSpec {
 
 /// Columns in the bytes of every version: the table once if it is the same for all, then each
 /// column.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct EncodedColumns {
     column_count: i32,
     is_one_table: bool,
@@ -94,7 +94,7 @@ fn encode_columns(columns: &[ColumnSpec], is_one_table: bool, version: Version) 
 }
 
 /// The columns of a result.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResultMetadata {
     columns: EncodedColumns,
 }

@@ -95,7 +95,7 @@ fn run(schema: &mut Schema, input: &[&str]) -> Result<String, PlanError> {
         match &prepared.plan {
             Plan::Write(plan) => plan.bind(values, context),
             Plan::Batch(plan) => plan.bind(values, context),
-            Plan::Use(_) | Plan::Truncate(_) => panic!("not a write"),
+            Plan::Select(_) | Plan::Use(_) | Plan::Truncate(_) => panic!("not a write"),
         }
     });
     let bound = match bound {
