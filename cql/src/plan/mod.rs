@@ -7,6 +7,7 @@
 pub mod arithmetic;
 mod composite;
 pub mod context;
+pub mod ddl;
 pub mod error;
 pub mod function;
 pub mod markers;
@@ -14,6 +15,7 @@ pub mod names;
 mod prepared;
 pub mod restriction;
 pub mod select;
+pub mod system_schema;
 pub mod term;
 pub mod term_preparer;
 mod term_text;
