@@ -14,7 +14,7 @@ use std::time::Duration;
 /// Command line of `tethys`. Every flag is also an environment variable.
 #[derive(Debug, Parser)]
 #[command(name = "tethys", version, about = "A distributed wide-column database that speaks CQL.")]
-pub(crate) struct Flags {
+pub struct Flags {
     /// Configuration file (YAML, cassandra.yaml's key names).
     #[arg(long, env = "TETHYS_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -50,7 +50,7 @@ pub(crate) struct Flags {
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LogFormat {
+pub enum LogFormat {
     /// For people.
     Text,
     /// One JSON object a line.
@@ -59,37 +59,59 @@ pub(crate) enum LogFormat {
 
 /// When an entry counts as held by this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum CommitLogSync {
+pub enum CommitLogSync {
     /// Once synced; entries that arrive during a sync share the next one.
     Group,
     /// Once written; synced this often.
     Periodic(Duration),
 }
 
+impl std::fmt::Display for CommitLogSync {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            CommitLogSync::Group => "group",
+            CommitLogSync::Periodic(_) => "periodic",
+        })
+    }
+}
+
 /// Everything a node needs to know before it starts.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Config {
+pub struct Config {
+    /// The cluster's name, for its first node.
     pub cluster_name: String,
+    /// The data centre the node stands in.
     pub data_center: String,
+    /// The rack within it.
     pub rack: String,
+    /// Where the node keeps its data.
     pub data_dir: PathBuf,
+    /// The IP address to listen on.
     pub address: String,
+    /// The port for CQL; each port may be 0: any free one.
     pub port: u16,
-    /// 0 turns the shard-aware port off.
+    /// The port on which a client's own port chooses the shard.
     pub shard_aware_port: u16,
-    /// 0 turns HTTP off.
+    /// The port for metrics and health.
     pub http_port: u16,
+    /// How many tokens a new node takes.
     pub token_count: u16,
-    pub shard_count: u16,
+    /// `None`: what the data directory has, or else one per core.
+    pub shard_count: Option<u16>,
+    /// Cores this process may use.
+    pub core_count: usize,
+    /// Memory for data in all shards together.
     pub memory_bytes: usize,
+    /// When a write counts as held.
     pub commitlog_sync: CommitLogSync,
+    /// How log lines look.
     pub log_format: LogFormat,
 }
 
 /// Most shards a node can have: the ring is cut at that many even points.
-pub(crate) const SHARD_COUNT_MAX: u16 = 64;
+pub const SHARD_COUNT_MAX: u16 = 64;
 /// Largest configuration file that is read.
-pub(crate) const CONFIG_FILE_BYTES_MAX: usize = 1 << 20;
+pub const CONFIG_FILE_BYTES_MAX: u64 = 1 << 20;
 /// Least memory a node runs with.
 const MEMORY_BYTES_MIN: usize = 64 << 20;
 /// How often the log is synced when the file asks for `periodic` and names no period.
@@ -97,14 +119,19 @@ const PERIODIC_SYNC_DEFAULT: Duration = Duration::from_secs(10);
 
 /// Facts about the machine that defaults depend on.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Machine {
+pub struct Machine {
+    /// Cores this process may use.
     pub core_count: usize,
+    /// Memory of the machine.
     pub memory_bytes: usize,
 }
 
 /// A configuration that cannot be used; the text names the key and the reason.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct ConfigError(pub String);
+pub struct ConfigError(
+    /// The text for the operator.
+    pub String,
+);
 
 impl std::fmt::Display for ConfigError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -115,7 +142,7 @@ impl std::fmt::Display for ConfigError {
 impl Config {
     /// Combines flags (which hold the environment too), the file's text and the machine's facts.
     /// Returns the warnings to log once logging runs.
-    pub(crate) fn resolve(
+    pub fn resolve(
         flags: &Flags,
         file: Option<&str>,
         machine: Machine,
@@ -147,7 +174,8 @@ impl Config {
             shard_aware_port: 19042,
             http_port: 9180,
             token_count: 16,
-            shard_count: machine.core_count.clamp(1, usize::from(SHARD_COUNT_MAX)) as u16,
+            shard_count: None,
+            core_count: machine.core_count,
             memory_bytes: (machine.memory_bytes / 4).max(MEMORY_BYTES_MIN),
             commitlog_sync: CommitLogSync::Group,
             log_format: LogFormat::Text,
@@ -167,7 +195,7 @@ impl Config {
                 "native_shard_aware_transport_port" => self.shard_aware_port = number(key, value)?,
                 "prometheus_port" => self.http_port = number(key, value)?,
                 "num_tokens" => self.token_count = number(key, value)?,
-                "shards" | "smp" => self.shard_count = number(key, value)?,
+                "shards" | "smp" => self.shard_count = Some(number(key, value)?),
                 "memory" => self.memory_bytes = parse_size(key, &text(key, value)?)?,
                 "data_file_directories" => self.data_dir = data_directory(key, value)?,
                 "data_dir" => self.data_dir = PathBuf::from(text(key, value)?),
@@ -201,7 +229,7 @@ impl Config {
         self.port = flags.port.unwrap_or(self.port);
         self.shard_aware_port = flags.shard_aware_port.unwrap_or(self.shard_aware_port);
         self.http_port = flags.http_port.unwrap_or(self.http_port);
-        self.shard_count = flags.shards.unwrap_or(self.shard_count);
+        self.shard_count = flags.shards.or(self.shard_count);
         if let Some(size) = &flags.memory {
             self.memory_bytes = parse_size("--memory", size)?;
         }
@@ -227,12 +255,14 @@ impl Config {
         Ok(())
     }
 
+    /// How many shards a new data directory gets.
+    pub fn shard_count_default(&self) -> u16 {
+        self.core_count.clamp(1, usize::from(SHARD_COUNT_MAX)) as u16
+    }
+
     fn check(&self) -> Result<(), ConfigError> {
-        if self.shard_count == 0 || self.shard_count > SHARD_COUNT_MAX {
-            return Err(ConfigError(format!(
-                "shards: {} is outside 1 to {SHARD_COUNT_MAX}",
-                self.shard_count
-            )));
+        if let Some(count) = self.shard_count.filter(|n| *n == 0 || *n > SHARD_COUNT_MAX) {
+            return Err(ConfigError(format!("shards: {count} is outside 1 to {SHARD_COUNT_MAX}")));
         }
         if self.token_count == 0 || self.token_count > 1024 {
             return Err(ConfigError(format!(
@@ -416,7 +446,7 @@ mod tests {
         let file = "native_transport_port: 7777\nshards: 3\ndata_file_directories: [/x]\n";
         let (config, warnings) =
             Config::resolve(&flags(&["--port", "8888"]), Some(file), MACHINE).unwrap();
-        assert_eq!((config.port, config.shard_count), (8888, 3));
+        assert_eq!((config.port, config.shard_count), (8888, Some(3)));
         assert_eq!(config.data_dir, PathBuf::from("/x"));
         assert_eq!(config.memory_bytes, 2 << 30);
         assert!(warnings.is_empty());
