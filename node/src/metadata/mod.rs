@@ -1,0 +1,13 @@
+//! The metadata group: what all nodes agree on, and the statements that change it.
+//!
+//! Metadata is one more replicated log, held by shard 0. A DDL statement is decided there against
+//! the newest state, one statement at a time, proposed as a [`Command`], and answered when every
+//! shard acts by it.
+
+mod change;
+mod snapshot;
+mod state;
+
+pub(crate) use change::{DdlError, DdlRequest, DdlResult, MetadataRequest};
+pub(crate) use snapshot::{load, save};
+pub(crate) use state::{Command, GenerationRecord, Metadata, NodeRecord};

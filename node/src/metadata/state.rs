@@ -1,0 +1,154 @@
+//! What all nodes agree on, as a state machine: nodes and their tokens, schema, CDC generations.
+//!
+//! The state changes only by applying a [`Command`], in the order of the metadata group's log, and
+//! [`Metadata::apply`] is a pure function, so every node holds the same state at the same index.
+//! Commands are *decided*: whoever proposed one has validated the statement against the state that
+//! the command is applied to (the leader has one undecided command at a time), and the command
+//! carries the outcome, not the statement. Commands and snapshots are JSON: rare, and readable.
+
+use cluster::{HostId, Node, Ring};
+use model::Token;
+use model::schema::{KeyspaceDef, Schema};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+/// Where nodes will reach each other.
+const STORAGE_PORT: u16 = 7000;
+
+/// A node of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NodeRecord {
+    /// The node's identity.
+    pub host_id: u128,
+    pub data_center: String,
+    pub rack: String,
+    /// Where clients reach it.
+    pub address: IpAddr,
+    pub cql_port: u16,
+    /// The tokens it owns.
+    pub tokens: Vec<i64>,
+    /// How many shards it had when its record was written.
+    pub shard_count: u16,
+}
+
+/// A CDC generation: from `starts_at_millis` on, changes are logged into these streams.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct GenerationRecord {
+    /// When it begins to be used.
+    pub starts_at_millis: i64,
+    /// The end tokens of the ranges it cuts the ring into, ascending.
+    pub range_ends: Vec<i64>,
+}
+
+/// A decided change.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Command {
+    /// A node has its tokens; the first one also names the cluster.
+    AddNode { cluster_name: String, node: NodeRecord },
+    /// A node came back with other properties (address, shards).
+    UpdateNode { node: NodeRecord },
+    /// Keyspaces that are new or changed, and keyspaces that are gone.
+    ChangeSchema { put: Vec<KeyspaceDef>, remove: Vec<Arc<str>> },
+    /// A generation to use from its start on. Starts ascend.
+    AnnounceGeneration { generation: GenerationRecord },
+}
+
+/// The state at some index of the metadata log.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Metadata {
+    /// Index of the last command applied.
+    pub index: u64,
+    pub cluster_name: String,
+    pub nodes: BTreeMap<String, NodeRecord>,
+    /// The user's keyspaces; the system's own are not agreed on, they are the program's.
+    pub schema: Schema,
+    /// Oldest first.
+    pub generations: Vec<Arc<GenerationRecord>>,
+}
+
+impl Metadata {
+    /// Applies the command at `index`.
+    pub(crate) fn apply(&mut self, index: u64, command: Command) {
+        assert!(index > self.index, "metadata commands are applied once and in order");
+        self.index = index;
+        match command {
+            Command::AddNode { cluster_name, node } => {
+                if self.cluster_name.is_empty() {
+                    self.cluster_name = cluster_name;
+                }
+                self.nodes.insert(host_key(node.host_id), node);
+            }
+            Command::UpdateNode { node } => {
+                self.nodes.insert(host_key(node.host_id), node);
+            }
+            Command::ChangeSchema { put, remove } => {
+                self.schema.version = index;
+                for name in remove {
+                    self.schema.keyspaces.remove(&name);
+                }
+                for keyspace in put {
+                    self.schema.keyspaces.insert(keyspace.name.clone(), Arc::new(keyspace));
+                }
+            }
+            Command::AnnounceGeneration { generation } => {
+                let last = self.generations.last().map_or(i64::MIN, |g| g.starts_at_millis);
+                assert!(generation.starts_at_millis > last, "generations start one after another");
+                self.generations.push(Arc::new(generation));
+            }
+        }
+    }
+
+    /// The record of a node.
+    pub(crate) fn node(&self, host_id: u128) -> Option<&NodeRecord> {
+        self.nodes.get(&host_key(host_id))
+    }
+
+    /// The ring of all nodes.
+    pub(crate) fn ring(&self) -> Result<Ring, cluster::RingError> {
+        Ring::new(self.nodes.values().map(NodeRecord::to_ring_node).collect())
+    }
+
+    /// The state as bytes.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec_pretty(self).expect("metadata has only string keys and finite numbers")
+    }
+
+    /// The state from bytes of [`Metadata::to_bytes`].
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(bytes)
+    }
+}
+
+impl Command {
+    /// The command as the payload of an entry.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("commands have only string keys and finite numbers")
+    }
+
+    /// The command from an entry's payload.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(bytes)
+    }
+}
+
+impl NodeRecord {
+    fn to_ring_node(&self) -> Node {
+        let mut tokens: Vec<Token> = self.tokens.iter().copied().map(Token).collect();
+        tokens.sort_unstable();
+        Node {
+            host_id: HostId(self.host_id),
+            data_centre: self.data_center.as_str().into(),
+            rack: self.rack.as_str().into(),
+            internode_address: SocketAddr::new(self.address, STORAGE_PORT),
+            cql_address: SocketAddr::new(self.address, self.cql_port),
+            tokens,
+        }
+    }
+}
+
+/// JSON's keys are text; this one sorts as the number does.
+fn host_key(host_id: u128) -> String {
+    format!("{host_id:032x}")
+}
