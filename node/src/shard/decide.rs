@@ -1,0 +1,334 @@
+//! The leader's decision: from what a client asked for to the bytes of one entry.
+//!
+//! Whatever a write depends on is looked up here, against what is applied and what is proposed and
+//! not yet applied (the overlay), in one step without a pause. Followers merge bytes and decide
+//! nothing. A step that finds a block missing says so and is made again from the start once the
+//! block is there; nothing was proposed meanwhile.
+
+use super::read::ReadError;
+use super::state::{LeaderTimes, ShardState};
+use super::write::{Change, WriteError, WriteRequest};
+use crate::view::View;
+use cdc::{BaseChange, LogLayout, Need, WriteInput};
+use cluster::GroupId;
+use cluster::replica::PartitionMask;
+use cql::plan::write::PartitionWrite;
+use model::entry::{Entry, WriteEntryWriter, write_images, write_truncate};
+use model::list_operation::ListOperation;
+use model::mutation::{MutationItem, MutationView, MutationWriter, stamp};
+use model::partition::Partition;
+use model::read::Slice;
+use model::row::{Cell, RowHead, RowView, RowWriter};
+use model::{TableDef, TimestampMicros, Token};
+
+/// How far behind the clock a range is closed when nobody reads its closed time, in microseconds:
+/// a write that arrives later than this after its own timestamp is a late one.
+pub(super) const CLOSED_TRAILS_MICROS: i64 = 5_000_000;
+
+/// A decided entry, to be proposed.
+pub(super) struct Proposal {
+    pub payload: Vec<u8>,
+    pub partitions: PartitionMask,
+    pub times: LeaderTimes,
+    /// New last log times of partitions with images, by the partition's hash.
+    pub log_times: Vec<(u64, TimestampMicros)>,
+}
+
+/// Why a decision was not made.
+#[derive(Debug)]
+pub(crate) enum Attempt {
+    /// Something has to be read first; then it is tried again.
+    NeedsRead(storage::ReadError),
+    /// The write is refused.
+    Failed(WriteError),
+}
+
+impl From<storage::ReadError> for Attempt {
+    fn from(error: storage::ReadError) -> Self {
+        match error {
+            storage::ReadError::Storage(error) => Attempt::Failed(ReadError::from(error).into()),
+            other => Attempt::NeedsRead(other),
+        }
+    }
+}
+
+/// One decision in the making.
+struct Step<'a> {
+    view: &'a View,
+    group: GroupId,
+    wall: TimestampMicros,
+    /// The range's place in time after what was decided so far.
+    times: LeaderTimes,
+    /// Groups of log rows made so far.
+    group_count: u64,
+    /// New last log times of partitions with images.
+    log_times: Vec<(u64, TimestampMicros)>,
+}
+
+impl<'a> Step<'a> {
+    fn new(view: &'a View, group: GroupId, wall: TimestampMicros, times: LeaderTimes) -> Self {
+        Step { view, group, wall, times, group_count: 0, log_times: Vec::new() }
+    }
+}
+
+/// Bits of a log row group's number within its entry; the entry's index is above them.
+const GROUP_NUMBER_BITS: u32 = 15;
+
+/// One partition of a write, as the leader looks at it.
+pub(super) struct Target<'a> {
+    pub table: &'a TableDef,
+    pub key: &'a [u8],
+    pub token: Token,
+    pub group: GroupId,
+    pub mask: PartitionMask,
+}
+
+impl ShardState {
+    /// Decides a request; `None` when it changes nothing.
+    pub(super) fn decide(
+        &mut self,
+        view: &View,
+        request: &mut WriteRequest,
+        wall: TimestampMicros,
+    ) -> Result<Option<Proposal>, Attempt> {
+        let mut times = self.leader_times(request.group);
+        let closed = wall.saturating_sub(CLOSED_TRAILS_MICROS);
+        times.placement.closed = times.placement.closed.max(closed);
+        let time = self.clock.now(wall);
+        let mut payload = Vec::with_capacity(256);
+        let mut partitions = PartitionMask::default();
+        let mut log_times = Vec::new();
+        match &mut request.change {
+            Change::Truncate(table) => {
+                write_truncate(&mut payload, &times.placement, time, *table);
+            }
+            Change::Images(table) => {
+                // What was placed under the other rules lies below everything that comes.
+                times.placement.closed = times.placement.closed.max(times.placement.placed);
+                write_images(&mut payload, &times.placement, time, *table);
+            }
+            Change::Metadata(command) => payload.append(command),
+            Change::Write(writes) => {
+                let mut entry = WriteEntryWriter::new(&mut payload);
+                let mut step = Step::new(view, request.group, wall, times);
+                let mut is_empty = true;
+                for write in writes {
+                    let (mask, changed) = self.decide_partition(&mut step, write, &mut entry)?;
+                    partitions = partitions.and(mask);
+                    is_empty &= !changed;
+                }
+                times = step.times;
+                log_times = step.log_times;
+                // A write that changes nothing is true once what it repeats is.
+                if is_empty && self.replicas.undecided(request.group, partitions).next().is_none() {
+                    return Ok(None);
+                }
+                let time = self.clock.now(wall);
+                entry.finish(&times.placement, time);
+            }
+        }
+        Ok(Some(Proposal { payload, partitions, times, log_times }))
+    }
+
+    fn leader_times(&self, group: GroupId) -> LeaderTimes {
+        self.times.get(&group).copied().unwrap_or_else(|| {
+            let placement = self.engine.placement(group.0);
+            LeaderTimes { placement, placed_at_start: placement.placed }
+        })
+    }
+
+    /// Decides the change of one partition and writes it to the entry. Says which partition that
+    /// is, and whether anything changes.
+    fn decide_partition(
+        &mut self,
+        step: &mut Step,
+        write: &mut PartitionWrite,
+        entry: &mut WriteEntryWriter,
+    ) -> Result<(PartitionMask, bool), Attempt> {
+        let token = View::token(&write.table, &write.key);
+        let mask = partition_mask(&write.table, token);
+        let table = write.table.clone();
+        let target = Target { table: &table, key: &write.key, token, group: step.group, mask };
+        let newest = self.newest_timestamp(&target);
+        if !write.is_stamped {
+            let timestamp = self.clock.next(step.wall, newest);
+            stamp(&mut write.mutation, timestamp).expect("the planner's bytes are well-formed");
+            for operation in &mut write.list_operations {
+                operation.timestamp = timestamp;
+            }
+            write.is_stamped = true;
+        }
+        let operations = &write.list_operations;
+        let resolved = self.resolve_lists(&target, &write.mutation, operations, step.wall)?;
+        let bytes = resolved.as_deref().unwrap_or(&write.mutation);
+        let mutation = MutationView::new(bytes).expect("the planner's bytes are well-formed");
+        if mutation.is_empty() {
+            return Ok((mask, false));
+        }
+        let changed = match step.view.log_layout(table.id) {
+            Some(layout) => self.decide_logged(step, layout, &target, mutation, newest, entry)?,
+            None => {
+                entry.mutation(|out| out.extend_from_slice(bytes));
+                true
+            }
+        };
+        Ok((mask, changed))
+    }
+
+    /// Decides a change of a table with CDC on: where it stands in the log's time, and the log rows
+    /// that tell of it. Says whether anything changes.
+    fn decide_logged(
+        &mut self,
+        step: &mut Step,
+        layout: &LogLayout,
+        target: &Target,
+        mutation: MutationView,
+        newest: Option<TimestampMicros>,
+        entry: &mut WriteEntryWriter,
+    ) -> Result<bool, Attempt> {
+        let log_time_key = partition_hash(target.table, target.token);
+        let input = WriteInput {
+            layout,
+            generations: &step.view.generations,
+            mutation,
+            newest,
+            leader: cdc::Leader {
+                times: step.times.placement,
+                started_at: step.times.placed_at_start,
+            },
+            clock_micros: self.clock.now(step.wall),
+            now_seconds: step.wall / 1_000_000,
+            last_log_time: self.log_times.get(log_time_key),
+        };
+        let refused = |error: cdc::CdcError| Attempt::Failed(WriteError::Invalid(error.to_string()));
+        let content = match cdc::need(&input).map_err(refused)? {
+            Need::Nothing => None,
+            Need::Content(look) => Some(self.content(target, &look.rows)?),
+        };
+        let first_number = (self.replicas.last_index(target.group).0 + 1) << GROUP_NUMBER_BITS;
+        let mut uuid_counter = || {
+            step.group_count += 1;
+            first_number + step.group_count
+        };
+        let decision = cdc::decide(&input, content.as_ref(), &mut uuid_counter)
+            .map_err(refused)?;
+        step.times.placement = decision.times;
+        if let Some(time) = decision.last_log_time.filter(|_| layout.has_images()) {
+            step.log_times.push((log_time_key, time));
+        }
+        match &decision.base {
+            BaseChange::AsItStands => {
+                entry.mutation(|out| out.extend_from_slice(mutation.as_bytes()));
+            }
+            BaseChange::Reduced(bytes) => entry.mutation(|out| out.extend_from_slice(bytes)),
+            BaseChange::Nothing => {}
+        }
+        for log_mutation in &decision.log_mutations {
+            entry.mutation(|out| out.extend_from_slice(log_mutation));
+        }
+        Ok(decision.base != BaseChange::Nothing || !decision.log_mutations.is_empty())
+    }
+
+    /// The newest timestamp in a partition, what is undecided included.
+    fn newest_timestamp(&self, target: &Target) -> Option<TimestampMicros> {
+        let applied = self.engine.newest_timestamp(target.table.id, target.token, target.key);
+        let mut newest = applied;
+        self.for_undecided(target, |mutation| newest = newest.max(mutation.newest_timestamp()));
+        newest
+    }
+
+    /// Shows every undecided mutation of a partition, oldest first.
+    fn for_undecided(&self, target: &Target, mut each: impl FnMut(&MutationView)) {
+        for payload in self.replicas.undecided(target.group, target.mask) {
+            let Ok(Entry::Write { mutations, .. }) = Entry::decode(payload) else { continue };
+            for mutation in mutations.flatten() {
+                if mutation.table() == target.table.id && mutation.key() == target.key {
+                    each(&mutation);
+                }
+            }
+        }
+    }
+
+    /// What a partition holds in these slices, applied and undecided, tombstones kept.
+    pub(super) fn content(
+        &mut self,
+        target: &Target,
+        slices: &[Slice],
+    ) -> Result<Partition, storage::ReadError> {
+        let mut partition =
+            self.engine.load_partition(target.table.id, target.token, target.key, slices)?;
+        self.for_undecided(target, |mutation| partition.apply(mutation));
+        Ok(partition)
+    }
+
+    /// Replaces operations on lists by the cells they come to. `None` when there are none.
+    fn resolve_lists(
+        &mut self,
+        target: &Target,
+        mutation: &[u8],
+        operations: &[ListOperation],
+        wall: TimestampMicros,
+    ) -> Result<Option<Vec<u8>>, Attempt> {
+        if operations.is_empty() {
+            return Ok(None);
+        }
+        let now = wall / 1_000_000;
+        let slices = slices_of(operations);
+        let content = self.content(target, &slices)?;
+        let view = MutationView::new(mutation).expect("the planner's bytes are well-formed");
+        let mut changed = Partition::default();
+        changed.apply(&view);
+        for operation in operations {
+            let row = match &operation.clustering {
+                Some(clustering) => content.effective_row(clustering),
+                None => content.effective_static_row(),
+            };
+            let mut cells = Vec::new();
+            operation
+                .resolve(row.as_deref().map(RowView::new), now, &mut cells)
+                .map_err(|e| Attempt::Failed(WriteError::Invalid(e.to_string())))?;
+            add_cells(&mut changed, operation, &cells);
+        }
+        let mut bytes = Vec::with_capacity(mutation.len() + 64);
+        let mut writer =
+            MutationWriter::new(&mut bytes, view.table(), view.schema_version(), view.key());
+        changed.write(&mut writer);
+        Ok(Some(bytes))
+    }
+}
+
+/// The rows that operations on lists look at, as ascending slices without repeats.
+fn slices_of(operations: &[ListOperation]) -> Vec<Slice> {
+    let mut keys: Vec<&[u8]> =
+        operations.iter().filter_map(|operation| operation.clustering.as_deref()).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    keys.into_iter().map(Slice::of_row).collect()
+}
+
+fn add_cells(changed: &mut Partition, operation: &ListOperation, cells: &[Cell]) {
+    if cells.is_empty() {
+        return;
+    }
+    let mut row = Vec::new();
+    let head = RowHead { marker: None, tombstone: None };
+    let mut writer = RowWriter::new(&mut row, operation.timestamp, head);
+    for cell in cells {
+        writer.cell(cell);
+    }
+    changed.apply_item(match &operation.clustering {
+        Some(clustering) => MutationItem::Row { clustering, row: RowView::new(&row) },
+        None => MutationItem::StaticRow(RowView::new(&row)),
+    });
+}
+
+/// The mask of a partition among the undecided entries of its group.
+fn partition_mask(table: &TableDef, token: Token) -> PartitionMask {
+    PartitionMask::of(partition_hash(table, token))
+}
+
+/// A hash of a partition; the token is one already.
+fn partition_hash(table: &TableDef, token: Token) -> u64 {
+    const ODD: u64 = 0x9E37_79B9_7F4A_7C15;
+    (token.0 as u64 ^ table.id.0 as u64).wrapping_mul(ODD)
+}

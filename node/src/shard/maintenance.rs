@@ -1,0 +1,161 @@
+//! What a shard does beside requests: flushes, compactions, giving up old log segments, ending
+//! connections that stall, and going down in order.
+
+use super::Shard;
+use super::state::ShardState;
+use cluster::GroupId;
+use std::rc::Rc;
+use std::time::Duration;
+use storage::{FlushReason, Job, JobKind};
+
+/// How often a shard looks for work in the background.
+const INTERVAL: Duration = Duration::from_millis(100);
+/// A log of more segments than this makes the memtables that hold the oldest one flush.
+const LOG_SEGMENTS_MAX: usize = 16;
+/// How often connections are looked at, in intervals.
+const STALL_CHECK_INTERVALS: u64 = 10;
+
+impl Shard {
+    /// Looks for work until the node stops.
+    pub(super) async fn run_maintenance(self: Rc<Self>) {
+        let mut turn: u64 = 0;
+        loop {
+            self.shared.env.clock.sleep(INTERVAL).await;
+            turn += 1;
+            if turn.is_multiple_of(STALL_CHECK_INTERVALS) {
+                let now = self.monotonic_seconds();
+                for session in self.sessions.borrow().values() {
+                    session.check_stalled(now);
+                }
+            }
+            self.run_flushes().await;
+            self.release_log();
+        }
+    }
+
+    /// Merges files as they become due. A task of its own: a long merge holds up no flush.
+    pub(super) async fn run_compactions(self: Rc<Self>) {
+        loop {
+            self.shared.env.clock.sleep(INTERVAL).await;
+            let now = self.shared.env.clock.now_seconds();
+            let job = self.state.borrow_mut().engine.compaction_job(now);
+            if let Some(job) = job {
+                self.run_job(job).await;
+            }
+        }
+    }
+
+    /// Writes memtables and manifests until none is due.
+    async fn run_flushes(self: &Rc<Self>) {
+        loop {
+            let job = self.state.borrow_mut().next_flush();
+            let Some(job) = job else { return };
+            if !self.run_job(job).await {
+                return;
+            }
+        }
+    }
+
+    /// Runs one job on another thread. Says whether it succeeded.
+    async fn run_job(self: &Rc<Self>, job: Job) -> bool {
+        let kind = job.kind();
+        let disk = self.shared.env.disk.clone();
+        let result = self.shared.env.tasks.run_blocking(move || job.run(&disk)).await;
+        let mut state = self.state.borrow_mut();
+        match kind {
+            JobKind::Flush => state.counters.flushes += 1,
+            JobKind::Compaction => state.counters.compactions += 1,
+            JobKind::Manifest => {}
+        }
+        if let Err(error) = state.engine.finish(result) {
+            tracing::error!("shard {}: {kind:?} failed and is tried again: {error}", self.index);
+            return false;
+        }
+        true
+    }
+
+    /// Gives up log segments whose entries are all in tables.
+    fn release_log(&self) {
+        self.save_metadata();
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        let needed = state.engine.needed_indexes();
+        let saved_metadata = state.metadata.as_ref().map_or(u64::MAX, |m| m.saved_index);
+        let replicas = &state.replicas;
+        let released = state.log.log.release(|group| {
+            if GroupId(group) == GroupId::METADATA {
+                return saved_metadata;
+            }
+            match needed.get(&group) {
+                Some(first) => first - 1,
+                None => replicas.commit(GroupId(group)).0,
+            }
+        });
+        if released > 0 {
+            self.log_work.notify_one();
+        }
+    }
+
+    /// Writes the metadata snapshot when it is behind.
+    fn save_metadata(&self) {
+        let mut state = self.state.borrow_mut();
+        let Some(metadata) = &mut state.metadata else { return };
+        if metadata.saved_index == metadata.metadata.index {
+            return;
+        }
+        let path = self.shared.data.metadata();
+        match crate::metadata::save(&self.shared.env.disk, &path, &metadata.metadata) {
+            Ok(()) => metadata.saved_index = metadata.metadata.index,
+            Err(error) => tracing::error!("{}: {error}", path.display()),
+        }
+    }
+
+    /// Goes down: what was proposed is applied, and memtables become files.
+    pub(super) async fn stop(self: &Rc<Self>) {
+        for session in self.sessions.borrow().values() {
+            session.kill();
+        }
+        while self.state.borrow().waits_for_log() {
+            self.settled.notified().await;
+        }
+        loop {
+            let job = {
+                let engine = &mut self.state.borrow_mut().engine;
+                engine.flush_job(FlushReason::Everything).or_else(|| engine.manifest_job())
+            };
+            let Some(job) = job else { break };
+            if !self.run_job(job).await {
+                break;
+            }
+        }
+        self.release_log();
+    }
+}
+
+impl ShardState {
+    /// Whether entries are on their way that will still be applied.
+    fn waits_for_log(&self) -> bool {
+        self.failure.is_none() && self.replicas.has_undecided()
+    }
+
+    /// The most urgent job that makes memory or log free, if any is due.
+    fn next_flush(&mut self) -> Option<Job> {
+        if let Some(job) = self.engine.manifest_job() {
+            return Some(job);
+        }
+        if self.log.log.segment_count() > LOG_SEGMENTS_MAX {
+            let needed = self.engine.needed_indexes();
+            let holders = self.log.log.oldest_holders();
+            let held = holders.filter(|(group, index)| {
+                needed.get(group).is_some_and(|first| first <= index)
+            });
+            let groups: Vec<u64> = held.map(|(group, _)| group).collect();
+            for group in groups {
+                if let Some(job) = self.engine.flush_job(FlushReason::Log { group }) {
+                    return Some(job);
+                }
+            }
+        }
+        self.engine.flush_job(FlushReason::Pressure)
+    }
+}

@@ -1,0 +1,269 @@
+//! A shard: one thread that alone owns a part of the node's data.
+//!
+//! Everything here is `&mut` of one thread: engine, commit log, replicas, sessions. Other threads
+//! reach it through its bounded queue of [`Message`]s. A write goes through these steps, in order:
+//!
+//! 1. *decide* ([`decide`]): timestamps, reads before the write, the CDC log rows; one step without
+//!    a pause, so nothing comes between the look and the proposal;
+//! 2. *propose*: one entry with all of it is appended to the range's log;
+//! 3. *held*: the log thread reports that it is written and synced;
+//! 4. *committed*: a majority holds it, which with one replica is the same moment;
+//! 5. *applied*: merged into the memtables, visible from here on;
+//! 6. *answered*.
+//!
+//! The state is behind a `RefCell` that is never borrowed across an `await`.
+
+mod clock;
+mod decide;
+mod log;
+mod maintenance;
+mod read;
+mod recovery;
+mod state;
+mod write;
+
+pub(crate) use decide::Attempt;
+pub(crate) use read::ReadError;
+pub(crate) use recovery::start;
+pub(crate) use state::ShardStatistics;
+pub(crate) use write::{Change, WriteError, WriteRequest};
+
+use crate::connection::{self, Session};
+use crate::metadata::{DdlRequest, DdlResult};
+use crate::node::Shared;
+use crate::view::View;
+use cql::plan::select::RowScratch;
+use cql::wire::{Event, Values};
+use env::net::DetachedStream;
+use env::tasks::queue::Receiver;
+use env::Entropy;
+use model::read::{Page, ReadCommand};
+use state::ShardState;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use tokio::sync::{Notify, oneshot};
+
+/// Messages that wait for a shard; beyond it the sender is told that the node is overloaded.
+pub(crate) const MESSAGES_MAX: usize = 4096;
+/// Messages handled before other tasks of the shard run.
+const MESSAGES_PER_TURN_MAX: usize = 256;
+/// What one connection's turn reads at most, in bytes.
+const READ_BYTES_MAX: usize = 64 << 10;
+
+/// What other threads ask of a shard.
+pub(crate) enum Message {
+    /// A client's connection that this shard is to serve.
+    Connection(DetachedStream, SocketAddr),
+    /// A write to a range whose replica is here.
+    Write(Box<WriteRequest>, oneshot::Sender<Result<(), WriteError>>),
+    /// A read of partitions that are here.
+    Read(Box<ReadCommand>, oneshot::Sender<Result<Page, ReadError>>),
+    /// A change of the metadata; shard 0 only.
+    Ddl(Box<DdlRequest>, oneshot::Sender<DdlResult>),
+    /// There is a newer view; answered when this shard acts by it. Events go to the clients.
+    ViewChanged(Arc<[Event]>, oneshot::Sender<()>),
+    /// What clients are connected, for the virtual tables.
+    Clients(oneshot::Sender<Vec<connection::ClientInfo>>),
+    /// What the shard has done so far, for the metrics.
+    Statistics(oneshot::Sender<ShardStatistics>),
+    /// Flush what is in memory, release the log, and end.
+    Stop(oneshot::Sender<()>),
+}
+
+/// A shard, as its own tasks see it.
+pub(crate) struct Shard {
+    pub index: u16,
+    pub shared: Arc<Shared>,
+    view: RefCell<Arc<View>>,
+    state: RefCell<ShardState>,
+    /// Told when entries were appended and a job may be due.
+    log_work: Notify,
+    pub entropy: RefCell<Entropy>,
+    pub sessions: RefCell<BTreeMap<u64, Rc<Session>>>,
+    next_session: Cell<u64>,
+    /// Where connections read into; one is enough, since none keeps bytes in it over a turn.
+    pub read_buffer: RefCell<Box<[u8]>>,
+    /// One DDL statement at a time; shard 0 only.
+    pub ddl_turn: tokio::sync::Mutex<()>,
+    /// Told when entries were applied: groups may have become led.
+    settled: Notify,
+    last_timeuuid_micros: Cell<i64>,
+    values: RefCell<Values>,
+    pub request_count: Cell<u64>,
+    /// Room for one row's columns, for all reads of the shard.
+    pub row_scratch: RefCell<RowScratch>,
+}
+
+impl std::fmt::Debug for Shard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Shard({})", self.index)
+    }
+}
+
+impl Shard {
+    fn new(
+        index: u16,
+        shared: Arc<Shared>,
+        view: Arc<View>,
+        state: ShardState,
+        entropy: Entropy,
+    ) -> Rc<Shard> {
+        Rc::new(Shard {
+            index,
+            shared,
+            view: RefCell::new(view),
+            state: RefCell::new(state),
+            log_work: Notify::new(),
+            entropy: RefCell::new(entropy),
+            sessions: RefCell::new(BTreeMap::new()),
+            next_session: Cell::new(0),
+            read_buffer: RefCell::new(vec![0; READ_BYTES_MAX].into_boxed_slice()),
+            ddl_turn: tokio::sync::Mutex::new(()),
+            settled: Notify::new(),
+            last_timeuuid_micros: Cell::new(i64::MIN),
+            values: RefCell::new(Values::new()),
+            request_count: Cell::new(0),
+            row_scratch: RefCell::new(RowScratch::default()),
+        })
+    }
+
+    /// The newest view.
+    pub(crate) fn view(&self) -> Arc<View> {
+        let mut view = self.view.borrow_mut();
+        self.shared.views().refresh(&mut view);
+        view.clone()
+    }
+
+    pub(crate) fn next_session_id(&self) -> u64 {
+        let id = self.next_session.get();
+        self.next_session.set(id + 1);
+        id
+    }
+
+    pub(crate) fn monotonic_seconds(&self) -> u64 {
+        self.shared.env.clock.monotonic_nanos() / 1_000_000_000
+    }
+
+    /// Serves messages until the node stops.
+    pub(crate) async fn run(
+        self: Rc<Self>,
+        mut messages: Receiver<Message>,
+    ) {
+        tokio::task::spawn_local(self.clone().run_log());
+        tokio::task::spawn_local(self.clone().run_maintenance());
+        tokio::task::spawn_local(self.clone().run_compactions());
+        tokio::task::spawn_local(self.clone().finish_batches());
+        let mut batch = Vec::new();
+        loop {
+            if messages.recv_many(&mut batch, MESSAGES_PER_TURN_MAX).await == 0 {
+                return;
+            }
+            for message in batch.drain(..) {
+                if let Message::Stop(stopped) = message {
+                    self.stop().await;
+                    stopped.send(()).ok();
+                    return;
+                }
+                self.handle(message);
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn handle(self: &Rc<Self>, message: Message) {
+        let shard = self.clone();
+        match message {
+            Message::Connection(stream, peer) => {
+                tokio::task::spawn_local(connection::serve(shard, stream, peer));
+            }
+            Message::Write(request, reply) => {
+                tokio::task::spawn_local(async move {
+                    let result = shard.write(*request).await;
+                    reply.send(result).ok();
+                });
+            }
+            Message::Read(command, reply) => {
+                tokio::task::spawn_local(async move {
+                    reply.send(shard.read(&command).await).ok();
+                });
+            }
+            Message::Ddl(request, reply) => {
+                tokio::task::spawn_local(async move {
+                    reply.send(shard.change_metadata(*request).await).ok();
+                });
+            }
+            Message::ViewChanged(events, reply) => {
+                tokio::task::spawn_local(async move {
+                    shard.adopt_view().await;
+                    shard.send_events(&events);
+                    reply.send(()).ok();
+                });
+            }
+            Message::Clients(reply) => {
+                let sessions = self.sessions.borrow();
+                let clients = sessions.values().map(|s| s.info.borrow().clone()).collect();
+                reply.send(clients).ok();
+            }
+            Message::Statistics(reply) => {
+                let mut statistics = self.state.borrow().statistics();
+                statistics.connections = self.sessions.borrow().len() as u64;
+                statistics.requests = self.request_count.get();
+                reply.send(statistics).ok();
+            }
+            Message::Stop(_) => unreachable!("the loop ends with it"),
+        }
+    }
+
+    /// Creates, changes and drops the engine's tables after the newest view, and leads the groups
+    /// that are new in it.
+    pub(crate) async fn adopt_view(&self) {
+        let view = self.view();
+        let groups = view.groups_of_shard(self.index, self.shared.shard_count);
+        {
+            let mut state = self.state.borrow_mut();
+            state.adopt_tables(&view);
+            if let Err(error) = state.adopt_groups(groups, self.shared.host_id) {
+                tracing::error!("shard {}: new groups are not led: {error}", self.index);
+            }
+            self.log_work.notify_one();
+        }
+        while !self.state.borrow().leads_all() {
+            self.settled.notified().await;
+        }
+    }
+
+    /// A version 1 UUID of the present that this shard has not given out before.
+    pub(crate) fn fresh_timeuuid(&self, now_micros: i64) -> [u8; 16] {
+        let micros = now_micros.max(self.last_timeuuid_micros.get() + 1);
+        self.last_timeuuid_micros.set(micros);
+        let low_bits = model::timeuuid::ietf_low_bits(self.entropy.borrow_mut().u64());
+        model::timeuuid::timeuuid_from_micros(micros, low_bits)
+    }
+
+    /// A random UUID.
+    pub(crate) fn fresh_uuid(&self) -> [u8; 16] {
+        crate::data_directory::random_uuid(&mut self.entropy.borrow_mut()).to_be_bytes()
+    }
+
+    /// The values of the request in hand; one set of slots serves all requests of the shard.
+    pub(crate) fn take_values(&self) -> Values {
+        self.values.take()
+    }
+
+    pub(crate) fn put_values(&self, values: Values) {
+        self.values.replace(values);
+    }
+
+    fn send_events(&self, events: &[Event]) {
+        for session in self.sessions.borrow().values() {
+            let wanted = events.iter().filter(|event| session.wants(event.kind()));
+            for event in wanted {
+                let version = session.version.get();
+                session.outbox().write(|out| cql::wire::write_event(out, version, event));
+            }
+        }
+    }
+}

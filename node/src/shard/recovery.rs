@@ -1,0 +1,349 @@
+//! Starting a shard: what its log and its tables held when the node last stopped.
+//!
+//! 1. The engine opens: the tables that its manifest lists, up to the indexes they contain.
+//! 2. The log opens: every segment is verified, a torn end is cut.
+//! 3. Each group found, and each group of the ring that is new, becomes a replica, and campaigns;
+//!    with one member it leads as soon as its vote and its first entry are held.
+//! 4. Everything committed and not in tables is applied.
+
+use super::clock::TimestampClock;
+use super::log::ShardLog;
+use super::state::{Counters, LogTimes, MetadataState, ShardState};
+use super::Shard;
+use crate::metadata::{Command, Metadata, NodeRecord};
+use crate::node::Shared;
+use crate::view::{View, Views};
+use cluster::consensus::{EntryId, HardState, LogIndex, Membership, Recovered, Term, TermRun};
+use cluster::replica::{Decided, LogPosition, PartitionMask, Replicas};
+use cluster::{GroupId, HostId, Ring};
+use env::{Entropy, Env};
+use model::entry::Entry;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use storage::commitlog::{CommitLog, GroupReplay, LogError, LogOptions, Replay};
+use storage::{Engine, EngineOptions, StorageError};
+use tokio::sync::oneshot;
+
+/// Why a shard cannot start.
+#[derive(Debug)]
+pub(crate) enum OpenError {
+    Storage(StorageError),
+    Log(LogError),
+    /// What the log says of a group contradicts itself.
+    Group(GroupId, String),
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OpenError::Storage(error) => error.fmt(f),
+            OpenError::Log(error) => write!(f, "commit log: {error}"),
+            OpenError::Group(group, reason) => {
+                write!(f, "commit log: group {:016x}: {reason}", group.0)
+            }
+        }
+    }
+}
+
+impl From<StorageError> for OpenError {
+    fn from(error: StorageError) -> Self {
+        OpenError::Storage(error)
+    }
+}
+
+impl From<LogError> for OpenError {
+    fn from(error: LogError) -> Self {
+        OpenError::Log(error)
+    }
+}
+
+/// Where and how a shard opens.
+pub(crate) struct OpenOptions<'a> {
+    pub shard: u16,
+    pub host_id: HostId,
+    pub log_directory: &'a Path,
+    pub table_directory: &'a Path,
+    pub log: LogOptions,
+    pub engine: EngineOptions,
+}
+
+/// A shard whose log was read and whose entries have not been applied yet.
+pub(super) struct Opened {
+    pub state: ShardState,
+    replay: Replay,
+    decided: Decided<super::write::Waiter>,
+}
+
+impl Opened {
+    /// Opens engine and log. `metadata` is the snapshot of shard 0.
+    pub(super) fn open(
+        env: &Env,
+        options: &OpenOptions,
+        metadata: Option<Metadata>,
+    ) -> Result<Opened, OpenError> {
+        let engine = Engine::open(env.disk.clone(), options.table_directory, options.engine)?;
+        let (log, replay, _task) = CommitLog::open_with_thread(
+            &env.disk,
+            options.log_directory,
+            options.log,
+            &env.tasks,
+            &env.clock,
+        )?;
+        if let Some(torn) = replay.torn_tail() {
+            tracing::warn!(
+                "shard {}: the commit log ends within a write that was never acknowledged; cut at \
+                 byte {} of segment {}",
+                options.shard,
+                torn.offset,
+                torn.segment
+            );
+        }
+        let metadata = metadata.map(|metadata| {
+            let saved_index = metadata.index;
+            MetadataState { metadata, saved_index }
+        });
+        let state = ShardState {
+            engine,
+            log: ShardLog { log },
+            replicas: Replicas::new(options.host_id),
+            times: BTreeMap::new(),
+            clock: TimestampClock::new(i64::MIN),
+            log_times: LogTimes::default(),
+            metadata,
+            intervals: BTreeMap::new(),
+            failure: None,
+            counters: Counters::default(),
+        };
+        let mut opened = Opened { state, replay, decided: Decided::default() };
+        opened.add_groups(options.host_id)?;
+        Ok(opened)
+    }
+
+    /// Makes a replica of every group the log knows.
+    fn add_groups(&mut self, host_id: HostId) -> Result<(), OpenError> {
+        let groups: Vec<_> = self.replay.groups().iter().map(|(id, g)| (*id, g.clone())).collect();
+        for (id, group) in groups {
+            let id = GroupId(id);
+            self.add(id, recovered(&group, host_id))?;
+        }
+        Ok(())
+    }
+
+    /// Leads every group that is here, with those of the view that are new.
+    async fn lead(&mut self, groups: &[GroupId], host_id: HostId) -> Result<(), OpenError> {
+        for id in groups {
+            if !self.state.replicas.contains(*id) {
+                self.add(*id, new_group(host_id))?;
+            }
+        }
+        let ids: Vec<_> = self.state.replicas.ids().collect();
+        for id in ids {
+            if !self.state.replicas.is_settled(id) {
+                self.state.replicas.campaign(id, &mut self.state.log)?;
+            }
+        }
+        self.settle().await
+    }
+
+    /// Waits until the log holds what the campaigns appended, twice: votes, then first entries.
+    async fn settle(&mut self) -> Result<(), OpenError> {
+        loop {
+            let appended = self.state.log.log.appended();
+            self.state.log.log.submit()?;
+            self.state.log.log.synced(appended).await?;
+            let position = LogPosition(appended.0);
+            self.state.log_synced(position, &mut self.decided)?;
+            if self.state.log.log.appended() == appended {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Applies what was committed before the restart to the metadata alone.
+    fn apply_metadata(&mut self) {
+        let state = &mut self.state;
+        for_each_committed(&self.replay, |group, index, payload| {
+            if group == GroupId::METADATA && index <= state.replicas.commit(group) {
+                state.replay(group, index, payload);
+            }
+        });
+    }
+
+    /// Applies what was committed before the restart and is not in tables. Ends the replay.
+    fn apply(self) -> ShardState {
+        let Opened { mut state, replay, .. } = self;
+        let mut newest_time = i64::MIN;
+        for_each_committed(&replay, |group, index, payload| {
+            if group != GroupId::METADATA && index <= state.replicas.commit(group) {
+                newest_time = newest_time.max(time_of(payload));
+                state.replay(group, index, payload);
+            }
+        });
+        state.clock = TimestampClock::new(newest_time.max(state.closed_time()));
+        state
+    }
+}
+
+fn for_each_committed(replay: &Replay, mut each: impl FnMut(GroupId, LogIndex, &[u8])) {
+    let result: Result<(), std::convert::Infallible> = replay.entries(
+        |_| 0,
+        |entry| {
+            each(GroupId(entry.group), LogIndex(entry.index), entry.payload);
+            Ok(())
+        },
+    );
+    match result {
+        Ok(()) => {}
+        Err(never) => match never {},
+    }
+}
+
+/// Recovers a shard and puts it together; it serves when it is run.
+pub(crate) async fn start(
+    index: u16,
+    shared: Arc<Shared>,
+    metadata: Option<Metadata>,
+) -> Result<Rc<Shard>, OpenError> {
+    let mut entropy = shared.env.entropy.generator(&format!("shard-{index}"));
+    let options = OpenOptions {
+        shard: index,
+        host_id: shared.host_id,
+        log_directory: &shared.data.log(index),
+        table_directory: &shared.data.tables(index),
+        log: shared.log_options(index, entropy.u64()),
+        engine: shared.engine_options(),
+    };
+    let mut opened = Opened::open(&shared.env, &options, metadata)?;
+    if index == 0 {
+        let view = opened.recover_metadata(&shared, &mut entropy).await?;
+        shared.set_views(Views::new(view));
+    }
+    shared.wait_for_view().await;
+    let view = shared.views().newest();
+    opened.state.adopt_tables(&view);
+    let groups = view.groups_of_shard(index, shared.shard_count);
+    let ids: Vec<GroupId> = groups.keys().copied().collect();
+    opened.lead(&ids, shared.host_id).await?;
+    opened.state.intervals = groups;
+    let state = opened.apply();
+    Ok(Shard::new(index, shared, view, state, entropy))
+}
+
+impl Opened {
+    /// Leads the metadata group, applies its log, and makes the first view. The first start of a
+    /// cluster's first node gives it its tokens.
+    async fn recover_metadata(
+        &mut self,
+        shared: &Arc<Shared>,
+        entropy: &mut Entropy,
+    ) -> Result<View, OpenError> {
+        self.lead_one(GroupId::METADATA, shared.host_id).await?;
+        self.apply_metadata();
+        let known = self.state.metadata().and_then(|m| m.node(shared.host_id.0)).cloned();
+        let record = node_record(shared, known.as_ref(), entropy);
+        let command = match &known {
+            None => Some(Command::AddNode {
+                cluster_name: shared.config.cluster_name.clone(),
+                node: record,
+            }),
+            Some(known) if *known != record => Some(Command::UpdateNode { node: record }),
+            Some(_) => None,
+        };
+        if let Some(command) = command {
+            let (waiter, _) = oneshot::channel();
+            let state = &mut self.state;
+            state
+                .replicas
+                .propose(
+                    GroupId::METADATA,
+                    command.to_bytes(),
+                    PartitionMask::default(),
+                    waiter,
+                    &mut state.log,
+                )
+                .map_err(|error| OpenError::Group(GroupId::METADATA, format!("{error:?}")))?;
+            self.settle().await?;
+        }
+        let metadata = self.state.metadata().cloned().unwrap_or_default();
+        View::new(metadata, &shared.system_keyspaces, shared.host_id)
+            .map_err(|error| OpenError::Group(GroupId::METADATA, error.to_string()))
+    }
+
+    async fn lead_one(&mut self, id: GroupId, host_id: HostId) -> Result<(), OpenError> {
+        if !self.state.replicas.contains(id) {
+            // A group whose entries were all released goes on behind the snapshot.
+            let mut recovered = new_group(host_id);
+            let saved = self.state.metadata().map_or(0, |m| m.index);
+            recovered.base.index = LogIndex(saved);
+            recovered.last = LogIndex(saved);
+            recovered.commit = LogIndex(saved);
+            self.add(id, recovered)?;
+        }
+        self.state.replicas.campaign(id, &mut self.state.log)?;
+        self.settle().await
+    }
+
+    fn add(&mut self, id: GroupId, recovered: Recovered) -> Result<(), OpenError> {
+        let added = self.state.replicas.add(id, recovered);
+        added.map_err(|error| OpenError::Group(id, format!("{error:?}")))
+    }
+}
+
+/// What this node says of itself: its tokens for good, the rest as it is configured now.
+fn node_record(shared: &Shared, known: Option<&NodeRecord>, entropy: &mut Entropy) -> NodeRecord {
+    let tokens = known.map_or_else(
+        || {
+            let ring = Ring::default();
+            let count = usize::from(shared.config.token_count);
+            let tokens = cluster::ring::choose_tokens(count, &ring, || entropy.u64());
+            tokens.into_iter().map(|token| token.0).collect()
+        },
+        |known| known.tokens.clone(),
+    );
+    NodeRecord {
+        host_id: shared.host_id.0,
+        data_center: shared.config.data_center.clone(),
+        rack: shared.config.rack.clone(),
+        address: shared.config_ip(),
+        cql_port: shared.config.port,
+        tokens,
+        shard_count: shared.shard_count,
+    }
+}
+
+fn time_of(payload: &[u8]) -> i64 {
+    match Entry::decode(payload) {
+        Ok(
+            Entry::Write { time, .. } | Entry::Truncate { time, .. } | Entry::Images { time, .. },
+        ) => time,
+        _ => i64::MIN,
+    }
+}
+
+/// A group that has no log yet, with this node as its only member.
+pub(super) fn new_group(host_id: HostId) -> Recovered {
+    recovered(&GroupReplay::default(), host_id)
+}
+
+fn recovered(group: &GroupReplay, host_id: HostId) -> Recovered {
+    let base = EntryId { index: LogIndex(group.start.index), term: Term(group.start.term) };
+    let last = group.last_index.unwrap_or(0).max(group.start.index);
+    let runs = group.term_runs.iter().map(|(first, term)| TermRun {
+        first: LogIndex((*first).max(group.start.index + 1)),
+        term: Term(*term),
+    });
+    Recovered {
+        hard_state: HardState {
+            term: Term(group.hard_state.term),
+            voted_for: group.hard_state.vote.map(HostId),
+        },
+        base,
+        runs: runs.collect(),
+        last: LogIndex(last),
+        commit: base.index,
+        memberships: vec![(LogIndex(0), Arc::new(Membership::of_voters([host_id])))],
+    }
+}

@@ -1,0 +1,236 @@
+//! What a shard owns: its engine, its log, its replicas, and how entries are applied.
+
+use super::clock::TimestampClock;
+use super::log::ShardLog;
+use super::recovery::{OpenError, new_group};
+use super::write::Waiter;
+use crate::batch_log;
+use crate::metadata::{Command, Metadata};
+use crate::view::View;
+use cluster::{GroupId, HostId};
+use cluster::consensus::LogIndex;
+use cluster::replica::{Decided, LocalState, LogPosition, Replicas};
+use model::TableId;
+use model::entry::{Entry, Placement};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use storage::commitlog::LogError;
+use storage::{Engine, TokenInterval};
+
+/// A shard's own data.
+pub(super) struct ShardState {
+    pub engine: Engine,
+    pub log: ShardLog,
+    pub replicas: Replicas<Waiter>,
+    /// The place in time of each group it leads, undecided entries included.
+    pub times: BTreeMap<GroupId, LeaderTimes>,
+    pub clock: TimestampClock,
+    pub log_times: LogTimes,
+    /// Shard 0 holds the metadata group.
+    pub metadata: Option<MetadataState>,
+    /// The token interval of each group, for truncation.
+    pub intervals: BTreeMap<GroupId, TokenInterval>,
+    /// Set once the log has failed: nothing is acknowledged any more.
+    pub failure: Option<String>,
+    pub counters: Counters,
+}
+
+/// A leader's view of its group's time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LeaderTimes {
+    pub placement: Placement,
+    /// What had been placed when this node began to lead.
+    pub placed_at_start: i64,
+}
+
+/// The metadata group's state machine.
+pub(super) struct MetadataState {
+    pub metadata: Metadata,
+    /// The index that the snapshot file holds.
+    pub saved_index: u64,
+}
+
+/// The last log time of each partition with images that was written lately, by the partition's
+/// hash. Two partitions of one hash share the later time, which is safe; a time that is not above
+/// the range's closed time says nothing and is forgotten.
+#[derive(Debug, Default)]
+pub(super) struct LogTimes {
+    newest: HashMap<u64, i64>,
+    /// When as many are kept, old ones are looked for.
+    prune_at: usize,
+}
+
+/// Fewer log times than this are never looked through.
+const LOG_TIMES_PRUNED_MIN: usize = 1_024;
+
+impl LogTimes {
+    pub(super) fn get(&self, partition: u64) -> Option<i64> {
+        self.newest.get(&partition).copied()
+    }
+
+    /// Takes over the times of a proposed entry, when every range is closed at `closed` or later.
+    pub(super) fn extend(&mut self, times: &[(u64, i64)], closed: i64) {
+        for (partition, time) in times {
+            let newest = self.newest.entry(*partition).or_insert(*time);
+            *newest = (*newest).max(*time);
+        }
+        if self.newest.len() > self.prune_at.max(LOG_TIMES_PRUNED_MIN) {
+            self.newest.retain(|_, time| *time > closed);
+            self.prune_at = self.newest.len() * 2;
+        }
+    }
+}
+
+/// What the shard has done since it started.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counters {
+    pub writes: u64,
+    pub flushes: u64,
+    pub compactions: u64,
+}
+
+/// Figures for the metrics.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ShardStatistics {
+    pub writes: u64,
+    pub flushes: u64,
+    pub compactions: u64,
+    pub memtable_bytes: u64,
+    pub memory_bytes: u64,
+    pub log_segments: u64,
+    pub connections: u64,
+    pub requests: u64,
+}
+
+impl ShardState {
+    pub(super) fn statistics(&self) -> ShardStatistics {
+        ShardStatistics {
+            writes: self.counters.writes,
+            flushes: self.counters.flushes,
+            compactions: self.counters.compactions,
+            memtable_bytes: self.engine.memtable_bytes() as u64,
+            memory_bytes: self.engine.memory_bytes() as u64,
+            log_segments: self.log.log.segment_count() as u64,
+            ..ShardStatistics::default()
+        }
+    }
+
+    /// Creates, changes and drops tables after a view.
+    pub(super) fn adopt_tables(&mut self, view: &View) {
+        let mut gone: BTreeSet<TableId> = self.engine.table_ids().collect();
+        for table in view.stored_tables().chain([&*batch_log::TABLE]) {
+            self.engine.configure_table(table);
+            gone.remove(&table.id);
+        }
+        for table in gone {
+            self.engine.drop_table(table);
+        }
+    }
+
+    /// The newest time that any group here is closed at, which trails the clock of its last write
+    /// by a fixed distance: a floor for the clock when the log holds no entry any more.
+    pub(super) fn closed_time(&self) -> i64 {
+        let closed = self.replicas.ids().map(|id| self.engine.placement(id.0).closed).max();
+        closed.unwrap_or(i64::MIN).saturating_add(super::decide::CLOSED_TRAILS_MICROS)
+    }
+
+    /// Hears from the log what is held, applies what is committed by that, and says who waited.
+    pub(super) fn log_synced(
+        &mut self,
+        position: LogPosition,
+        decided: &mut Decided<Waiter>,
+    ) -> Result<(), LogError> {
+        let mut applier = Applier {
+            engine: &mut self.engine,
+            metadata: &mut self.metadata,
+            intervals: &self.intervals,
+        };
+        self.replicas.log_synced(position, &mut self.log, &mut applier, decided)
+    }
+
+    /// Applies an entry that was found in the log at start.
+    pub(super) fn replay(&mut self, group: GroupId, index: LogIndex, payload: &[u8]) {
+        let mut applier = Applier {
+            engine: &mut self.engine,
+            metadata: &mut self.metadata,
+            intervals: &self.intervals,
+        };
+        applier.apply(group, index, payload);
+    }
+}
+
+/// Where committed entries go.
+struct Applier<'a> {
+    engine: &'a mut Engine,
+    metadata: &'a mut Option<MetadataState>,
+    intervals: &'a BTreeMap<GroupId, TokenInterval>,
+}
+
+impl LocalState for Applier<'_> {
+    fn apply(&mut self, group: GroupId, index: LogIndex, payload: &[u8]) {
+        if group == GroupId::METADATA {
+            self.apply_command(index, payload);
+            return;
+        }
+        // The payload was made by this program and its checksum was verified.
+        let entry = Entry::decode(payload).expect("an entry of the log is well-formed");
+        match entry {
+            Entry::Noop => {}
+            Entry::Write { placement, mutations, .. } => {
+                for mutation in mutations {
+                    let mutation = mutation.expect("an entry of the log is well-formed");
+                    self.engine.apply(group.0, index.0, &mutation);
+                }
+                self.engine.raise_placement(group.0, &placement);
+            }
+            Entry::Truncate { placement, table, .. } => {
+                let interval = self.intervals.get(&group).copied().unwrap_or(TokenInterval::ALL);
+                self.engine.truncate(group.0, index.0, table, interval);
+                self.engine.raise_placement(group.0, &placement);
+            }
+            Entry::Images { placement, .. } => {
+                self.engine.raise_placement(group.0, &placement);
+            }
+        }
+    }
+}
+
+impl Applier<'_> {
+    fn apply_command(&mut self, index: LogIndex, payload: &[u8]) {
+        let state = self.metadata.as_mut().expect("shard 0 holds the metadata group");
+        if payload.is_empty() || index.0 <= state.metadata.index {
+            return;
+        }
+        let command = Command::from_bytes(payload).expect("a metadata command is well-formed");
+        state.metadata.apply(index.0, command);
+    }
+}
+
+/// The state that a new view is made from, when there is one.
+impl ShardState {
+    pub(super) fn metadata(&self) -> Option<&Metadata> {
+        self.metadata.as_ref().map(|state| &state.metadata)
+    }
+
+    /// Adds replicas of groups that are new, and stands for election in them.
+    pub(super) fn adopt_groups(
+        &mut self,
+        groups: BTreeMap<GroupId, TokenInterval>,
+        host_id: HostId,
+    ) -> Result<(), OpenError> {
+        for id in groups.keys() {
+            if !self.replicas.contains(*id) {
+                self.replicas
+                    .add(*id, new_group(host_id))
+                    .map_err(|error| OpenError::Group(*id, format!("{error:?}")))?;
+                self.replicas.campaign(*id, &mut self.log)?;
+            }
+        }
+        self.intervals = groups;
+        Ok(())
+    }
+
+    /// Whether every group of the newest view is led and knows what was committed before.
+    pub(super) fn leads_all(&self) -> bool {
+        self.failure.is_some() || self.intervals.keys().all(|id| self.replicas.is_settled(*id))
+    }
+}

@@ -1,0 +1,182 @@
+//! A write on the shard that leads its range: decided, proposed, held, committed, applied,
+//! answered.
+
+use super::Shard;
+use super::decide::{Attempt, CLOSED_TRAILS_MICROS, Proposal};
+use super::read::ReadError;
+use crate::metadata::Metadata;
+use cluster::GroupId;
+use cluster::replica::{Decided, ProposeError};
+use cql::plan::write::PartitionWrite;
+use std::fmt;
+use std::future::poll_fn;
+use std::rc::Rc;
+use storage::commitlog::LogError;
+use tokio::sync::oneshot;
+
+/// Changes of partitions of one range, to be made together.
+#[derive(Debug)]
+pub(crate) struct WriteRequest {
+    pub group: GroupId,
+    pub change: Change,
+}
+
+/// What is proposed.
+#[derive(Debug)]
+pub(crate) enum Change {
+    /// Mutations, after what has to be read for them.
+    Write(Vec<PartitionWrite>),
+    /// Everything of a table in the range goes.
+    Truncate(model::TableId),
+    /// The images of a table's log were switched on or off.
+    Images(model::TableId),
+    /// A command of the metadata group.
+    Metadata(Vec<u8>),
+}
+
+/// Why a write was not acknowledged. Only `Unknown` may have been applied.
+#[derive(Clone, Debug)]
+pub(crate) enum WriteError {
+    /// Not applied: the node has too much to do.
+    Overloaded(String),
+    /// Not applied: the statement does not fit the data.
+    Invalid(String),
+    /// Not applied: what had to be read first could not be.
+    Read(String),
+    /// Not applied: this node cannot write any more.
+    Failed(String),
+    /// Perhaps applied: the log failed while the write was on its way.
+    Unknown(String),
+}
+
+impl fmt::Display for WriteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (WriteError::Overloaded(reason)
+        | WriteError::Invalid(reason)
+        | WriteError::Read(reason)
+        | WriteError::Failed(reason)
+        | WriteError::Unknown(reason)) = self;
+        f.write_str(reason)
+    }
+}
+
+impl From<ReadError> for WriteError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Overloaded(reason) => WriteError::Overloaded(reason.to_owned()),
+            other => WriteError::Read(other.to_string()),
+        }
+    }
+}
+
+/// What waits for an entry to be applied.
+pub(super) type Waiter = oneshot::Sender<Result<(), WriteError>>;
+
+impl Shard {
+    /// Makes a write, and returns when it is applied.
+    pub(crate) async fn write(self: &Rc<Self>, mut request: WriteRequest) -> Result<(), WriteError> {
+        loop {
+            match self.try_write(&mut request) {
+                Ok(None) => return Ok(()),
+                Ok(Some(applied)) => {
+                    return applied.await.unwrap_or_else(|_| {
+                        Err(WriteError::Unknown("the node is going down".to_owned()))
+                    });
+                }
+                Err(Attempt::NeedsRead(reason)) => self.overcome(reason).await?,
+                Err(Attempt::Failed(error)) => return Err(error),
+            }
+        }
+    }
+
+    /// Decides and proposes in one step, or says what has to be read first. Returns what to wait
+    /// for; nothing when the write changes nothing.
+    pub(crate) fn try_write(
+        &self,
+        request: &mut WriteRequest,
+    ) -> Result<Option<oneshot::Receiver<Result<(), WriteError>>>, Attempt> {
+        let view = self.view();
+        let wall = self.shared.env.clock.now_micros();
+        let mut state = self.state.borrow_mut();
+        if let Some(failure) = &state.failure {
+            return Err(Attempt::Failed(WriteError::Failed(failure.clone())));
+        }
+        let Some(proposal) = state.decide(&view, request, wall)? else {
+            return Ok(None);
+        };
+        let Proposal { payload, partitions, times, log_times } = proposal;
+        let (waiter, applied) = oneshot::channel();
+        let group = request.group;
+        let state = &mut *state;
+        match state.replicas.propose(group, payload, partitions, waiter, &mut state.log) {
+            Ok(_) => {
+                state.times.insert(group, times);
+                state.log_times.extend(&log_times, wall.saturating_sub(CLOSED_TRAILS_MICROS));
+                state.counters.writes += 1;
+                self.log_work.notify_one();
+                Ok(Some(applied))
+            }
+            Err(error) => Err(Attempt::Failed(propose_error(error))),
+        }
+    }
+
+    /// The metadata as it was last applied, on shard 0.
+    pub(crate) fn applied_metadata(&self) -> Option<Metadata> {
+        self.state.borrow().metadata().cloned()
+    }
+
+    /// Hands appended entries to the log's thread, and applies what it reports as held.
+    pub(super) async fn run_log(self: Rc<Self>) {
+        let mut decided = Decided::default();
+        loop {
+            let result = tokio::select! {
+                biased;
+                position = poll_fn(|context| {
+                    self.state.borrow_mut().log.poll_completed(context)
+                }) => position.and_then(|position| {
+                    let mut state = self.state.borrow_mut();
+                    state.log_synced(position, &mut decided)?;
+                    state.log.log.submit()
+                }),
+                () = self.log_work.notified() => self.state.borrow_mut().log.log.submit(),
+            };
+            for waiter in decided.applied.drain(..) {
+                waiter.send(Ok(())).ok();
+            }
+            self.settled.notify_waiters();
+            if let Err(error) = result {
+                self.fail(&error);
+                return;
+            }
+        }
+    }
+
+    /// The log has failed: nothing is acknowledged any more, reads go on.
+    fn fail(&self, error: &LogError) {
+        tracing::error!("shard {} stops writing: {error}", self.index);
+        let mut state = self.state.borrow_mut();
+        let reason = format!("this node cannot write any more: {error}");
+        for waiter in state.replicas.abandon() {
+            waiter.send(Err(WriteError::Unknown(reason.clone()))).ok();
+        }
+        state.failure = Some(reason);
+    }
+}
+
+fn propose_error(error: ProposeError<LogError>) -> WriteError {
+    match error {
+        ProposeError::UnknownGroup | ProposeError::NotLeader => {
+            WriteError::Failed("this node does not lead the range".to_owned())
+        }
+        ProposeError::Log(LogError::EntryTooLarge { payload_bytes, payload_bytes_max }) => {
+            WriteError::Invalid(format!(
+                "Mutation of {payload_bytes} bytes is too large for the maximum size of \
+                 {payload_bytes_max}"
+            ))
+        }
+        ProposeError::Log(error @ (LogError::LogFull { .. } | LogError::TooManyGroups { .. })) => {
+            WriteError::Overloaded(error.to_string())
+        }
+        ProposeError::Log(error) => WriteError::Failed(error.to_string()),
+    }
+}
