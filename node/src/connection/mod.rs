@@ -1,0 +1,182 @@
+//! One client's connection: bytes in, frames to the statement layer, answers out.
+//!
+//! A connection is one task of its shard. Each turn it reads what the socket holds, executes every
+//! complete frame of it, and writes all answers that are there in one call. Requests that have to
+//! wait (for the log, another shard, the disk) put their answer into the [`Outbox`] later and wake
+//! the task, so answers go out in the order in which they are ready.
+//!
+//! Promises: an idle connection holds no buffer; a client that does not read is not read from
+//! either ([`OUTBOX_BYTES_MAX`]); a client that sends more requests than it waits for answers is
+//! paused ([`REQUESTS_IN_FLIGHT_MAX`]); a frame that never ends closes the connection.
+
+mod outbox;
+mod session;
+
+pub(crate) use outbox::Outbox;
+pub(crate) use session::{ClientInfo, Session};
+
+use crate::shard::Shard;
+use crate::statement;
+use cql::wire::{
+    ErrorBody, ErrorResponse, ErrorScope, FrameDecoder, ResponseHead, WireError,
+};
+use env::net::{DetachedStream, TcpStream};
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Answers that wait for the client beyond this stop the reading of its requests.
+pub(crate) const OUTBOX_BYTES_MAX: usize = 4 << 20;
+/// Requests that wait for something beyond this stop the reading of more.
+pub(crate) const REQUESTS_IN_FLIGHT_MAX: usize = 4096;
+/// How long a client may take from connecting to the end of its first frame.
+pub(crate) const FIRST_FRAME_SECONDS_MAX: u64 = 10;
+/// How long a client may take to finish a frame that it began, and to take an answer.
+pub(crate) const STALL_SECONDS_MAX: u64 = 30;
+/// Buffers that grew beyond this are given back when they are empty.
+const IDLE_BUFFER_BYTES_MAX: usize = 64 << 10;
+
+/// Serves a connection until either side ends it.
+pub(crate) async fn serve(shard: Rc<Shard>, stream: DetachedStream, peer: SocketAddr) {
+    let Ok(stream) = stream.attach() else { return };
+    if stream.set_nodelay(true).is_err() {
+        return;
+    }
+    let session = Session::open(&shard, peer);
+    let mut connection = Connection {
+        stream,
+        decoder: FrameDecoder::for_requests(),
+        session: session.clone(),
+        sending: Vec::new(),
+        sent_bytes: 0,
+        is_ended: false,
+    };
+    poll_fn(|context| connection.poll(context)).await;
+    session.close();
+}
+
+struct Connection {
+    stream: TcpStream,
+    decoder: FrameDecoder,
+    session: Rc<Session>,
+    /// Bytes on their way to the socket, in the connection's framing.
+    sending: Vec<u8>,
+    sent_bytes: usize,
+    /// Nothing is read any more; what is in the outbox is still sent.
+    is_ended: bool,
+}
+
+impl Connection {
+    /// One turn: read, execute, write. Ends when the connection is over.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.session.outbox().set_waker(context.waker());
+        let has_read = match self.poll_read(context) {
+            Ok(has_read) => has_read,
+            Err(Closed) => return Poll::Ready(()),
+        };
+        if self.poll_write(context).is_err() {
+            return Poll::Ready(());
+        }
+        let is_flushed = self.sending.is_empty() && self.session.outbox().is_empty();
+        if self.session.is_killed() || (self.is_ended && is_flushed && self.session.is_quiet()) {
+            return Poll::Ready(());
+        }
+        if has_read {
+            // There may be more; other connections of the shard come first.
+            context.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Result<bool, Closed> {
+        let outbox_bytes = self.session.outbox().len_bytes() + self.sending.len();
+        let is_paused = outbox_bytes > OUTBOX_BYTES_MAX
+            || self.session.requests_in_flight() >= REQUESTS_IN_FLIGHT_MAX;
+        if self.is_ended || is_paused {
+            return Ok(false);
+        }
+        let shard = self.session.shard().clone();
+        let mut scratch = shard.read_buffer.borrow_mut();
+        let mut buffer = ReadBuf::new(&mut scratch);
+        match Pin::new(&mut self.stream).poll_read(context, &mut buffer) {
+            Poll::Pending => Ok(false),
+            Poll::Ready(Err(_)) => Err(Closed),
+            Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
+                self.is_ended = true;
+                if self.session.is_quiet() { Err(Closed) } else { Ok(false) }
+            }
+            Poll::Ready(Ok(())) => {
+                self.decoder.feed(buffer.filled());
+                drop(scratch);
+                self.execute_frames();
+                Ok(true)
+            }
+        }
+    }
+
+    fn execute_frames(&mut self) {
+        loop {
+            match self.decoder.next_frame() {
+                Ok(Some(frame)) => {
+                    self.session.note_frame();
+                    if let Some(started) = statement::dispatch(&self.session, frame) {
+                        let (version, framing) = (started.version, started.framing);
+                        self.decoder.started(version, framing, started.frame_bytes_max);
+                    }
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    self.refuse(&error);
+                    if error.scope == ErrorScope::Connection {
+                        self.is_ended = true;
+                        break;
+                    }
+                }
+            }
+        }
+        self.session.note_partial_frame(self.decoder.bytes_buffered() > 0);
+    }
+
+    /// Answers bytes that are no request.
+    fn refuse(&mut self, error: &WireError) {
+        let head = ResponseHead::new(self.decoder.answer_version(), error.stream);
+        let response = ErrorResponse::new(ErrorBody::Protocol, error.message.clone());
+        self.session.outbox().write(|out| response.write(out, &head));
+    }
+
+    fn poll_write(&mut self, context: &mut Context<'_>) -> Result<(), Closed> {
+        loop {
+            if self.sending.is_empty() {
+                self.session.outbox().take(&mut self.sending);
+                self.sent_bytes = 0;
+                if self.sending.is_empty() {
+                    if self.sending.capacity() > IDLE_BUFFER_BYTES_MAX {
+                        self.sending = Vec::new();
+                    }
+                    return Ok(());
+                }
+            }
+            let rest = &self.sending[self.sent_bytes..];
+            match Pin::new(&mut self.stream).poll_write(context, rest) {
+                Poll::Pending => {
+                    self.session.note_stalled_write();
+                    return Ok(());
+                }
+                Poll::Ready(Ok(0) | Err(_)) => return Err(Closed),
+                Poll::Ready(Ok(count)) => {
+                    self.session.note_write();
+                    self.sent_bytes += count;
+                    if self.sent_bytes == self.sending.len() {
+                        self.sending.clear();
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The other side is gone.
+struct Closed;

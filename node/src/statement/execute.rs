@@ -1,0 +1,289 @@
+//! QUERY, PREPARE, EXECUTE and BATCH: finding the plan, binding the values, and what follows.
+
+use super::cache::PreparedStatement;
+use super::{Reply, read, write};
+use crate::connection::Session;
+use crate::metadata::{DdlRequest, MetadataRequest};
+use crate::shard::Message;
+use crate::view::View;
+use cql::plan::write::{BatchItem, bind_batch};
+use cql::plan::{BindContext, BoundValues, Plan, PlanError, slots_from_names};
+use cql::syntax;
+use cql::syntax::ast::{ParsedStatement, Statement};
+use cql::wire::{
+    BatchKind, BatchStatement, ErrorBody, ErrorResponse, QueryParameters, StatementSource, Value,
+    Values, WriteType,
+};
+use model::row::UNSTAMPED;
+use std::rc::Rc;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// Runs a statement given as text.
+pub(super) fn query(
+    session: &Rc<Session>,
+    mut reply: Reply,
+    text: &str,
+    parameters: QueryParameters,
+    values: &Values,
+) {
+    let view = session.shard().view();
+    let keyspace = parameters.keyspace.clone().or_else(|| session.keyspace());
+    reply.note("Parsing");
+    let parsed = match syntax::parse(text) {
+        Ok(parsed) => parsed,
+        Err(error) => return reply.plan_error(&error.into()),
+    };
+    if is_definition(&parsed.statement) {
+        return define(session, reply, parsed, keyspace, &parameters);
+    }
+    reply.note("Preparing statement");
+    match PreparedStatement::plan_parsed(&view, &parsed, text, keyspace) {
+        Ok(statement) => run(session, reply, &view, &Arc::new(statement), parameters, values, None),
+        Err(error) => reply.plan_error(&error),
+    }
+}
+
+/// Prepares a statement and answers what its markers and columns are.
+pub(super) fn prepare(session: &Rc<Session>, reply: &Reply, text: &str, keyspace: Option<&str>) {
+    let view = session.shard().view();
+    let keyspace = keyspace.map(Arc::from).or_else(|| session.keyspace());
+    match PreparedStatement::plan(&view, text, keyspace) {
+        Err(error) => reply.plan_error(&error),
+        Ok(statement) => {
+            let statement = Arc::new(statement);
+            session.shard().shared.statements.put(statement.clone());
+            let extensions = session.extensions.get();
+            let with_id = extensions.has_result_metadata_id(reply.version);
+            let prepared = cql::wire::Prepared {
+                id: &statement.id,
+                result_metadata_id: with_id.then_some(&statement.result_metadata_id[..]),
+                bind: &statement.bind_metadata,
+                bind_flags: extensions.bind_flags(false),
+                result: statement.result_metadata(),
+            };
+            reply.send(|out, head| cql::wire::write_prepared(out, head, &prepared));
+        }
+    }
+}
+
+/// Runs a prepared statement.
+pub(super) fn execute(
+    session: &Rc<Session>,
+    reply: Reply,
+    id: &[u8],
+    result_metadata_id: Option<&[u8]>,
+    parameters: QueryParameters,
+    values: &Values,
+) {
+    let view = session.shard().view();
+    match find(session, &view, id) {
+        Ok(statement) => {
+            run(session, reply, &view, &statement, parameters, values, result_metadata_id);
+        }
+        Err(Missing::Unknown) => unprepared(&reply, id),
+        Err(Missing::Refused(error)) => reply.plan_error(&error),
+    }
+}
+
+/// Why a prepared statement cannot be run.
+enum Missing {
+    Unknown,
+    /// Its text no longer fits the schema.
+    Refused(PlanError),
+}
+
+/// The statement of that id, planned for the view.
+fn find(session: &Session, view: &View, id: &[u8]) -> Result<Arc<PreparedStatement>, Missing> {
+    let statements = &session.shard().shared.statements;
+    let statement = statements.get(id).ok_or(Missing::Unknown)?;
+    if statement.is_current(view) {
+        return Ok(statement);
+    }
+    let planned = PreparedStatement::plan(view, &statement.text, statement.keyspace.clone())
+        .map_err(Missing::Refused)?;
+    let planned = Arc::new(planned);
+    statements.put(planned.clone());
+    Ok(planned)
+}
+
+fn unprepared(reply: &Reply, id: &[u8]) {
+    let hex: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
+    let body = ErrorBody::Unprepared { id: id.to_vec().into() };
+    reply.error(&ErrorResponse::new(
+        body,
+        format!("Prepared query with ID {hex} not found (either the query was not prepared on this host (maybe the host has been restarted?) or you have prepared too many queries and it has been evicted from the internal cache)"),
+    ));
+}
+
+/// Binds and runs a planned statement.
+fn run(
+    session: &Rc<Session>,
+    reply: Reply,
+    view: &Arc<View>,
+    statement: &Arc<PreparedStatement>,
+    parameters: QueryParameters,
+    values: &Values,
+    result_metadata_id: Option<&[u8]>,
+) {
+    let all = values.all();
+    let specs = &statement.prepared.bind_specs;
+    let slots: Vec<Value>;
+    let bound = if all.are_named() {
+        match slots_from_names(specs, &all) {
+            Ok(named) => slots = named,
+            Err(error) => return reply.plan_error(&error),
+        }
+        BoundValues::new(&slots)
+    } else {
+        BoundValues::from_request(all)
+    };
+    if let Err(error) = bound.check_count(specs.len()) {
+        return reply.plan_error(&error);
+    }
+    match &statement.prepared.plan {
+        Plan::Select(plan) => {
+            let is_known = result_metadata_id == Some(&statement.result_metadata_id[..]);
+            let has_changed = result_metadata_id.is_some() && !is_known;
+            let statement = (statement, plan);
+            read::select(session, reply, statement, view, &parameters, bound, has_changed);
+        }
+        Plan::Write(plan) => {
+            let result = with_context(session, &parameters, |context| plan.bind(bound, context));
+            write::start(session, reply, view, result, &parameters, WriteType::Simple);
+        }
+        Plan::Batch(plan) => {
+            let is_logged = plan.kind == syntax::ast::BatchKind::Logged;
+            let result = with_context(session, &parameters, |context| plan.bind(bound, context));
+            write::start(session, reply, view, result, &parameters, batch_type(is_logged));
+        }
+        Plan::Use(keyspace) => {
+            session.use_keyspace(keyspace.clone());
+            reply.set_keyspace(keyspace);
+        }
+        Plan::Truncate(table) => write::truncate(session, reply, view, table, &parameters),
+    }
+}
+
+fn batch_type(is_logged: bool) -> WriteType {
+    if is_logged { WriteType::Batch } else { WriteType::UnloggedBatch }
+}
+
+/// Runs a BATCH of the protocol.
+pub(super) fn batch(
+    session: &Rc<Session>,
+    reply: Reply,
+    kind: BatchKind,
+    statements: &[BatchStatement],
+    parameters: QueryParameters,
+    values: &Values,
+) {
+    let view = session.shard().view();
+    if kind == BatchKind::Counter {
+        return reply.plan_error(&PlanError::invalid("Counter batches are not supported yet"));
+    }
+    let keyspace = parameters.keyspace.clone().or_else(|| session.keyspace());
+    let mut planned = Vec::with_capacity(statements.len());
+    for statement in statements {
+        let found = match statement.source {
+            StatementSource::Text(text) => {
+                PreparedStatement::plan(&view, text, keyspace.clone()).map(Arc::new)
+            }
+            StatementSource::Prepared(id) => match find(session, &view, id) {
+                Ok(statement) => Ok(statement),
+                Err(Missing::Unknown) => return unprepared(&reply, id),
+                Err(Missing::Refused(error)) => Err(error),
+            },
+        };
+        match found {
+            Ok(statement) => planned.push(statement),
+            Err(error) => return reply.plan_error(&error),
+        }
+    }
+    let result = with_context(session, &parameters, |context| {
+        let mut items = Vec::with_capacity(planned.len());
+        for (statement, wire) in planned.iter().zip(statements) {
+            let Plan::Write(plan) = &statement.prepared.plan else {
+                return Err(PlanError::invalid(
+                    "Invalid statement in batch: only UPDATE, INSERT and DELETE statements are allowed.",
+                ));
+            };
+            let values = BoundValues::from_request(values.range(wire.values.clone()));
+            values.check_count(statement.prepared.bind_specs.len())?;
+            items.push(BatchItem { plan, values });
+        }
+        bind_batch(items.into_iter(), context)
+    });
+    let is_logged = kind == BatchKind::Logged;
+    write::start(session, reply, &view, result, &parameters, batch_type(is_logged));
+}
+
+/// Binds under the circumstances of this request.
+pub(super) fn with_context<T>(
+    session: &Session,
+    parameters: &QueryParameters,
+    bind: impl FnOnce(&mut BindContext) -> T,
+) -> T {
+    let shard = session.shard();
+    let now_micros = shard.shared.env.clock.now_micros();
+    let mut fresh_timeuuid = || shard.fresh_timeuuid(now_micros);
+    let mut fresh_uuid = || shard.fresh_uuid();
+    let mut context = BindContext {
+        now_micros,
+        now_seconds: parameters.now_in_seconds.map_or(now_micros / 1_000_000, i64::from),
+        default_timestamp: parameters.default_timestamp.filter(|t| *t != UNSTAMPED),
+        fresh_timeuuid: &mut fresh_timeuuid,
+        fresh_uuid: &mut fresh_uuid,
+    };
+    bind(&mut context)
+}
+
+fn is_definition(statement: &Statement) -> bool {
+    matches!(
+        statement,
+        Statement::CreateKeyspace(_)
+            | Statement::AlterKeyspace(_)
+            | Statement::DropKeyspace(_)
+            | Statement::CreateTable(_)
+            | Statement::AlterTable(_)
+            | Statement::DropTable(_)
+            | Statement::CreateType(_)
+            | Statement::AlterType(_)
+            | Statement::DropType(_)
+    )
+}
+
+/// Sends a DDL statement to shard 0, and answers when every shard acts by it.
+fn define(
+    session: &Rc<Session>,
+    mut reply: Reply,
+    parsed: ParsedStatement,
+    keyspace: Option<Arc<str>>,
+    parameters: &QueryParameters,
+) {
+    let level = parameters.consistency;
+    let statement = Box::new(parsed.statement);
+    let request = MetadataRequest::Statement { statement, keyspace };
+    let (answer, outcome) = oneshot::channel();
+    let message = Message::Ddl(Box::new(DdlRequest { request }), answer);
+    if session.shard().shared.shards[0].try_send(message).is_err() {
+        let body = ErrorBody::Overloaded;
+        return reply.error(&ErrorResponse::new(body, "too many requests are waiting"));
+    }
+    let waiting = session.clone();
+    session.wait_for(async move {
+        match outcome.await {
+            Err(_) => reply.error(&ErrorResponse::new(ErrorBody::Server, "the node is going down")),
+            Ok(Err(error)) => reply.ddl_error(&error, level),
+            Ok(Ok(outcome)) => {
+                // What this shard answers next is by the new schema.
+                waiting.shard().view();
+                reply.warnings.extend(outcome.warnings);
+                match outcome.events.first() {
+                    Some(change) => reply.schema_change(change),
+                    None => reply.void(),
+                }
+            }
+        }
+    });
+}
