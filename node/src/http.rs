@@ -1,0 +1,147 @@
+//! The operator's port: `/metrics` in Prometheus' text form, `/healthz`, `/readyz`, and
+//! `POST /cdc/generations`, which announces a new CDC generation.
+
+use crate::metadata::{DdlError, DdlRequest, MetadataRequest};
+use crate::node::Shared;
+use crate::shard::{Message, ShardStatistics};
+use axum::Router;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use env::net::{TcpListener, TcpStream};
+use serde::Deserialize;
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// How far ahead a generation is announced unless the caller says otherwise: every client that
+/// polls has seen it by then.
+const GENERATION_LEAD_MILLIS: i64 = 65_000;
+/// How long to wait after a failed accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// The listener as axum takes it.
+struct Listener {
+    listener: TcpListener,
+    shared: Arc<Shared>,
+}
+
+impl axum::serve::Listener for Listener {
+    type Io = TcpStream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (TcpStream, SocketAddr) {
+        loop {
+            match self.listener.accept().await {
+                Ok(accepted) => return accepted,
+                Err(_) => self.shared.env.clock.sleep(ACCEPT_PAUSE).await,
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+/// Serves until the node ends.
+pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+    let router = Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(async || "ready\n"))
+        .route("/cdc/generations", post(announce_generation))
+        .with_state(shared.clone());
+    if let Err(error) = axum::serve(Listener { listener, shared }, router).await {
+        tracing::error!("the HTTP port is closed: {error}");
+    }
+}
+
+async fn metrics(State(shared): State<Arc<Shared>>) -> Result<String, StatusCode> {
+    let mut text = String::new();
+    let now = shared.env.clock.now_micros();
+    let uptime = (now - shared.started_at_micros) as f64 / 1e6;
+    let connections = shared.connection_count.load(Ordering::Relaxed);
+    let mut waiting = Vec::new();
+    for shard in &shared.shards {
+        let (reply, answer) = oneshot::channel();
+        if shard.try_send(Message::Statistics(reply)).is_ok() {
+            waiting.push(answer);
+        }
+    }
+    let mut statistics = Vec::new();
+    for answer in waiting {
+        statistics.push(answer.await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?);
+    }
+    write_metrics(&mut text, uptime, connections, &statistics)
+        .map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+    Ok(text)
+}
+
+type Figure = (&'static str, &'static str, &'static str, fn(&ShardStatistics) -> u64);
+
+/// Name, kind, meaning, and where the figure is.
+const SHARD_FIGURES: &[Figure] = &[
+    ("writes_total", "counter", "Writes proposed.", |s| s.writes),
+    ("flushes_total", "counter", "Memtables written to files.", |s| s.flushes),
+    ("compactions_total", "counter", "Merges of files.", |s| s.compactions),
+    ("memtable_bytes", "gauge", "Memory of memtables.", |s| s.memtable_bytes),
+    ("storage_memory_bytes", "gauge", "Memory of memtables, indexes and blocks.", |s| {
+        s.memory_bytes
+    }),
+    ("commitlog_segments", "gauge", "Segments of the commit log.", |s| s.log_segments),
+    ("client_connections", "gauge", "CQL connections.", |s| s.connections),
+    ("requests_total", "counter", "CQL requests.", |s| s.requests),
+];
+
+fn write_metrics(
+    text: &mut String,
+    uptime: f64,
+    connections: usize,
+    shards: &[ShardStatistics],
+) -> std::fmt::Result {
+    writeln!(text, "# HELP tethys_uptime_seconds Time since the node started.")?;
+    writeln!(text, "# TYPE tethys_uptime_seconds gauge")?;
+    writeln!(text, "tethys_uptime_seconds {uptime:.3}")?;
+    writeln!(text, "# HELP tethys_connections CQL connections of all shards.")?;
+    writeln!(text, "# TYPE tethys_connections gauge")?;
+    writeln!(text, "tethys_connections {connections}")?;
+    for (name, kind, help, figure) in SHARD_FIGURES {
+        writeln!(text, "# HELP tethys_{name} {help}")?;
+        writeln!(text, "# TYPE tethys_{name} {kind}")?;
+        for (index, shard) in shards.iter().enumerate() {
+            writeln!(text, "tethys_{name}{{shard=\"{index}\"}} {}", figure(shard))?;
+        }
+    }
+    Ok(())
+}
+
+#[derive(Debug, Deserialize)]
+struct GenerationQuery {
+    starts_in_ms: Option<i64>,
+}
+
+async fn announce_generation(
+    State(shared): State<Arc<Shared>>,
+    Query(query): Query<GenerationQuery>,
+) -> Result<&'static str, (StatusCode, String)> {
+    let starts_in_millis = query.starts_in_ms.unwrap_or(GENERATION_LEAD_MILLIS);
+    if starts_in_millis < 0 {
+        return Err((StatusCode::BAD_REQUEST, "starts_in_ms must not be negative\n".to_owned()));
+    }
+    let (reply, answer) = oneshot::channel();
+    let request = DdlRequest { request: MetadataRequest::Generation { starts_in_millis } };
+    let unavailable = |reason: &str| (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n"));
+    shared.shards[0]
+        .try_send(Message::Ddl(Box::new(request), reply))
+        .map_err(|_| unavailable("too many requests are waiting"))?;
+    match answer.await {
+        Ok(Ok(_)) => Ok("announced\n"),
+        Ok(Err(DdlError::Write(error))) => Err((StatusCode::CONFLICT, format!("{error}\n"))),
+        Ok(Err(DdlError::Plan(error))) => Err((StatusCode::CONFLICT, format!("{error}\n"))),
+        Err(_) => Err(unavailable("the node is going down")),
+    }
+}

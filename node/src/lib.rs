@@ -1,0 +1,31 @@
+//! A Tethys node: the program's parts, put together.
+//!
+//! ```text
+//! connection   sockets, frames          statement    parse, plan, bind, answer
+//! coordinator  ranges, levels           shard        one thread: decide, log, apply, read
+//! metadata     what nodes agree on      view         its snapshot, for everybody
+//! system       the system's tables      http         metrics, health
+//! ```
+//!
+//! A node decides little itself: the language is `cql`'s, placement `cluster`'s, log rows `cdc`'s,
+//! data `storage`'s. It reaches the operating system through `env` alone, so a whole node also runs
+//! inside a simulation.
+
+mod batch_log;
+mod cdc_tables;
+mod config;
+mod connection;
+mod coordinator;
+mod data_directory;
+mod http;
+pub mod logging;
+mod metadata;
+mod node;
+mod shard;
+mod statement;
+mod system;
+mod traces;
+mod view;
+
+pub use config::{CONFIG_FILE_BYTES_MAX, CommitLogSync, Config, ConfigError, Flags, LogFormat, Machine};
+pub use node::{Node, StartError};

@@ -1,0 +1,339 @@
+//! A whole node: its data directory, its shards, its listeners, from start to end.
+
+use crate::config::{CommitLogSync, Config};
+use crate::data_directory::DataDirectory;
+use crate::metadata::Metadata;
+use crate::shard::{self, Message};
+use crate::statement::StatementCache;
+use crate::traces::Traces;
+use crate::view::Views;
+use cluster::HostId;
+use env::Env;
+use env::net::TcpListener;
+use env::tasks::Task;
+use env::tasks::queue::{Receiver, Sender, queue};
+use model::KeyspaceDef;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use storage::EngineOptions;
+use storage::commitlog::{LogOptions, SyncMode};
+use tokio::sync::{oneshot, watch};
+
+/// Connections that the node serves; further ones are closed at once.
+const CONNECTIONS_MAX: usize = 16_384;
+/// How long the acceptor waits after an error that is not one connection's, such as too many open
+/// files.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What all threads of the node share.
+pub(crate) struct Shared {
+    pub env: Env,
+    pub config: Config,
+    pub host_id: HostId,
+    pub shard_count: u16,
+    pub shards: Vec<Sender<Message>>,
+    pub statements: StatementCache,
+    pub traces: Traces,
+    pub system_keyspaces: Vec<Arc<KeyspaceDef>>,
+    pub data: DataDirectory,
+    pub started_at_micros: i64,
+    pub connection_count: AtomicUsize,
+    views: OnceLock<Views>,
+    /// Turns true when the first view is there.
+    has_view: watch::Sender<bool>,
+    address: OnceLock<SocketAddr>,
+    shard_aware_address: OnceLock<SocketAddr>,
+    http_address: OnceLock<SocketAddr>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Node({:032x})", self.host_id.0)
+    }
+}
+
+impl Shared {
+    /// The snapshots of the metadata; there from before the first shard serves anything.
+    pub(crate) fn views(&self) -> &Views {
+        self.views.get().expect("shards serve only after the first view")
+    }
+
+    /// Makes the first view known.
+    pub(crate) fn set_views(&self, views: Views) {
+        assert!(self.views.set(views).is_ok(), "the first view is made once");
+        self.has_view.send_replace(true);
+    }
+
+    /// Waits for the first view.
+    pub(crate) async fn wait_for_view(&self) {
+        let mut has_view = self.has_view.subscribe();
+        // The sender lives as long as `self`.
+        has_view.wait_for(|has| *has).await.ok();
+    }
+
+    /// Where clients connect.
+    pub(crate) fn address(&self) -> SocketAddr {
+        let configured = SocketAddr::new(self.config_ip(), self.config.port);
+        self.address.get().copied().unwrap_or(configured)
+    }
+
+    /// The port on which a client chooses its shard; 0 when there is none.
+    pub(crate) fn shard_aware_port(&self) -> u16 {
+        self.shard_aware_address.get().map_or(0, SocketAddr::port)
+    }
+
+    /// Where metrics and health are.
+    pub(crate) fn http_address(&self) -> SocketAddr {
+        let configured = SocketAddr::new(self.config_ip(), self.config.http_port);
+        self.http_address.get().copied().unwrap_or(configured)
+    }
+
+    pub(crate) fn config_ip(&self) -> IpAddr {
+        self.config.address.parse().unwrap_or(IpAddr::from([127, 0, 0, 1]))
+    }
+
+    /// How the log of a shard is set up.
+    pub(crate) fn log_options(&self, shard: u16, salt: u64) -> LogOptions {
+        let mut options = LogOptions::new(u32::from(shard), salt);
+        options.sync = match self.config.commitlog_sync {
+            CommitLogSync::Group => SyncMode::Group,
+            CommitLogSync::Periodic(every) => SyncMode::Periodic { every },
+        };
+        options
+    }
+
+    /// The memory of one shard's engine.
+    pub(crate) fn engine_options(&self) -> EngineOptions {
+        let share = self.config.memory_bytes / usize::from(self.shard_count);
+        EngineOptions {
+            memtable_bytes_max: share / 2,
+            block_cache_bytes_max: share / 4,
+        }
+    }
+}
+
+/// Why a node did not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// The data directory cannot be opened.
+    Data(String),
+    /// The metadata snapshot cannot be read.
+    Metadata(String),
+    /// A shard cannot recover.
+    Shard(u16, String),
+    /// A port cannot be listened on.
+    Listen(SocketAddr, std::io::Error),
+    /// A thread cannot be started.
+    Thread(std::io::Error),
+}
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            StartError::Data(error) | StartError::Metadata(error) => f.write_str(error),
+            StartError::Shard(shard, error) => write!(f, "shard {shard}: {error}"),
+            StartError::Listen(address, error) => {
+                write!(f, "cannot listen on {address}: {error}")
+            }
+            StartError::Thread(error) => write!(f, "cannot start a thread: {error}"),
+        }
+    }
+}
+
+/// A running node.
+pub struct Node {
+    shared: Arc<Shared>,
+    tasks: Vec<Task>,
+}
+
+impl Node {
+    /// Starts a node: opens its data, recovers its shards, listens. On return it serves clients.
+    pub async fn start(env: Env, config: Config) -> Result<Node, StartError> {
+        let mut entropy = env.entropy.generator("node");
+        let data = DataDirectory::open(
+            &env.disk,
+            &config.data_dir,
+            config.shard_count,
+            config.shard_count_default(),
+            &mut entropy,
+        )
+        .map_err(|error| StartError::Data(error.to_string()))?;
+        let metadata = crate::metadata::load(&env.disk, &data.metadata())
+            .map_err(StartError::Metadata)?;
+        let shard_count = data.identity.shard_count;
+        let (shards, receivers): (Vec<_>, Vec<_>) =
+            (0..shard_count).map(|_| queue(shard::MESSAGES_MAX)).unzip();
+        let (has_view, _) = watch::channel(false);
+        let shared = Arc::new(Shared {
+            started_at_micros: env.clock.now_micros(),
+            host_id: HostId(data.identity.host_id),
+            env,
+            config,
+            shard_count,
+            shards,
+            statements: StatementCache::default(),
+            traces: Traces::default(),
+            system_keyspaces: crate::system::keyspaces(),
+            data,
+            connection_count: AtomicUsize::new(0),
+            views: OnceLock::new(),
+            has_view,
+            address: OnceLock::new(),
+            shard_aware_address: OnceLock::new(),
+            http_address: OnceLock::new(),
+        });
+        let listeners = Listeners::bind(&shared).await?;
+        let tasks = start_shards(&shared, receivers, metadata).await?;
+        listeners.serve(&shared);
+        Ok(Node { shared, tasks })
+    }
+
+    /// Where clients connect.
+    pub fn address(&self) -> SocketAddr {
+        self.shared.address()
+    }
+
+    /// One line that says where to connect and how.
+    pub fn greeting(&self) -> String {
+        let (address, shared) = (self.address(), &self.shared);
+        let (ip, port) = (address.ip(), address.port());
+        format!(
+            "Tethys {} is ready: CQL on {address} (cqlsh {ip} {port}), shard-aware port {}, HTTP \
+             on {}, {} shards, data in {}",
+            env!("CARGO_PKG_VERSION"),
+            shared.shard_aware_port(),
+            shared.http_address(),
+            shared.shard_count,
+            shared.data.path.display(),
+        )
+    }
+
+    /// Stops serving, writes out what is in memory, and ends the shards.
+    pub async fn stop(self) {
+        let mut answers = Vec::new();
+        for shard in &self.shared.shards {
+            let (reply, answer) = oneshot::channel();
+            if shard.try_send(Message::Stop(reply)).is_ok() {
+                answers.push(answer);
+            }
+        }
+        for answer in answers {
+            answer.await.ok();
+        }
+        for task in self.tasks {
+            task.finished().await.ok();
+        }
+    }
+}
+
+/// Starts a thread for each shard, and waits until all are recovered.
+async fn start_shards(
+    shared: &Arc<Shared>,
+    receivers: Vec<Receiver<Message>>,
+    metadata: Metadata,
+) -> Result<Vec<Task>, StartError> {
+    let mut tasks = Vec::new();
+    let mut started = Vec::new();
+    let mut metadata = Some(metadata);
+    for (index, messages) in (0_u16..).zip(receivers) {
+        let (ready, is_ready) = oneshot::channel();
+        let (shared_of_shard, metadata) = (shared.clone(), metadata.take());
+        let body = move || async move {
+            match shard::start(index, shared_of_shard, metadata).await {
+                Ok(shard) => {
+                    ready.send(Ok(())).ok();
+                    shard.run(messages).await;
+                }
+                Err(error) => {
+                    ready.send(Err(error.to_string())).ok();
+                }
+            }
+        };
+        let task = shared
+            .env
+            .tasks
+            .spawn_shard(&format!("shard-{index}"), Some(usize::from(index)), body)
+            .map_err(StartError::Thread)?;
+        tasks.push(task);
+        started.push(is_ready);
+    }
+    for (index, is_ready) in (0_u16..).zip(started) {
+        match is_ready.await {
+            Ok(Ok(())) => {}
+            Ok(Err(reason)) => return Err(StartError::Shard(index, reason)),
+            Err(_) => return Err(StartError::Shard(index, "the thread died".to_owned())),
+        }
+    }
+    Ok(tasks)
+}
+
+/// The sockets that clients connect to.
+struct Listeners {
+    any_shard: TcpListener,
+    shard_aware: TcpListener,
+    http: TcpListener,
+}
+
+impl Listeners {
+    async fn bind(shared: &Arc<Shared>) -> Result<Listeners, StartError> {
+        let bind = async |port: u16| {
+            let address = SocketAddr::new(shared.config_ip(), port);
+            let listener = shared
+                .env
+                .net
+                .bind(address)
+                .await
+                .map_err(|error| StartError::Listen(address, error))?;
+            let bound =
+                listener.local_addr().map_err(|error| StartError::Listen(address, error))?;
+            Ok((listener, bound))
+        };
+        let (any_shard, address) = bind(shared.config.port).await?;
+        shared.address.set(address).ok();
+        let (shard_aware, address) = bind(shared.config.shard_aware_port).await?;
+        shared.shard_aware_address.set(address).ok();
+        let (http, address) = bind(shared.config.http_port).await?;
+        shared.http_address.set(address).ok();
+        Ok(Listeners { any_shard, shard_aware, http })
+    }
+
+    /// Accepts from here on: in turn on the common port, by the client's port on the other.
+    fn serve(self, shared: &Arc<Shared>) {
+        let next = Rc::new(AtomicUsize::new(0));
+        let shard_count = usize::from(shared.shard_count);
+        let in_turn = move |_: SocketAddr| next.fetch_add(1, Ordering::Relaxed) % shard_count;
+        tokio::task::spawn_local(accept(shared.clone(), self.any_shard, in_turn));
+        let by_port = move |peer: SocketAddr| usize::from(peer.port()) % shard_count;
+        tokio::task::spawn_local(accept(shared.clone(), self.shard_aware, by_port));
+        tokio::task::spawn_local(crate::http::serve(self.http, shared.clone()));
+    }
+}
+
+async fn accept(
+    shared: Arc<Shared>,
+    listener: TcpListener,
+    choose: impl Fn(SocketAddr) -> usize,
+) {
+    loop {
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!("a connection was not accepted: {error}");
+                shared.env.clock.sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        if shared.connection_count.load(Ordering::Relaxed) >= CONNECTIONS_MAX {
+            tracing::warn!("{peer} is turned away: {CONNECTIONS_MAX} clients are connected");
+            continue;
+        }
+        let Ok(stream) = stream.detach() else { continue };
+        let message = Message::Connection(stream, peer);
+        if shared.shards[choose(peer)].try_send(message).is_err() {
+            tracing::warn!("{peer} is turned away: its shard has too much to do");
+        }
+    }
+}
