@@ -168,6 +168,12 @@ impl<W> Replicas<W> {
         self.groups.get(&id).map_or(LogIndex(0), |r| r.group.last().index)
     }
 
+    /// The last entry of each group that has undecided ones.
+    pub fn undecided_ends(&self) -> Vec<(GroupId, LogIndex)> {
+        let ends = self.groups.iter().filter_map(|(id, r)| Some((*id, r.undecided.back()?.index)));
+        ends.collect()
+    }
+
     /// Whether anything waits to be committed.
     pub fn has_undecided(&self) -> bool {
         self.groups.values().any(|r| !r.undecided.is_empty())

@@ -7,7 +7,7 @@
 //! from the beginning (and a CDC log does not tell twice of a write that changes nothing).
 
 use crate::coordinator::Routed;
-use crate::shard::{Change, Shard, WriteError};
+use crate::shard::{Barrier, Change, Shard, WriteError};
 use crate::view::View;
 use cluster::GroupId;
 use cql::plan::write::PartitionWrite;
@@ -131,7 +131,7 @@ impl Shard {
             page_bytes: usize::MAX,
             resume: None,
         };
-        let page = match self.read(&command).await {
+        let page = match self.read(&command, Barrier::None).await {
             Ok(page) => page,
             Err(error) => return tracing::error!("unfinished batches were not read: {error}"),
         };

@@ -5,7 +5,7 @@
 //! With one node every replica is one of its own shards; other nodes come in here, behind the same
 //! three calls.
 
-use crate::shard::{Change, Message, ReadError, Shard, WriteError, WriteRequest};
+use crate::shard::{Barrier, Change, Message, ReadError, Shard, WriteError, WriteRequest};
 use crate::view::{Location, View};
 use cluster::consistency::{self, Replica};
 use cluster::{Access, GroupId, Unavailable};
@@ -152,19 +152,21 @@ impl Shard {
         level: Consistency,
     ) -> Result<Page, CoordinatorError> {
         let view = self.view();
+        let is_weak = matches!(level, Consistency::Any | Consistency::One | Consistency::LocalOne);
+        let barrier = if table.is_cdc_log() && !is_weak { Barrier::Undecided } else { Barrier::None };
         match &command.scope {
             ReadScope::Partition(key) => {
                 let token = View::token(table, key);
                 let location = self
                     .judged_location(&view, table, token, Access::Read, level)
                     .map_err(CoordinatorError::Unavailable)?;
-                Ok(self.read_on(location.shard, command).await?)
+                Ok(self.read_on(location.shard, command, barrier).await?)
             }
             ReadScope::TokenRange { first, last } => {
                 let (first, last) = (*first, *last);
                 self.judged_location(&view, table, Token(first), Access::Read, level)
                     .map_err(CoordinatorError::Unavailable)?;
-                Ok(self.scan(&view, table, command, first, last).await?)
+                Ok(self.scan(&view, table, command, barrier, first, last).await?)
             }
         }
     }
@@ -175,6 +177,7 @@ impl Shard {
         view: &View,
         table: &TableDef,
         mut command: ReadCommand,
+        barrier: Barrier,
         first: i64,
         last: i64,
     ) -> Result<Page, ReadError> {
@@ -197,7 +200,7 @@ impl Shard {
             }
             command.scope = ReadScope::TokenRange { first: start, last: end };
             command.row_limit = row_limit - page.row_count;
-            let part = self.read_on(shard, command.clone()).await?;
+            let part = self.read_on(shard, command.clone(), barrier).await?;
             page.append(part);
             if page.resume.is_some() {
                 return Ok(page);
@@ -207,12 +210,17 @@ impl Shard {
         Ok(page)
     }
 
-    async fn read_on(self: &Rc<Self>, shard: u16, command: ReadCommand) -> Result<Page, ReadError> {
+    async fn read_on(
+        self: &Rc<Self>,
+        shard: u16,
+        command: ReadCommand,
+        barrier: Barrier,
+    ) -> Result<Page, ReadError> {
         if shard == self.index {
-            return self.read(&command).await;
+            return self.read(&command, barrier).await;
         }
         let (reply, answer) = oneshot::channel();
-        let message = Message::Read(Box::new(command), reply);
+        let message = Message::Read(Box::new(command), barrier, reply);
         self.shared.shards[usize::from(shard)]
             .try_send(message)
             .map_err(|_| ReadError::Overloaded("the shard has too many requests waiting"))?;

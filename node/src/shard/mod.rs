@@ -23,7 +23,7 @@ mod state;
 mod write;
 
 pub(crate) use decide::Attempt;
-pub(crate) use read::ReadError;
+pub(crate) use read::{Barrier, ReadError};
 pub(crate) use recovery::start;
 pub(crate) use state::ShardStatistics;
 pub(crate) use write::{Change, WriteError, WriteRequest};
@@ -59,8 +59,9 @@ pub(crate) enum Message {
     Connection(DetachedStream, SocketAddr),
     /// A write to a range whose replica is here.
     Write(Box<WriteRequest>, oneshot::Sender<Result<(), WriteError>>),
-    /// A read of partitions that are here.
-    Read(Box<ReadCommand>, oneshot::Sender<Result<Page, ReadError>>),
+    /// A read of partitions that are here, once what is undecided now has been decided if so
+    /// wanted.
+    Read(Box<ReadCommand>, Barrier, oneshot::Sender<Result<Page, ReadError>>),
     /// A change of the metadata; shard 0 only.
     Ddl(Box<DdlRequest>, oneshot::Sender<DdlResult>),
     /// There is a newer view; answered when this shard acts by it. Events go to the clients.
@@ -185,9 +186,9 @@ impl Shard {
                     reply.send(result).ok();
                 });
             }
-            Message::Read(command, reply) => {
+            Message::Read(command, barrier, reply) => {
                 tokio::task::spawn_local(async move {
-                    reply.send(shard.read(&command).await).ok();
+                    reply.send(shard.read(&command, barrier).await).ok();
                 });
             }
             Message::Ddl(request, reply) => {

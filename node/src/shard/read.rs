@@ -9,6 +9,16 @@ use std::fmt;
 use std::rc::Rc;
 use storage::{BlockMiss, ReadProgress, StorageError};
 
+/// What a read waits for before it looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Barrier {
+    /// Nothing: what is applied is what every acknowledged write left.
+    None,
+    /// The entries that are undecided when the read arrives. A CDC log read at QUORUM wants them:
+    /// they are placed already, and a reader of windows would not come back for them.
+    Undecided,
+}
+
 /// Why a read has no answer. The texts are for the user.
 #[derive(Clone, Debug)]
 pub(crate) enum ReadError {
@@ -44,7 +54,14 @@ impl From<StorageError> for ReadError {
 
 impl Shard {
     /// Reads one page of partitions whose replicas are here.
-    pub(crate) async fn read(self: &Rc<Self>, command: &ReadCommand) -> Result<Page, ReadError> {
+    pub(crate) async fn read(
+        self: &Rc<Self>,
+        command: &ReadCommand,
+        barrier: Barrier,
+    ) -> Result<Page, ReadError> {
+        if barrier == Barrier::Undecided {
+            self.wait_for_undecided().await?;
+        }
         let mut progress = ReadProgress::default();
         loop {
             let attempt = self.state.borrow_mut().engine.read(command, &mut progress);
@@ -52,6 +69,23 @@ impl Shard {
                 Ok(page) => return Ok(page),
                 Err(reason) => self.overcome(reason).await?,
             }
+        }
+    }
+
+    /// Waits until every entry that is undecided now has been applied.
+    async fn wait_for_undecided(&self) -> Result<(), ReadError> {
+        let waited_for = self.state.borrow().replicas.undecided_ends();
+        loop {
+            {
+                let state = self.state.borrow();
+                if state.failure.is_some() {
+                    return Err(ReadError::Overloaded("this node cannot write any more"));
+                }
+                if waited_for.iter().all(|(id, end)| state.replicas.commit(*id) >= *end) {
+                    return Ok(());
+                }
+            }
+            self.settled.notified().await;
         }
     }
 
