@@ -188,14 +188,14 @@ impl<W> Replicas<W> {
         self.carry_out(id, log, &mut NoState, &mut Decided::default())
     }
 
-    /// Appends an entry to a group that this node leads. The waiter comes back from
-    /// [`Replicas::log_synced`]; on an error nothing was appended.
+    /// Appends an entry to a group that this node leads. The waiter, made when it was appended,
+    /// comes back from [`Replicas::log_synced`]; on an error nothing was appended.
     pub fn propose<L: LocalLog>(
         &mut self,
         id: GroupId,
         payload: Vec<u8>,
         partitions: PartitionMask,
-        waiter: W,
+        waiter: impl FnOnce() -> W,
         log: &mut L,
     ) -> Result<LogIndex, ProposeError<L::Error>> {
         let replica = self.groups.get_mut(&id).ok_or(ProposeError::UnknownGroup)?;
@@ -219,7 +219,7 @@ impl<W> Replicas<W> {
         let position = log.append(id, entry, &payload).map_err(ProposeError::Log)?;
         let what = UnsyncedKind::Entry { index: entry.index, log_epoch };
         self.unsynced.push_back(Unsynced { position, group: id, what });
-        let waiter = Some(waiter);
+        let waiter = Some(waiter());
         replica.undecided.push_back(Undecided { index: entry.index, partitions, payload, waiter });
         Ok(entry.index)
     }
@@ -254,6 +254,12 @@ impl<W> Replicas<W> {
             self.carry_out(id, log, state, decided)?;
         }
         Ok(())
+    }
+
+    /// Hands back the waiters that `is_late` picks; their entries go on.
+    pub fn take_waiters(&mut self, mut is_late: impl FnMut(&W) -> bool) -> Vec<W> {
+        let entries = self.groups.values_mut().flat_map(|r| r.undecided.iter_mut());
+        entries.filter_map(|entry| entry.waiter.take_if(|w| is_late(w))).collect()
     }
 
     /// Hands back every waiter: the log has failed, and what it would have held is unknown.
@@ -413,7 +419,7 @@ mod tests {
         for id in [group, other] {
             replicas.add(id, recovered()).unwrap();
             assert_eq!(
-                replicas.propose(id, vec![1], PartitionMask(1), 0, &mut log),
+                replicas.propose(id, vec![1], PartitionMask(1), || 0, &mut log),
                 Err(ProposeError::NotLeader)
             );
             replicas.campaign(id, &mut log).unwrap();
@@ -423,10 +429,10 @@ mod tests {
         state.0.clear();
 
         let (first, second) = (PartitionMask(1), PartitionMask(2));
-        replicas.propose(group, vec![10], first, 100, &mut log).unwrap();
-        replicas.propose(other, vec![20], first, 200, &mut log).unwrap();
+        replicas.propose(group, vec![10], first, || 100, &mut log).unwrap();
+        replicas.propose(other, vec![20], first, || 200, &mut log).unwrap();
         let held = LogPosition(log.records.len() as u64);
-        replicas.propose(group, vec![11], second, 101, &mut log).unwrap();
+        replicas.propose(group, vec![11], second, || 101, &mut log).unwrap();
         assert!(state.0.is_empty(), "nothing is visible before it is held");
         let seen: Vec<_> = replicas.undecided(group, first).map(<[u8]>::to_vec).collect();
         assert_eq!(seen, [vec![10]], "the overlay shows what may touch the partition");
@@ -451,14 +457,14 @@ mod tests {
         sync_all(&mut replicas, &mut log, &mut state);
         log.is_full = true;
         assert_eq!(
-            replicas.propose(group, vec![1], PartitionMask(1), 1, &mut log),
+            replicas.propose(group, vec![1], PartitionMask(1), || 1, &mut log),
             Err(ProposeError::Log("full"))
         );
         log.is_full = false;
-        let index = replicas.propose(group, vec![2], PartitionMask(1), 2, &mut log).unwrap();
+        let index = replicas.propose(group, vec![2], PartitionMask(1), || 2, &mut log).unwrap();
         assert_eq!(index, LogIndex(2), "behind the leader's first entry");
         assert_eq!(sync_all(&mut replicas, &mut log, &mut state), [2]);
-        let unknown = replicas.propose(GroupId(9), vec![], PartitionMask(1), 3, &mut log);
+        let unknown = replicas.propose(GroupId(9), vec![], PartitionMask(1), || 3, &mut log);
         assert_eq!(unknown, Err(ProposeError::UnknownGroup));
     }
 }

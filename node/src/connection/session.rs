@@ -96,14 +96,24 @@ impl Session {
 
     /// Lets a request wait for something in a task of its own; the task ends with the answer.
     pub(crate) fn wait_for(self: &Rc<Self>, request: impl Future<Output = ()> + 'static) {
-        self.requests_in_flight.set(self.requests_in_flight.get() + 1);
+        self.begin_waiting();
         let session = self.clone();
         tokio::task::spawn_local(async move {
             request.await;
-            session.requests_in_flight.set(session.requests_in_flight.get() - 1);
-            // A connection that was paused, or that waits for its last answer, looks again.
-            session.outbox().wake();
+            session.end_waiting();
         });
+    }
+
+    /// A request begins to wait.
+    pub(crate) fn begin_waiting(&self) {
+        self.requests_in_flight.set(self.requests_in_flight.get() + 1);
+    }
+
+    /// A request that waited was answered.
+    pub(crate) fn end_waiting(&self) {
+        self.requests_in_flight.set(self.requests_in_flight.get() - 1);
+        // A connection that was paused, or that waits for its last answer, looks again.
+        self.outbox().wake();
     }
 
     /// The keyspace of unqualified names.

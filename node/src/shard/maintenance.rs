@@ -28,6 +28,7 @@ impl Shard {
                     session.check_stalled(now);
                 }
             }
+            self.end_late_writes();
             self.run_flushes().await;
             self.release_log();
         }

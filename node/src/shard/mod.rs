@@ -26,7 +26,9 @@ pub(crate) use decide::Attempt;
 pub(crate) use read::{Barrier, ReadError};
 pub(crate) use recovery::start;
 pub(crate) use state::ShardStatistics;
-pub(crate) use write::{Change, WriteError, WriteRequest};
+pub(crate) use write::{
+    Change, WaitingClient, Waiter, WriteError, WriteRequest, Written,
+};
 
 use crate::connection::{self, Session};
 use crate::metadata::{DdlRequest, DdlResult};
@@ -44,6 +46,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 
 /// Messages that wait for a shard; beyond it the sender is told that the node is overloaded.
@@ -142,6 +145,12 @@ impl Shard {
         let id = self.next_session.get();
         self.next_session.set(id + 1);
         id
+    }
+
+    /// The moment of the monotonic clock at which something that begins now is late.
+    pub(crate) fn deadline_nanos(&self, timeout: Duration) -> u64 {
+        let timeout = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
+        self.shared.env.clock.monotonic_nanos().saturating_add(timeout)
     }
 
     pub(crate) fn monotonic_seconds(&self) -> u64 {

@@ -9,7 +9,7 @@
 use super::clock::TimestampClock;
 use super::log::ShardLog;
 use super::state::{Counters, LogTimes, MetadataState, ShardState};
-use super::Shard;
+use super::{Shard, Waiter};
 use crate::metadata::{Command, Metadata, NodeRecord};
 use crate::node::Shared;
 use crate::view::{View, Views};
@@ -74,7 +74,7 @@ pub(crate) struct OpenOptions<'a> {
 pub(super) struct Opened {
     pub state: ShardState,
     replay: Replay,
-    decided: Decided<super::write::Waiter>,
+    decided: Decided<Waiter>,
 }
 
 impl Opened {
@@ -253,7 +253,7 @@ impl Opened {
             Some(_) => None,
         };
         if let Some(command) = command {
-            let (waiter, _) = oneshot::channel();
+            let (task, _) = oneshot::channel();
             let state = &mut self.state;
             state
                 .replicas
@@ -261,7 +261,7 @@ impl Opened {
                     GroupId::METADATA,
                     command.to_bytes(),
                     PartitionMask::default(),
-                    waiter,
+                    || Waiter::Task(task),
                     &mut state.log,
                 )
                 .map_err(|error| OpenError::Group(GroupId::METADATA, format!("{error:?}")))?;

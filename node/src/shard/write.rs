@@ -5,6 +5,7 @@ use super::Shard;
 use super::decide::{Attempt, CLOSED_TRAILS_MICROS, Proposal};
 use super::read::ReadError;
 use crate::metadata::Metadata;
+use crate::statement::WriteAnswer;
 use cluster::GroupId;
 use cluster::replica::{Decided, ProposeError};
 use cql::plan::write::PartitionWrite;
@@ -34,6 +35,15 @@ pub(crate) enum Change {
     Metadata(Vec<u8>),
 }
 
+/// What became of a write that was decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Written {
+    /// It changes nothing, and nothing that is undecided bears on that.
+    Nothing,
+    /// It is on its way.
+    Proposed,
+}
+
 /// Why a write was not acknowledged. Only `Unknown` may have been applied.
 #[derive(Clone, Debug)]
 pub(crate) enum WriteError {
@@ -47,6 +57,13 @@ pub(crate) enum WriteError {
     Failed(String),
     /// Perhaps applied: the log failed while the write was on its way.
     Unknown(String),
+}
+
+impl WriteError {
+    /// It took longer than it may.
+    pub(crate) fn timed_out() -> Self {
+        WriteError::Unknown("Operation timed out - received only 0 responses.".to_owned())
+    }
 }
 
 impl fmt::Display for WriteError {
@@ -70,15 +87,40 @@ impl From<ReadError> for WriteError {
 }
 
 /// What waits for an entry to be applied.
-pub(super) type Waiter = oneshot::Sender<Result<(), WriteError>>;
+#[derive(Debug)]
+pub(crate) enum Waiter {
+    /// A task of this node.
+    Task(oneshot::Sender<Result<(), WriteError>>),
+    /// A client, with nothing between the log and its answer.
+    Client(WaitingClient),
+}
+
+/// A client that waits for its write, until a moment of the monotonic clock.
+#[derive(Debug)]
+pub(crate) struct WaitingClient {
+    pub answer: WriteAnswer,
+    pub deadline_nanos: u64,
+}
+
+impl Waiter {
+    fn finish(self, result: Result<(), WriteError>) {
+        match self {
+            Waiter::Task(task) => {
+                task.send(result).ok();
+            }
+            Waiter::Client(client) => client.answer.send(result),
+        }
+    }
+}
 
 impl Shard {
     /// Makes a write, and returns when it is applied.
     pub(crate) async fn write(self: &Rc<Self>, mut request: WriteRequest) -> Result<(), WriteError> {
         loop {
-            match self.try_write(&mut request) {
-                Ok(None) => return Ok(()),
-                Ok(Some(applied)) => {
+            let (task, applied) = oneshot::channel();
+            match self.try_write(&mut request, || Waiter::Task(task)) {
+                Ok(Written::Nothing) => return Ok(()),
+                Ok(Written::Proposed) => {
                     return applied.await.unwrap_or_else(|_| {
                         Err(WriteError::Unknown("the node is going down".to_owned()))
                     });
@@ -89,12 +131,13 @@ impl Shard {
         }
     }
 
-    /// Decides and proposes in one step, or says what has to be read first. Returns what to wait
-    /// for; nothing when the write changes nothing.
+    /// Decides and proposes in one step, or says what has to be read first. The waiter is made
+    /// when, and only when, the write was proposed.
     pub(crate) fn try_write(
         &self,
         request: &mut WriteRequest,
-    ) -> Result<Option<oneshot::Receiver<Result<(), WriteError>>>, Attempt> {
+        waiter: impl FnOnce() -> Waiter,
+    ) -> Result<Written, Attempt> {
         let view = self.view();
         let wall = self.shared.env.clock.now_micros();
         let mut state = self.state.borrow_mut();
@@ -102,10 +145,9 @@ impl Shard {
             return Err(Attempt::Failed(WriteError::Failed(failure.clone())));
         }
         let Some(proposal) = state.decide(&view, request, wall)? else {
-            return Ok(None);
+            return Ok(Written::Nothing);
         };
         let Proposal { payload, partitions, times, log_times } = proposal;
-        let (waiter, applied) = oneshot::channel();
         let group = request.group;
         let state = &mut *state;
         match state.replicas.propose(group, payload, partitions, waiter, &mut state.log) {
@@ -114,7 +156,7 @@ impl Shard {
                 state.log_times.extend(&log_times, wall.saturating_sub(CLOSED_TRAILS_MICROS));
                 state.counters.writes += 1;
                 self.log_work.notify_one();
-                Ok(Some(applied))
+                Ok(Written::Proposed)
             }
             Err(error) => Err(Attempt::Failed(propose_error(error))),
         }
@@ -141,7 +183,7 @@ impl Shard {
                 () = self.log_work.notified() => self.state.borrow_mut().log.log.submit(),
             };
             for waiter in decided.applied.drain(..) {
-                waiter.send(Ok(())).ok();
+                waiter.finish(Ok(()));
             }
             self.settled.notify_waiters();
             if let Err(error) = result {
@@ -151,15 +193,31 @@ impl Shard {
         }
     }
 
+    /// Answers the clients whose writes take too long; what becomes of those is not known.
+    pub(super) fn end_late_writes(&self) {
+        let now = self.shared.env.clock.monotonic_nanos();
+        let is_late = |waiter: &Waiter| match waiter {
+            Waiter::Task(_) => false,
+            Waiter::Client(client) => client.deadline_nanos <= now,
+        };
+        let late = self.state.borrow_mut().replicas.take_waiters(is_late);
+        for waiter in late {
+            waiter.finish(Err(WriteError::timed_out()));
+        }
+    }
+
     /// The log has failed: nothing is acknowledged any more, reads go on.
     fn fail(&self, error: &LogError) {
         tracing::error!("shard {} stops writing: {error}", self.index);
         let mut state = self.state.borrow_mut();
         let reason = format!("this node cannot write any more: {error}");
-        for waiter in state.replicas.abandon() {
-            waiter.send(Err(WriteError::Unknown(reason.clone()))).ok();
+        let waiters = state.replicas.abandon();
+        state.failure = Some(reason.clone());
+        drop(state);
+        for waiter in waiters {
+            waiter.finish(Err(WriteError::Unknown(reason.clone())));
         }
-        state.failure = Some(reason);
+        self.settled.notify_waiters();
     }
 }
 

@@ -14,6 +14,7 @@ mod write;
 pub(crate) use cache::StatementCache;
 pub(crate) use handshake::{Started, format_uuid};
 pub(crate) use reply::Reply;
+pub(crate) use write::WriteAnswer;
 
 use crate::connection::Session;
 use cql::wire::{Frame, Request, Values, frame_flags};

@@ -3,7 +3,7 @@
 use super::Reply;
 use crate::connection::Session;
 use crate::coordinator::CoordinatorError;
-use crate::shard::{Attempt, Change, WriteError, WriteRequest};
+use crate::shard::{Attempt, Change, WaitingClient, Waiter, WriteError, WriteRequest};
 use crate::view::View;
 use cql::plan::PlanError;
 use cql::plan::write::BoundWrite;
@@ -57,15 +57,19 @@ pub(super) fn start(
     let is_here = routed.len() == 1 && routed.keys().all(|(_, at)| *at == shard.index);
     if is_here && let Some(((group, at), writes)) = routed.pop_first() {
         let mut request = WriteRequest { group, change: Change::Write(writes) };
-        match shard.try_write(&mut request) {
-            Ok(None) => return reply.void(),
-            Ok(Some(applied)) => {
-                session.wait_for(async move {
-                    let result = tokio::time::timeout(timeout, applied).await;
-                    finish(&mut reply, flatten(result), level, write_type);
-                });
-                return;
-            }
+        let deadline_nanos = shard.deadline_nanos(timeout);
+        let mut owed = Some(reply);
+        let waiter = || {
+            let reply = owed.take().expect("a waiter is made once");
+            session.begin_waiting();
+            let answer = WriteAnswer { reply, level, write_type };
+            Waiter::Client(WaitingClient { answer, deadline_nanos })
+        };
+        let written = shard.try_write(&mut request, waiter);
+        let Some(returned) = owed else { return };
+        reply = returned;
+        match written {
+            Ok(_) => return reply.void(),
             Err(Attempt::Failed(error)) => {
                 return reply.coordinator_error(&error.into(), level, write_type);
             }
@@ -81,26 +85,25 @@ pub(super) fn start(
             if is_logged { shard.write_logged(routed).await } else { shard.write_routed(routed).await }
         };
         let result = tokio::time::timeout(timeout, work).await;
-        let result = result.unwrap_or_else(|_| Err(timed_out()));
+        let result = result.unwrap_or_else(|_| Err(WriteError::timed_out()));
         finish(&mut reply, result, level, write_type);
     });
 }
 
-type Waited = Result<
-    Result<Result<(), WriteError>, tokio::sync::oneshot::error::RecvError>,
-    tokio::time::error::Elapsed,
->;
-
-fn flatten(waited: Waited) -> Result<(), WriteError> {
-    match waited {
-        Ok(Ok(result)) => result,
-        Ok(Err(_)) => Err(WriteError::Unknown("the node is going down".to_owned())),
-        Err(_) => Err(timed_out()),
-    }
+/// The answer that a proposed write owes its client.
+#[derive(Debug)]
+pub(crate) struct WriteAnswer {
+    reply: Reply,
+    level: model::Consistency,
+    write_type: WriteType,
 }
 
-fn timed_out() -> WriteError {
-    WriteError::Unknown("Operation timed out - received only 0 responses.".to_owned())
+impl WriteAnswer {
+    /// Answers.
+    pub(crate) fn send(mut self, result: Result<(), WriteError>) {
+        finish(&mut self.reply, result, self.level, self.write_type);
+        self.reply.session().end_waiting();
+    }
 }
 
 fn finish(
