@@ -109,7 +109,7 @@ pub struct Config {
 }
 
 /// Most shards a node can have: the ring is cut at that many even points.
-pub const SHARD_COUNT_MAX: u16 = 64;
+pub(crate) const SHARD_COUNT_MAX: u16 = 64;
 /// Largest configuration file that is read.
 pub const CONFIG_FILE_BYTES_MAX: u64 = 1 << 20;
 /// Least memory a node runs with.

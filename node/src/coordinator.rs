@@ -101,9 +101,9 @@ impl Shard {
             answers.push(self.start_write(shard, request));
         }
         for answer in answers {
-            let result = answer.await.unwrap_or_else(|_| {
-                Err(WriteError::Unknown("the node is going down".to_owned()))
-            });
+            let result = answer
+                .await
+                .unwrap_or_else(|_| Err(WriteError::Unknown("the node is going down".to_owned())));
             if let Err(error) = result {
                 first_error.get_or_insert(error);
             }
@@ -153,7 +153,8 @@ impl Shard {
     ) -> Result<Page, CoordinatorError> {
         let view = self.view();
         let is_weak = matches!(level, Consistency::Any | Consistency::One | Consistency::LocalOne);
-        let barrier = if table.is_cdc_log() && !is_weak { Barrier::Undecided } else { Barrier::None };
+        let barrier =
+            if table.is_cdc_log() && !is_weak { Barrier::Undecided } else { Barrier::None };
         match &command.scope {
             ReadScope::Partition(key) => {
                 let token = View::token(table, key);

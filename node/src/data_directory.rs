@@ -108,7 +108,11 @@ impl DataDirectory {
             let identity = read_identity(disk, &file)?;
             if let Some(wanted) = shard_count.filter(|wanted| *wanted != identity.shard_count) {
                 let found = identity.shard_count;
-                return Err(DataDirectoryError::ShardCount { path: path.to_owned(), found, wanted });
+                return Err(DataDirectoryError::ShardCount {
+                    path: path.to_owned(),
+                    found,
+                    wanted,
+                });
             }
             identity
         } else {

@@ -27,5 +27,7 @@ mod system;
 mod traces;
 mod view;
 
-pub use config::{CONFIG_FILE_BYTES_MAX, CommitLogSync, Config, ConfigError, Flags, LogFormat, Machine};
+pub use config::{
+    CONFIG_FILE_BYTES_MAX, CommitLogSync, Config, ConfigError, Flags, LogFormat, Machine,
+};
 pub use node::{Node, StartError};

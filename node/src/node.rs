@@ -108,10 +108,7 @@ impl Shared {
     /// The memory of one shard's engine.
     pub(crate) fn engine_options(&self) -> EngineOptions {
         let share = self.config.memory_bytes / usize::from(self.shard_count);
-        EngineOptions {
-            memtable_bytes_max: share / 2,
-            block_cache_bytes_max: share / 4,
-        }
+        EngineOptions { memtable_bytes_max: share / 2, block_cache_bytes_max: share / 4 }
     }
 }
 
@@ -161,8 +158,8 @@ impl Node {
             &mut entropy,
         )
         .map_err(|error| StartError::Data(error.to_string()))?;
-        let metadata = crate::metadata::load(&env.disk, &data.metadata())
-            .map_err(StartError::Metadata)?;
+        let metadata =
+            crate::metadata::load(&env.disk, &data.metadata()).map_err(StartError::Metadata)?;
         let shard_count = data.identity.shard_count;
         let (shards, receivers): (Vec<_>, Vec<_>) =
             (0..shard_count).map(|_| queue(shard::MESSAGES_MAX)).unzip();
@@ -312,11 +309,7 @@ impl Listeners {
     }
 }
 
-async fn accept(
-    shared: Arc<Shared>,
-    listener: TcpListener,
-    choose: impl Fn(SocketAddr) -> usize,
-) {
+async fn accept(shared: Arc<Shared>, listener: TcpListener, choose: impl Fn(SocketAddr) -> usize) {
     loop {
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,

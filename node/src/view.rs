@@ -9,12 +9,12 @@ use crate::metadata::Metadata;
 use cdc::LogLayout;
 use cdc::stream::Generations;
 use cluster::{GroupId, HostId, NodeIndex, Placement, RangeIndex, Ranges, Ring};
-use model::schema::{KeyspaceDef, Replication, Schema, TableDef, TableId};
 use model::Token;
-use storage::TokenInterval;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use model::schema::{KeyspaceDef, Replication, Schema, TableDef, TableId};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use storage::TokenInterval;
 
 /// The cluster as this node knows it at one metadata index.
 #[derive(Debug)]
@@ -69,12 +69,32 @@ impl View {
         let log_layouts = log_layouts(&tables);
         let generations = Arc::new(metadata.cdc_generations());
         let schema = Arc::new(schema);
-        Ok(View { metadata, schema, ring, ranges, local, generations, tables, virtual_tables, placements, log_layouts })
+        Ok(View {
+            metadata,
+            schema,
+            ring,
+            ranges,
+            local,
+            generations,
+            tables,
+            virtual_tables,
+            placements,
+            log_layouts,
+        })
     }
 
     /// The index of the metadata log that made it.
     pub(crate) fn index(&self) -> u64 {
         self.metadata.index
+    }
+
+    /// Whether any log holds images in one of the views and not in the other.
+    pub(crate) fn images_differ(&self, other: &View) -> bool {
+        let with_images = |view: &View| -> BTreeSet<TableId> {
+            let layouts = view.log_layouts.iter().filter(|(_, layout)| layout.has_images());
+            layouts.map(|(id, _)| *id).collect()
+        };
+        with_images(self) != with_images(other)
     }
 
     /// The table of that id.
@@ -87,23 +107,13 @@ impl View {
         self.log_layouts.get(&base)
     }
 
-    /// All tables, the system's included.
-    pub(crate) fn tables(&self) -> impl Iterator<Item = &Arc<TableDef>> {
-        self.schema.keyspaces.values().flat_map(|keyspace| keyspace.tables.values())
-    }
-
     /// The placement of a keyspace's data.
     pub(crate) fn placement(&self, keyspace: &str) -> Option<&Arc<Placement>> {
         self.placements.get(&self.schema.keyspace(keyspace)?.replication)
     }
 
     /// Where the partition with that token is.
-    pub(crate) fn locate(
-        &self,
-        placement: &Placement,
-        token: Token,
-        shard_count: u16,
-    ) -> Location {
+    pub(crate) fn locate(&self, placement: &Placement, token: Token, shard_count: u16) -> Location {
         let range = self.ranges.range_of(token);
         let shard = self.ranges.shard_of_range(range, shard_count);
         Location { range, group: placement.group(range), shard }
@@ -167,14 +177,13 @@ impl View {
         shard_count: u16,
     ) -> Vec<(GroupId, u16)> {
         let Some(placement) = self.placement(keyspace) else { return Vec::new() };
-        let place = |range| (placement.group(range), self.ranges.shard_of_range(range, shard_count));
+        let place =
+            |range| (placement.group(range), self.ranges.shard_of_range(range, shard_count));
         self.ranges.iter().map(place).collect()
     }
 }
 
-fn log_layouts(
-    tables: &HashMap<TableId, Arc<TableDef>>,
-) -> HashMap<TableId, Arc<LogLayout>> {
+fn log_layouts(tables: &HashMap<TableId, Arc<TableDef>>) -> HashMap<TableId, Arc<LogLayout>> {
     let mut layouts = HashMap::new();
     for base in tables.values().filter(|table| table.cdc_enabled().is_some()) {
         let Some(log) = base.cdc_log.and_then(|id| tables.get(&id)) else { continue };
@@ -216,10 +225,8 @@ impl Views {
         self.newest.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Replaces a thread's snapshot when there is a newer one.
-    pub(crate) fn refresh(&self, seen: &mut Arc<View>) {
-        if self.index.load(Ordering::Acquire) != seen.index() {
-            *seen = self.newest();
-        }
+    /// Whether there is a newer snapshot than the one a thread has seen.
+    pub(crate) fn is_newer(&self, seen: &View) -> bool {
+        self.index.load(Ordering::Acquire) != seen.index()
     }
 }

@@ -17,9 +17,7 @@ pub(crate) use session::{ClientInfo, Session};
 
 use crate::shard::Shard;
 use crate::statement;
-use cql::wire::{
-    ErrorBody, ErrorResponse, ErrorScope, FrameDecoder, ResponseHead, WireError,
-};
+use cql::wire::{ErrorBody, ErrorResponse, ErrorScope, FrameDecoder, ResponseHead, WireError};
 use env::net::{DetachedStream, TcpStream};
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -122,7 +120,7 @@ impl Connection {
             match self.decoder.next_frame() {
                 Ok(Some(frame)) => {
                     self.session.note_frame();
-                    if let Some(started) = statement::dispatch(&self.session, frame) {
+                    if let Some(started) = statement::dispatch(&self.session, &frame) {
                         let (version, framing) = (started.version, started.framing);
                         self.decoder.started(version, framing, started.frame_bytes_max);
                     }

@@ -103,8 +103,7 @@ impl ShardState {
                 write_truncate(&mut payload, &times.placement, time, *table);
             }
             Change::Images(table) => {
-                // What was placed under the other rules lies below everything that comes.
-                times.placement.closed = times.placement.closed.max(times.placement.placed);
+                times.placement = cdc::place::close_for_images(&times.placement);
                 write_images(&mut payload, &times.placement, time, *table);
             }
             Change::Metadata(command) => payload.append(command),
@@ -130,7 +129,7 @@ impl ShardState {
         Ok(Some(Proposal { payload, partitions, times, log_times }))
     }
 
-    fn leader_times(&self, group: GroupId) -> LeaderTimes {
+    pub(super) fn leader_times(&self, group: GroupId) -> LeaderTimes {
         self.times.get(&group).copied().unwrap_or_else(|| {
             let placement = self.engine.placement(group.0);
             LeaderTimes { placement, placed_at_start: placement.placed }
@@ -165,12 +164,11 @@ impl ShardState {
         if mutation.is_empty() {
             return Ok((mask, false));
         }
-        let changed = match step.view.log_layout(table.id) {
-            Some(layout) => self.decide_logged(step, layout, &target, mutation, newest, entry)?,
-            None => {
-                entry.mutation(|out| out.extend_from_slice(bytes));
-                true
-            }
+        let changed = if let Some(layout) = step.view.log_layout(table.id) {
+            self.decide_logged(step, layout, &target, mutation, newest, entry)?
+        } else {
+            entry.mutation(|out| out.extend_from_slice(bytes));
+            true
         };
         Ok((mask, changed))
     }
@@ -200,7 +198,8 @@ impl ShardState {
             now_seconds: step.wall / 1_000_000,
             last_log_time: self.log_times.get(log_time_key),
         };
-        let refused = |error: cdc::CdcError| Attempt::Failed(WriteError::Invalid(error.to_string()));
+        let refused =
+            |error: cdc::CdcError| Attempt::Failed(WriteError::Invalid(error.to_string()));
         let content = match cdc::need(&input).map_err(refused)? {
             Need::Nothing => None,
             Need::Content(look) => Some(self.content(target, &look.rows)?),
@@ -210,8 +209,7 @@ impl ShardState {
             step.group_count += 1;
             first_number + step.group_count
         };
-        let decision = cdc::decide(&input, content.as_ref(), &mut uuid_counter)
-            .map_err(refused)?;
+        let decision = cdc::decide(&input, content.as_ref(), &mut uuid_counter).map_err(refused)?;
         step.times.placement = decision.times;
         if let Some(time) = decision.last_log_time.filter(|_| layout.has_images()) {
             step.log_times.push((log_time_key, time));

@@ -147,9 +147,8 @@ impl ShardState {
         if self.log.log.segment_count() > LOG_SEGMENTS_MAX {
             let needed = self.engine.needed_indexes();
             let holders = self.log.log.oldest_holders();
-            let held = holders.filter(|(group, index)| {
-                needed.get(group).is_some_and(|first| first <= index)
-            });
+            let held = holders
+                .filter(|(group, index)| needed.get(group).is_some_and(|first| first <= index));
             let groups: Vec<u64> = held.map(|(group, _)| group).collect();
             for group in groups {
                 if let Some(job) = self.engine.flush_job(FlushReason::Log { group }) {

@@ -26,9 +26,7 @@ pub(crate) use decide::Attempt;
 pub(crate) use read::{Barrier, ReadError};
 pub(crate) use recovery::start;
 pub(crate) use state::ShardStatistics;
-pub(crate) use write::{
-    Change, WaitingClient, Waiter, WriteError, WriteRequest, Written,
-};
+pub(crate) use write::{Change, Waiter, WaitingClient, WriteError, WriteRequest};
 
 use crate::connection::{self, Session};
 use crate::metadata::{DdlRequest, DdlResult};
@@ -36,9 +34,9 @@ use crate::node::Shared;
 use crate::view::View;
 use cql::plan::select::RowScratch;
 use cql::wire::{Event, Values};
+use env::Entropy;
 use env::net::DetachedStream;
 use env::tasks::queue::Receiver;
-use env::Entropy;
 use model::read::{Page, ReadCommand};
 use state::ShardState;
 use std::cell::{Cell, RefCell};
@@ -137,7 +135,13 @@ impl Shard {
     /// The newest view.
     pub(crate) fn view(&self) -> Arc<View> {
         let mut view = self.view.borrow_mut();
-        self.shared.views().refresh(&mut view);
+        if self.shared.views().is_newer(&view) {
+            let newest = self.shared.views().newest();
+            if view.images_differ(&newest) {
+                self.state.borrow_mut().close_for_images();
+            }
+            *view = newest;
+        }
         view.clone()
     }
 
@@ -158,10 +162,7 @@ impl Shard {
     }
 
     /// Serves messages until the node stops.
-    pub(crate) async fn run(
-        self: Rc<Self>,
-        mut messages: Receiver<Message>,
-    ) {
+    pub(crate) async fn run(self: Rc<Self>, mut messages: Receiver<Message>) {
         tokio::task::spawn_local(self.clone().run_log());
         tokio::task::spawn_local(self.clone().run_maintenance());
         tokio::task::spawn_local(self.clone().run_compactions());

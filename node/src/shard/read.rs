@@ -37,9 +37,7 @@ impl fmt::Display for ReadError {
         match self {
             ReadError::Storage(reason) => f.write_str(reason),
             ReadError::UnknownTable => f.write_str("the table was dropped"),
-            ReadError::TimedOut => {
-                f.write_str("Operation timed out - received only 0 responses.")
-            }
+            ReadError::TimedOut => f.write_str("Operation timed out - received only 0 responses."),
             ReadError::Overloaded(reason) => f.write_str(reason),
         }
     }

@@ -7,9 +7,9 @@ use super::write::Waiter;
 use crate::batch_log;
 use crate::metadata::{Command, Metadata};
 use crate::view::View;
-use cluster::{GroupId, HostId};
 use cluster::consensus::LogIndex;
 use cluster::replica::{Decided, LocalState, LogPosition, Replicas};
+use cluster::{GroupId, HostId};
 use model::TableId;
 use model::entry::{Entry, Placement};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -111,6 +111,18 @@ impl ShardState {
             memory_bytes: self.engine.memory_bytes() as u64,
             log_segments: self.log.log.segment_count() as u64,
             ..ShardStatistics::default()
+        }
+    }
+
+    /// Closes every range up to what was placed in it: the images of some log are switched, and
+    /// rows placed under the other rules must lie below all that comes. Done in the same step in
+    /// which the shard begins to act by the new view; the entry that says so follows.
+    pub(super) fn close_for_images(&mut self) {
+        let ids: Vec<GroupId> = self.intervals.keys().copied().collect();
+        for id in ids {
+            let mut times = self.leader_times(id);
+            times.placement = cdc::place::close_for_images(&times.placement);
+            self.times.insert(id, times);
         }
     }
 

@@ -115,7 +115,10 @@ impl Waiter {
 
 impl Shard {
     /// Makes a write, and returns when it is applied.
-    pub(crate) async fn write(self: &Rc<Self>, mut request: WriteRequest) -> Result<(), WriteError> {
+    pub(crate) async fn write(
+        self: &Rc<Self>,
+        mut request: WriteRequest,
+    ) -> Result<(), WriteError> {
         loop {
             let (task, applied) = oneshot::channel();
             match self.try_write(&mut request, || Waiter::Task(task)) {

@@ -15,6 +15,7 @@ use cql::wire::{
     Values, WriteType,
 };
 use model::row::UNSTAMPED;
+use std::fmt::Write;
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -24,7 +25,7 @@ pub(super) fn query(
     session: &Rc<Session>,
     mut reply: Reply,
     text: &str,
-    parameters: QueryParameters,
+    parameters: &QueryParameters,
     values: &Values,
 ) {
     let view = session.shard().view();
@@ -35,7 +36,7 @@ pub(super) fn query(
         Err(error) => return reply.plan_error(&error.into()),
     };
     if is_definition(&parsed.statement) {
-        return define(session, reply, parsed, keyspace, &parameters);
+        return define(session, reply, parsed, keyspace, parameters);
     }
     reply.note("Preparing statement");
     match PreparedStatement::plan_parsed(&view, &parsed, text, keyspace) {
@@ -73,7 +74,7 @@ pub(super) fn execute(
     reply: Reply,
     id: &[u8],
     result_metadata_id: Option<&[u8]>,
-    parameters: QueryParameters,
+    parameters: &QueryParameters,
     values: &Values,
 ) {
     let view = session.shard().view();
@@ -108,7 +109,10 @@ fn find(session: &Session, view: &View, id: &[u8]) -> Result<Arc<PreparedStateme
 }
 
 fn unprepared(reply: &Reply, id: &[u8]) {
-    let hex: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut hex = String::with_capacity(id.len() * 2);
+    for byte in id {
+        write!(hex, "{byte:02x}").expect("a string takes all");
+    }
     let body = ErrorBody::Unprepared { id: id.to_vec().into() };
     reply.error(&ErrorResponse::new(
         body,
@@ -122,7 +126,7 @@ fn run(
     reply: Reply,
     view: &Arc<View>,
     statement: &Arc<PreparedStatement>,
-    parameters: QueryParameters,
+    parameters: &QueryParameters,
     values: &Values,
     result_metadata_id: Option<&[u8]>,
 ) {
@@ -146,22 +150,22 @@ fn run(
             let is_known = result_metadata_id == Some(&statement.result_metadata_id[..]);
             let has_changed = result_metadata_id.is_some() && !is_known;
             let statement = (statement, plan);
-            read::select(session, reply, statement, view, &parameters, bound, has_changed);
+            read::select(session, reply, statement, view, parameters, bound, has_changed);
         }
         Plan::Write(plan) => {
-            let result = with_context(session, &parameters, |context| plan.bind(bound, context));
-            write::start(session, reply, view, result, &parameters, WriteType::Simple);
+            let result = with_context(session, parameters, |context| plan.bind(bound, context));
+            write::start(session, reply, view, result, parameters, WriteType::Simple);
         }
         Plan::Batch(plan) => {
             let is_logged = plan.kind == syntax::ast::BatchKind::Logged;
-            let result = with_context(session, &parameters, |context| plan.bind(bound, context));
-            write::start(session, reply, view, result, &parameters, batch_type(is_logged));
+            let result = with_context(session, parameters, |context| plan.bind(bound, context));
+            write::start(session, reply, view, result, parameters, batch_type(is_logged));
         }
         Plan::Use(keyspace) => {
             session.use_keyspace(keyspace.clone());
             reply.set_keyspace(keyspace);
         }
-        Plan::Truncate(table) => write::truncate(session, reply, view, table, &parameters),
+        Plan::Truncate(table) => write::truncate(session, reply, view, table, parameters),
     }
 }
 
@@ -175,7 +179,7 @@ pub(super) fn batch(
     reply: Reply,
     kind: BatchKind,
     statements: &[BatchStatement],
-    parameters: QueryParameters,
+    parameters: &QueryParameters,
     values: &Values,
 ) {
     let view = session.shard().view();
@@ -200,7 +204,7 @@ pub(super) fn batch(
             Err(error) => return reply.plan_error(&error),
         }
     }
-    let result = with_context(session, &parameters, |context| {
+    let result = with_context(session, parameters, |context| {
         let mut items = Vec::with_capacity(planned.len());
         for (statement, wire) in planned.iter().zip(statements) {
             let Plan::Write(plan) = &statement.prepared.plan else {
@@ -215,7 +219,7 @@ pub(super) fn batch(
         bind_batch(items.into_iter(), context)
     });
     let is_logged = kind == BatchKind::Logged;
-    write::start(session, reply, &view, result, &parameters, batch_type(is_logged));
+    write::start(session, reply, &view, result, parameters, batch_type(is_logged));
 }
 
 /// Binds under the circumstances of this request.

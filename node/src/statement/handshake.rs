@@ -53,11 +53,7 @@ pub(super) fn options(session: &Session, reply: &Reply) {
 }
 
 /// Answers STARTUP.
-pub(super) fn startup(
-    session: &Rc<Session>,
-    reply: Reply,
-    startup: &Startup,
-) -> Option<Started> {
+pub(super) fn startup(session: &Rc<Session>, reply: &Reply, startup: &Startup) -> Option<Started> {
     if session.is_started.get() {
         reply.protocol_error("the connection has begun already");
         return None;
@@ -73,14 +69,13 @@ pub(super) fn startup(
     }
     let compression = match startup.get("COMPRESSION") {
         None | Some("") => Compression::None,
-        Some(name) => match Compression::from_name(name) {
-            Some(compression) => compression,
-            None => {
-                let message = format!("Unknown compression algorithm: {name}");
-                reply.protocol_error(&message);
+        Some(name) => {
+            let Some(compression) = Compression::from_name(name) else {
+                reply.protocol_error(&format!("Unknown compression algorithm: {name}"));
                 return None;
-            }
-        },
+            };
+            compression
+        }
     };
     let version = reply.version;
     session.version.set(version);

@@ -21,10 +21,10 @@ use cql::wire::{Frame, Request, Values, frame_flags};
 use std::rc::Rc;
 
 /// Carries out one frame. Says so when it began the connection.
-pub(crate) fn dispatch(session: &Rc<Session>, frame: Frame) -> Option<Started> {
+pub(crate) fn dispatch(session: &Rc<Session>, frame: &Frame) -> Option<Started> {
     let mut reply = Reply::new(session, &frame.header);
     let mut values = session.shard().take_values();
-    let started = match Request::parse(&frame, session.extensions.get(), &mut values) {
+    let started = match Request::parse(frame, session.extensions.get(), &mut values) {
         Err(error) => {
             reply.wire_error(&error);
             None
@@ -52,7 +52,7 @@ fn dispatch_request(
         return None;
     }
     match request {
-        Request::Startup(startup) => return handshake::startup(session, reply, &startup),
+        Request::Startup(startup) => return handshake::startup(session, &reply, &startup),
         Request::Options => handshake::options(session, &reply),
         Request::AuthResponse(_) => {
             reply.protocol_error("no authentication is under way");
@@ -62,14 +62,14 @@ fn dispatch_request(
             reply.ready();
         }
         Request::Query { text, parameters } => {
-            execute::query(session, reply, text, parameters, values);
+            execute::query(session, reply, text, &parameters, values);
         }
         Request::Prepare { text, keyspace } => execute::prepare(session, &reply, text, keyspace),
         Request::Execute { id, result_metadata_id, parameters } => {
-            execute::execute(session, reply, id, result_metadata_id, parameters, values);
+            execute::execute(session, reply, id, result_metadata_id, &parameters, values);
         }
         Request::Batch { kind, statements, parameters } => {
-            execute::batch(session, reply, kind, &statements, parameters, values);
+            execute::batch(session, reply, kind, &statements, &parameters, values);
         }
     }
     None

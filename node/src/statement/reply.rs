@@ -142,9 +142,10 @@ impl Reply {
             ErrorKind::Invalid => ErrorBody::Invalid,
             ErrorKind::Unauthorized => ErrorBody::Unauthorized,
             ErrorKind::Config => ErrorBody::Config,
-            ErrorKind::AlreadyExists { keyspace, table } => {
-                ErrorBody::AlreadyExists { keyspace: keyspace.as_str().into(), table: table.as_str().into() }
-            }
+            ErrorKind::AlreadyExists { keyspace, table } => ErrorBody::AlreadyExists {
+                keyspace: keyspace.as_str().into(),
+                table: table.as_str().into(),
+            },
         };
         self.error(&ErrorResponse::new(body, error.message.clone()));
     }

@@ -2,13 +2,13 @@
 
 use super::Reply;
 use crate::connection::Session;
-use crate::coordinator::CoordinatorError;
-use crate::shard::{Attempt, Change, WaitingClient, Waiter, WriteError, WriteRequest};
+use crate::coordinator::{CoordinatorError, Routed};
+use crate::shard::{Attempt, Change, Waiter, WaitingClient, WriteError, WriteRequest};
 use crate::view::View;
 use cql::plan::PlanError;
 use cql::plan::write::BoundWrite;
 use cql::wire::{ErrorBody, ErrorResponse, QueryParameters, WriteType};
-use model::TableDef;
+use model::{Consistency, TableDef};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use std::time::Duration;
 /// How long a write may take when the statement names no time.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a TRUNCATE may take.
-const TRUNCATE_TIMEOUT: Duration = Duration::from_secs(60);
+const TRUNCATE_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Begins a write that was bound; the answer follows when it is applied.
 pub(super) fn start(
@@ -29,7 +29,8 @@ pub(super) fn start(
 ) {
     let level = parameters.consistency;
     if level.is_serial() {
-        let message = format!("You must use conditional updates for serializable writes, not {level}");
+        let message =
+            format!("You must use conditional updates for serializable writes, not {level}");
         return reply.plan_error(&PlanError::invalid(message));
     }
     let bound = match bound {
@@ -40,8 +41,8 @@ pub(super) fn start(
         return reply.plan_error(&refusal);
     }
     let timeout = bound.timeout_nanos.map_or(WRITE_TIMEOUT, Duration::from_nanos);
-    let shard = session.shard().clone();
-    let mut routed = match shard.route(view, bound.partitions, level) {
+    let shard = session.shard();
+    let routed = match shard.route(view, bound.partitions, level) {
         Ok(routed) => routed,
         Err(unavailable) => {
             let error = CoordinatorError::Unavailable(unavailable);
@@ -52,37 +53,71 @@ pub(super) fn start(
     if routed.is_empty() {
         return reply.void();
     }
-    // The usual case, a range of this shard: proposed here and now, so that all writes of a
-    // client's burst are in one write of the log.
-    let is_here = routed.len() == 1 && routed.keys().all(|(_, at)| *at == shard.index);
-    if is_here && let Some(((group, at), writes)) = routed.pop_first() {
-        let mut request = WriteRequest { group, change: Change::Write(writes) };
-        let deadline_nanos = shard.deadline_nanos(timeout);
-        let mut owed = Some(reply);
-        let waiter = || {
-            let reply = owed.take().expect("a waiter is made once");
-            session.begin_waiting();
-            let answer = WriteAnswer { reply, level, write_type };
-            Waiter::Client(WaitingClient { answer, deadline_nanos })
-        };
-        let written = shard.try_write(&mut request, waiter);
-        let Some(returned) = owed else { return };
-        reply = returned;
-        match written {
-            Ok(_) => return reply.void(),
-            Err(Attempt::Failed(error)) => {
-                return reply.coordinator_error(&error.into(), level, write_type);
-            }
-            Err(Attempt::NeedsRead(_)) => {
-                let Change::Write(writes) = request.change else { return };
-                routed.insert((group, at), writes);
-            }
-        }
+    let timing = Timing { timeout, level, write_type };
+    match propose_here(session, reply, routed, timing) {
+        Ok(()) => {}
+        Err((reply, routed)) => wait(session, reply, routed, timing),
     }
+}
+
+/// How a write is to be waited for, and what its failure is called.
+#[derive(Clone, Copy)]
+struct Timing {
+    timeout: Duration,
+    level: Consistency,
+    write_type: WriteType,
+}
+
+/// The usual case, a range of this shard: proposed here and now, so that all writes of a client's
+/// burst are in one write of the log. Gives everything back when it is not that case.
+fn propose_here(
+    session: &Rc<Session>,
+    reply: Reply,
+    mut routed: Routed,
+    Timing { timeout, level, write_type }: Timing,
+) -> Result<(), (Reply, Routed)> {
+    let shard = session.shard();
+    let is_here = routed.len() == 1 && routed.keys().all(|(_, at)| *at == shard.index);
+    if !is_here {
+        return Err((reply, routed));
+    }
+    let Some(((group, at), writes)) = routed.pop_first() else { return Err((reply, routed)) };
+    let mut request = WriteRequest { group, change: Change::Write(writes) };
+    let deadline_nanos = shard.deadline_nanos(timeout);
+    let mut owed = Some(reply);
+    let written = shard.try_write(&mut request, || {
+        let reply = owed.take().expect("a waiter is made once");
+        session.begin_waiting();
+        let answer = WriteAnswer { reply, level, write_type };
+        Waiter::Client(WaitingClient { answer, deadline_nanos })
+    });
+    let Some(reply) = owed else { return Ok(()) };
+    match (written, request.change) {
+        (Ok(_), _) => reply.void(),
+        (Err(Attempt::Failed(error)), _) => {
+            reply.coordinator_error(&error.into(), level, write_type);
+        }
+        (Err(Attempt::NeedsRead(_)), Change::Write(writes)) => {
+            routed.insert((group, at), writes);
+            return Err((reply, routed));
+        }
+        (Err(Attempt::NeedsRead(_)), _) => unreachable!("the request is a write"),
+    }
+    Ok(())
+}
+
+/// Makes a write in a task of its own.
+fn wait(session: &Rc<Session>, mut reply: Reply, routed: Routed, timing: Timing) {
+    let Timing { timeout, level, write_type } = timing;
+    let shard = session.shard().clone();
     session.wait_for(async move {
         let is_logged = write_type == WriteType::Batch && routed.len() > 1;
         let work = async {
-            if is_logged { shard.write_logged(routed).await } else { shard.write_routed(routed).await }
+            if is_logged {
+                shard.write_logged(routed).await
+            } else {
+                shard.write_routed(routed).await
+            }
         };
         let result = tokio::time::timeout(timeout, work).await;
         let result = result.unwrap_or_else(|_| Err(WriteError::timed_out()));
@@ -94,7 +129,7 @@ pub(super) fn start(
 #[derive(Debug)]
 pub(crate) struct WriteAnswer {
     reply: Reply,
-    level: model::Consistency,
+    level: Consistency,
     write_type: WriteType,
 }
 
@@ -109,7 +144,7 @@ impl WriteAnswer {
 fn finish(
     reply: &mut Reply,
     result: Result<(), WriteError>,
-    level: model::Consistency,
+    level: Consistency,
     write_type: WriteType,
 ) {
     match result {
