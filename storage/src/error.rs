@@ -74,7 +74,7 @@ impl std::error::Error for StorageError {}
 #[derive(Debug)]
 pub enum ReadError {
     /// Blocks are not in memory. The caller loads them on another thread ([`BlockMiss::load`]),
-    /// gives them to [`crate::Engine::blocks_loaded`], and reads again.
+    /// gives them to [`crate::Engine::block_loaded`], and reads again.
     Miss(BlockMiss),
     /// The read has used its share of the thread's time. The caller lets others run and calls
     /// again with the same progress.
