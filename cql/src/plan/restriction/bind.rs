@@ -11,7 +11,7 @@ use crate::syntax::ast::Comparison;
 use model::key::encode_partition_key;
 use model::read::Slice;
 use model::value::{ListView, TupleView, compare_values};
-use model::{ColumnDef, TableDef};
+use model::{ColumnDef, ColumnKind, TableDef};
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -150,7 +150,14 @@ pub(super) fn bind_value<'a>(
 }
 
 fn null_value(column: &ColumnDef) -> PlanError {
-    PlanError::invalid(format!("Invalid null value in condition for column {}", column.name))
+    PlanError::invalid(match column.kind {
+        ColumnKind::PartitionKey(_) | ColumnKind::Clustering(_) => {
+            format!("Invalid null value in condition for column {}", column.name)
+        }
+        ColumnKind::Static | ColumnKind::Regular => {
+            format!("Unsupported null value for column {}", column.name)
+        }
+    })
 }
 
 /// All values of a choice, in the order written.

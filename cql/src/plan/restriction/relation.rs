@@ -4,6 +4,7 @@ use crate::plan::error::PlanError;
 use crate::plan::markers::Receiver;
 use crate::plan::term::{Marker, PreparedTerm};
 use crate::plan::term_preparer::TermPreparer;
+use crate::plan::term_text::term_text;
 use crate::syntax::ast::{Comparison, InValues, Name, Operand, Predicate, Relation, Term};
 use model::schema::quote_identifier;
 use model::{ColumnKind, CqlType, TableDef};
@@ -191,11 +192,15 @@ fn prepare_test(
     receiver: &Receiver,
     predicate: &Predicate,
 ) -> Result<Test, PlanError> {
-    let unsupported = |operator: &str| {
-        PlanError::invalid(format!("Unsupported \"{operator}\" relation on {}", receiver.name))
-    };
     Ok(match predicate {
         Predicate::Compare(comparison, term) => {
+            if *comparison == Comparison::NotEqual {
+                return Err(PlanError::invalid(format!(
+                    "Unsupported \"!=\" relation: {} != {}",
+                    receiver.name,
+                    term_text(term)
+                )));
+            }
             check_comparable(receiver, *comparison)?;
             let term = preparer.prepare(term, receiver)?;
             match comparison {
@@ -242,7 +247,14 @@ fn prepare_test(
             let part = receiver.part("key", (**key).clone());
             Test::ContainsKey(preparer.prepare(term, &part)?)
         }
-        Predicate::Like(_) => return Err(unsupported("LIKE")),
+        Predicate::Like(term) => {
+            return Err(PlanError::invalid(format!(
+                "LIKE restriction is only supported on properly indexed columns. {} LIKE {} is not \
+                 valid.",
+                receiver.name,
+                term_text(term)
+            )));
+        }
         Predicate::IsNotNull => {
             return Err(PlanError::invalid(format!(
                 "Unsupported restriction: {} IS NOT NULL",
@@ -263,13 +275,14 @@ fn check_comparable(receiver: &Receiver, comparison: Comparison) -> Result<(), P
         Comparison::Greater => ">",
         Comparison::GreaterOrEqual => ">=",
     };
-    if comparison == Comparison::NotEqual {
-        return Err(PlanError::invalid(format!("Unsupported \"!=\" relation: {name} != …")));
-    }
     if cql_type.is_multi_cell() {
-        let kind = if cql_type.is_collection() { "Collection" } else { "Non-frozen UDT" };
+        if !cql_type.is_collection() {
+            return Err(PlanError::invalid(format!(
+                "Non-frozen UDT column '{name}' ({cql_type}) cannot be restricted by any relation"
+            )));
+        }
         return Err(PlanError::invalid(format!(
-            "{kind} column '{name}' ({cql_type}) cannot be restricted by a '{operator}' relation"
+            "Collection column '{name}' ({cql_type}) cannot be restricted by a '{operator}' relation"
         )));
     }
     if *cql_type == CqlType::Duration && comparison != Comparison::Equal {

@@ -85,6 +85,11 @@ impl SelectPlan {
         }
         let mut preparer = TermPreparer { schema, table, markers };
         let selection = Selection::prepare(&mut preparer, &select.selection)?;
+        if select.distinct {
+            // What DISTINCT cannot have is said before what needs ALLOW FILTERING.
+            let restrictions = Restrictions::prepare(&mut preparer, &select.relations, true)?;
+            check_distinct(table, &selection, &restrictions)?;
+        }
         let restrictions =
             Restrictions::prepare(&mut preparer, &select.relations, select.allow_filtering)?;
         let mut number = |term: &Option<Term>, name: &str, cql_type: CqlType| {
@@ -97,9 +102,6 @@ impl SelectPlan {
         let limit = number(&select.limit, "[limit]", CqlType::Int)?;
         let timeout = number(&select.timeout, "[timeout]", CqlType::Duration)?;
         check_static_selection(table, &selection, &restrictions)?;
-        if select.distinct {
-            check_distinct(table, &selection, &restrictions)?;
-        }
         let order = Order::prepare(table, &select.order_by, &restrictions)?;
         let group_by = prepare_group_by(table, &select.group_by, &restrictions)?;
         let reader = row_reader(table, &selection, &restrictions);
