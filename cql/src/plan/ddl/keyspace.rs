@@ -84,8 +84,8 @@ pub(super) fn drop(drop: &DropKeyspace, schema: &Schema) -> Result<SchemaChange,
 }
 
 fn changed(keyspace: KeyspaceDef, kind: ChangeKind, context: &DdlContext<'_>) -> SchemaChange {
-    let mut change = SchemaChange::default();
-    change.warnings = factor_warnings(&keyspace.name, &keyspace.replication, context.data_centres);
+    let warnings = factor_warnings(&keyspace.name, &keyspace.replication, context.data_centres);
+    let mut change = SchemaChange { warnings, ..SchemaChange::default() };
     change.event(kind, ChangeTarget::Keyspace, &keyspace.name, "");
     change.put.push(keyspace);
     change
