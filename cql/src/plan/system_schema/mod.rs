@@ -79,7 +79,7 @@ mod tests {
         let ids: BTreeSet<TableId> = tables.iter().map(|t| t.id).collect();
         assert_eq!(ids.len(), tables.len());
         let local = tables.iter().find(|t| &*t.name == "local").unwrap();
-        assert_eq!(local.id.0, 0x9a09_05d0_1a1a_8c2e_8a4f_9f1a_7b1a_0a6d, "{:x}", local.id.0);
+        assert_eq!(local.id.0, 0x4710_b309_8fee_8c29_8ea9_9f35_6142_d4cf, "{:x}", local.id.0);
         assert_eq!(local.column("tokens").unwrap().cql_type.to_string(), "set<text>");
     }
 }
