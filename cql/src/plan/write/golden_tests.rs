@@ -4,9 +4,11 @@
 //! (literals, `null`, `unset`), or `at` and the timestamp of the request. CREATE TABLE and CREATE
 //! TYPE define what the statements after them write to. `UPDATE_GOLDEN=1` writes the results.
 
+use super::BoundWrite;
 use crate::plan::testing::{context, define, values_of};
-use crate::plan::{BoundValues, Plan, PlanError, prepare};
+use crate::plan::{BindContext, BoundValues, Plan, PlanError, prepare};
 use crate::syntax::parse;
+use crate::wire::Value;
 use model::dump::{dump_list_operation, dump_mutation};
 use model::mutation::MutationView;
 use model::{KeyspaceDef, Schema};
@@ -14,9 +16,9 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-#[test]
+/// The scripts, with their paths.
 #[expect(clippy::disallowed_methods, reason = "test data lies on the real disk")]
-fn golden_scripts() {
+fn scripts() -> Vec<(PathBuf, String)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testscripts/plan");
     let mut paths: Vec<PathBuf> = std::fs::read_dir(folder)
         .unwrap()
@@ -25,8 +27,14 @@ fn golden_scripts() {
         .collect();
     paths.sort();
     assert!(!paths.is_empty(), "no test data");
-    for path in paths {
-        let script = std::fs::read_to_string(&path).unwrap();
+    let read = |path: PathBuf| (path.clone(), std::fs::read_to_string(path).unwrap());
+    paths.into_iter().map(read).collect()
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "test data lies on the real disk")]
+fn golden_scripts() {
+    for (path, script) in scripts() {
         let actual = run_script(&script);
         if std::env::var_os("UPDATE_GOLDEN").is_some() {
             std::fs::write(&path, &actual).unwrap();
@@ -36,7 +44,86 @@ fn golden_scripts() {
     }
 }
 
-fn run_script(script: &str) -> String {
+/// Values of a hostile client: any bytes for any marker. Whatever is accepted makes a well-formed
+/// mutation, with all its cells in order.
+#[test]
+fn any_bytes_for_any_marker_are_refused_or_make_a_mutation() {
+    let mut seed = 0x2545_f491_4f6c_dd1d_u64;
+    let mut below = |bound: u64| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        (seed >> 11) % bound
+    };
+    let mut accepted = 0;
+    for (_, script) in scripts() {
+        let mut schema = empty_schema();
+        for block in script.split("\n\n") {
+            let input: Vec<&str> =
+                block.lines().filter_map(|line| line.strip_prefix("> ")).take(1).collect();
+            let Ok(parsed) = parse(&input.join("\n")) else { continue };
+            if define(&mut schema, &parsed.statement) == Ok(true) {
+                continue;
+            }
+            let Ok(prepared) = prepare(&parsed, &schema, Some("ks")) else { continue };
+            for _ in 0..200 {
+                let values: Vec<Vec<u8>> =
+                    prepared.bind_specs.iter().map(|_| hostile_bytes(&mut below)).collect();
+                let slots: Vec<Value> = values
+                    .iter()
+                    .map(|bytes| match below(12) {
+                        0 => Value::Null,
+                        1 => Value::Unset,
+                        _ => Value::Set(bytes),
+                    })
+                    .collect();
+                let values = BoundValues::new(&slots);
+                let Ok(bound) = context(|context| bind(&prepared.plan, values, context)) else {
+                    continue;
+                };
+                for write in &bound.partitions {
+                    let view = MutationView::check(&write.mutation).unwrap();
+                    dump_mutation(&write.table, &view);
+                    accepted += u32::from(!slots.is_empty());
+                }
+            }
+        }
+    }
+    assert!(accepted > 1_000, "too few random values are valid: {accepted}");
+}
+
+/// Short bytes, often of the lengths and counts that types have.
+fn hostile_bytes(below: &mut impl FnMut(u64) -> u64) -> Vec<u8> {
+    match below(6) {
+        // A collection of short elements that may be out of order and repeat.
+        0..=2 => {
+            let count = below(4);
+            let mut bytes = (count as i32).to_be_bytes().to_vec();
+            for _ in 0..count {
+                let length = [0, 1, 4, 4][below(4) as usize];
+                bytes.extend_from_slice(&i32::to_be_bytes(length));
+                bytes.extend((0..length).map(|_| below(3) as u8));
+            }
+            bytes
+        }
+        3 => vec![0, 0, 0, below(3) as u8],
+        _ => (0..below(17)).map(|_| below(256) as u8).collect(),
+    }
+}
+
+fn bind(
+    plan: &Plan,
+    values: BoundValues,
+    context: &mut BindContext,
+) -> Result<BoundWrite, PlanError> {
+    match plan {
+        Plan::Write(plan) => plan.bind(values, context),
+        Plan::Batch(plan) => plan.bind(values, context),
+        _ => panic!("not a write"),
+    }
+}
+
+fn empty_schema() -> Schema {
     let mut schema = Schema::default();
     let keyspace = KeyspaceDef {
         name: "ks".into(),
@@ -46,6 +133,11 @@ fn run_script(script: &str) -> String {
         types: std::collections::BTreeMap::new(),
     };
     schema.keyspaces.insert("ks".into(), Arc::new(keyspace));
+    schema
+}
+
+fn run_script(script: &str) -> String {
+    let mut schema = empty_schema();
     let mut output = String::new();
     let mut input: Vec<&str> = Vec::new();
     for line in script.lines().chain([""]) {
@@ -92,11 +184,7 @@ fn run(schema: &mut Schema, input: &[&str]) -> Result<String, PlanError> {
     let timestamp = input.iter().find_map(|line| line.strip_prefix("at "));
     let bound = context(|context| {
         context.default_timestamp = timestamp.map(|text| text.parse().unwrap());
-        match &prepared.plan {
-            Plan::Write(plan) => plan.bind(values, context),
-            Plan::Batch(plan) => plan.bind(values, context),
-            Plan::Select(_) | Plan::Use(_) | Plan::Truncate(_) => panic!("not a write"),
-        }
+        bind(&prepared.plan, values, context)
     });
     let bound = match bound {
         Ok(bound) => bound,
