@@ -61,7 +61,7 @@ fn width(cql_type: &CqlType) -> Option<Width> {
 
 /// A number, as wide as its computations need.
 #[derive(Clone, Debug, PartialEq)]
-enum Number {
+pub(super) enum Number {
     /// Whole numbers of up to eight bytes.
     Fixed(i64),
     Varint(BigInt),
@@ -207,7 +207,8 @@ fn decimal(
     Some(Number::Decimal { unscaled, scale })
 }
 
-fn power_of_ten(exponent: i64) -> Option<BigInt> {
+/// `None` above [`ALIGNMENT_MAX`] and below zero.
+pub(super) fn power_of_ten(exponent: i64) -> Option<BigInt> {
     if exponent > ALIGNMENT_MAX {
         return None;
     }
@@ -215,7 +216,7 @@ fn power_of_ten(exponent: i64) -> Option<BigInt> {
 }
 
 /// Rounded to the nearest, halves away from zero.
-fn divide_half_up(numerator: &BigInt, denominator: &BigInt) -> BigInt {
+pub(super) fn divide_half_up(numerator: &BigInt, denominator: &BigInt) -> BigInt {
     let quotient = numerator / denominator;
     let rest = numerator % denominator;
     let is_half_or_more = rest.magnitude() * 2_u32 >= *denominator.magnitude();
@@ -238,7 +239,8 @@ fn strip_zeros(mut unscaled: BigInt, mut scale: i64) -> (BigInt, i64) {
     (unscaled, scale)
 }
 
-fn decode(cql_type: &CqlType, bytes: &[u8]) -> Option<Number> {
+/// Reads a valid number; `None` when it has no bytes.
+pub(super) fn decode(cql_type: &CqlType, bytes: &[u8]) -> Option<Number> {
     Some(match cql_type {
         CqlType::TinyInt => Number::Fixed(i8::from_be_bytes(*bytes.first_chunk()?).into()),
         CqlType::SmallInt => Number::Fixed(i16::from_be_bytes(*bytes.first_chunk()?).into()),
@@ -259,7 +261,7 @@ fn decode(cql_type: &CqlType, bytes: &[u8]) -> Option<Number> {
 }
 
 /// The number as that type; fixed widths wrap around.
-fn encode(cql_type: &CqlType, number: &Number) -> Vec<u8> {
+pub(super) fn encode(cql_type: &CqlType, number: &Number) -> Vec<u8> {
     match (cql_type, number) {
         (CqlType::TinyInt, Number::Fixed(number)) => (*number as i8).to_be_bytes().to_vec(),
         (CqlType::SmallInt, Number::Fixed(number)) => (*number as i16).to_be_bytes().to_vec(),

@@ -10,6 +10,7 @@
 use super::arithmetic;
 use super::context::BindContext;
 use super::error::PlanError;
+use super::math::MathFunction;
 use crate::syntax::ast::ArithmeticOperator;
 use model::literal::format_value;
 use model::schema::Partitioner;
@@ -50,6 +51,7 @@ enum FunctionKind {
     Token(Partitioner),
     Arithmetic(ArithmeticOperator),
     Negate,
+    Math(MathFunction),
 }
 
 /// The functions of that name, in any keyspace or `system`; `table` gives `token` its arguments.
@@ -91,6 +93,19 @@ pub fn overloads(keyspace: Option<&str>, name: &str, table: &TableDef) -> Vec<Ar
         "token" => {
             let key: Vec<_> = table.partition_key().iter().map(|c| c.cql_type.clone()).collect();
             vec![function(&key, BigInt, FunctionKind::Token(table.partitioner))]
+        }
+        "abs" | "exp" | "log" | "log10" | "round" => {
+            let math = match name {
+                "abs" => MathFunction::Absolute,
+                "exp" => MathFunction::Exponential,
+                "log" => MathFunction::Logarithm,
+                "log10" => MathFunction::DecimalLogarithm,
+                _ => MathFunction::Round,
+            };
+            let of_type = |t: &CqlType| {
+                function(std::slice::from_ref(t), t.clone(), FunctionKind::Math(math))
+            };
+            math.types().iter().map(of_type).collect()
         }
         _ => match blob_conversion(name) {
             Some((native, true)) => each(&[native], &Blob, FunctionKind::ToBlob),
@@ -200,6 +215,10 @@ impl Function {
                     return Ok(None);
                 };
                 return arithmetic::compute(operator, (left_type, left), (right_type, right));
+            }
+            FunctionKind::Math(function) => {
+                let number = arguments.first().copied().unwrap_or_default();
+                return Ok(function.call(&self.returns, number));
             }
             FunctionKind::Negate => {
                 let number = arguments.first().copied().unwrap_or_default();

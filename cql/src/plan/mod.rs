@@ -11,6 +11,7 @@ pub mod ddl;
 pub mod error;
 pub mod function;
 pub mod markers;
+mod math;
 pub mod names;
 mod prepared;
 pub mod restriction;
