@@ -1,4 +1,4 @@
-//! SELECT and DESCRIBE: from a bound plan to the rows of the answer.
+//! SELECT: from a bound plan to the rows of the answer.
 
 use super::Reply;
 use super::cache::PreparedStatement;
