@@ -24,6 +24,8 @@ const SUFFIX: &str = ".log";
 #[derive(Debug)]
 pub(super) struct NewSegment {
     pub(super) sequence: u64,
+    /// Its length.
+    pub(super) segment_bytes: u64,
     /// The groups' states, with which it begins.
     pub(super) states: BatchBuffer,
 }
@@ -37,6 +39,8 @@ pub(super) struct OpenSegment {
     pub(super) seed: u32,
     /// Where the first batch goes; all before is synced.
     pub(super) offset: u64,
+    /// Its length.
+    pub(super) segment_bytes: u64,
 }
 
 /// How much of a spare file is made at once while the writer has nothing better to do: a batch that
@@ -115,15 +119,16 @@ impl LogFiles {
         mut new: NewSegment,
         previous_end: u64,
     ) -> Result<OpenSegment, LogError> {
-        let spare = match self.spares.pop() {
-            Some(spare) => spare,
-            None => self.complete_spare()?,
+        let spare = if new.segment_bytes == self.options.segment_bytes {
+            self.spares.pop().map_or_else(|| self.complete_spare(), Ok)?
+        } else {
+            self.create_short(new.segment_bytes)?
         };
         let header = SegmentHeader {
             shard: self.options.shard,
             sequence: new.sequence,
             salt: self.options.segment_salt(new.sequence),
-            segment_bytes: self.options.segment_bytes,
+            segment_bytes: new.segment_bytes,
             previous_end,
         };
         let (header, seed) = header.encode();
@@ -140,7 +145,8 @@ impl LogFiles {
         file.sync_data().map_err(failed("sync", &spare))?;
         let path = self.segment_path(new.sequence);
         self.rename(&spare, &path)?;
-        Ok(OpenSegment { file, path, seed, offset: bytes.len() as u64 })
+        let offset = bytes.len() as u64;
+        Ok(OpenSegment { file, path, seed, offset, segment_bytes: new.segment_bytes })
     }
 
     /// Keeps a segment's file as a spare one, or removes it when there are enough.
@@ -181,6 +187,19 @@ impl LogFiles {
                 return Ok(path);
             }
         }
+    }
+
+    /// Whether a spare file is ready.
+    pub(super) fn has_spare(&self) -> bool {
+        !self.spares.is_empty()
+    }
+
+    /// Makes a file of another length than spare ones have. If a crash leaves it before it becomes
+    /// a segment, the next opening removes it.
+    fn create_short(&mut self, segment_bytes: u64) -> Result<PathBuf, LogError> {
+        let Preparation { file, path, .. } = self.start_spare()?;
+        file.preallocate(segment_bytes).map_err(failed("preallocate", &path))?;
+        Ok(path)
     }
 
     /// Adds to the spare file that is being made, or starts one. Returns it when it is complete.

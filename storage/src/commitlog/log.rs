@@ -28,7 +28,7 @@ use super::format::{
     BATCH_HEADER_BYTES, BLOCK_BYTES, GroupId, Index, RECORD_HEADER_BYTES, RecordKind, Term,
     round_up_to_block,
 };
-use super::options::LogOptions;
+use super::options::{FIRST_SEGMENT_BYTES, LogOptions};
 use super::replay::{HardState, LogStart, Replay};
 use super::writer::{Job, LogJob, LogReport, LogWriter};
 
@@ -47,6 +47,8 @@ pub struct LogCore {
     segments: VecDeque<SegmentState>,
     /// Bytes of the active segment that are written or submitted.
     used_bytes: u64,
+    /// Length of the active segment.
+    active_bytes: u64,
     forming: BatchBuffer,
     /// The other buffer, while no batch is in flight.
     resting: BatchBuffer,
@@ -123,7 +125,11 @@ impl LogCore {
         let (last_sequence, previous_end) =
             replay.end().map_or((0, 0), |end| (end.sequence, end.offset));
         let mut core = LogCore::new(options, &replay);
-        let first = core.next_segment(last_sequence + 1);
+        let mut first = core.next_segment(last_sequence + 1);
+        if !files.has_spare() && core.used_bytes <= FIRST_SEGMENT_BYTES / 4 {
+            core.active_bytes = core.active_bytes.min(FIRST_SEGMENT_BYTES);
+            first.segment_bytes = core.active_bytes;
+        }
         core.first_sequence = first.sequence;
         let writer = LogWriter::open(files, options, first, previous_end)?;
         Ok((core, writer, replay))
@@ -147,6 +153,7 @@ impl LogCore {
                 .map(|(sequence, highest)| SegmentState { sequence, highest })
                 .collect(),
             used_bytes: 0,
+            active_bytes: options.segment_bytes,
             forming: BatchBuffer::default(),
             resting: BatchBuffer::default(),
             appended: LogPosition(0),
@@ -311,7 +318,7 @@ impl LogCore {
     fn submit_forming(&mut self) -> Job {
         let batch_bytes = round_up_to_block(self.forming.len() as u64);
         let mut new_segment = None;
-        if self.used_bytes + batch_bytes > self.options.segment_bytes {
+        if self.used_bytes + batch_bytes > self.active_bytes {
             let active = self.segments.back().expect("opening begins a segment and it stays");
             new_segment = Some(self.next_segment(active.sequence + 1));
         }
@@ -348,7 +355,8 @@ impl LogCore {
         }
         self.used_bytes = BLOCK_BYTES + round_up_to_block(states.len() as u64);
         self.segments.push_back(SegmentState { sequence, highest: BTreeMap::new() });
-        NewSegment { sequence, states }
+        self.active_bytes = self.options.segment_bytes;
+        NewSegment { sequence, segment_bytes: self.active_bytes, states }
     }
 
     /// Takes the writer's report on the job that was out.
@@ -443,7 +451,7 @@ impl LogCore {
         for (one, next) in self.segments.iter().zip(self.segments.iter().skip(1)) {
             assert_eq!(one.sequence + 1, next.sequence, "segments leave a gap");
         }
-        assert!(self.used_bytes <= self.options.segment_bytes, "the segment is overfull");
+        assert!(self.used_bytes <= self.active_bytes, "the segment is overfull");
         assert!(self.used_bytes.is_multiple_of(BLOCK_BYTES), "blocks are shared");
     }
 }

@@ -42,7 +42,7 @@ pub use error::{Corruption, LogError};
 pub use format::{BLOCK_BYTES, GroupId, Index, NodeId, Term};
 pub use log::{LogCore, LogPosition};
 pub use options::{
-    LogOptions, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
+    FIRST_SEGMENT_BYTES, LogOptions, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
     SPARE_SEGMENTS_MAX_DEFAULT, SyncMode,
 };
 pub use replay::{GroupReplay, HardState, LogStart, Replay, ReplayedEntry, TornTail};

@@ -10,6 +10,9 @@ pub const SEGMENT_BYTES_DEFAULT: u64 = 32 << 20;
 pub const SEGMENT_BYTES_MIN: u64 = 16 * BLOCK_BYTES;
 /// The longest: offsets of batches and lengths of records stay far below 4 GiB.
 pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+/// Length of the segment that an opening begins when no spare file is ready: filling a whole one with
+/// zeros would make the start of a node wait for the disk.
+pub const FIRST_SEGMENT_BYTES: u64 = 1 << 20;
 /// Recycled segments kept for reuse unless configured otherwise. Enough to follow a burst while
 /// flushes catch up, and 128 MiB of disk at most.
 pub const SPARE_SEGMENTS_MAX_DEFAULT: usize = 4;

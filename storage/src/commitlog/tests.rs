@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use env::disk::{Disk, OperationKind, SimDiskControl};
+use env::disk::{Disk, OpenMode, OperationKind, SimDiskControl};
 
 use super::format::BLOCK_BYTES;
-use super::options::{LogOptions, SEGMENT_BYTES_MIN};
+use super::options::{FIRST_SEGMENT_BYTES, LogOptions, SEGMENT_BYTES_MIN};
 use super::replay::{HardState, LogStart, Replay, TornTail};
 use super::scan::fuzz_segment;
 use super::{Corruption, LogCore, LogError, LogPosition, LogWriter};
@@ -373,4 +373,31 @@ fn a_batch_that_claims_more_than_it_has_is_refused() {
         segment[offset as usize..offset as usize + bytes.len()].copy_from_slice(&bytes);
         assert_eq!(fuzz_segment(&segment), 2, "more than the states' batch was read");
     }
+}
+
+#[test]
+fn an_opening_begins_with_a_short_segment_and_goes_on_with_whole_ones() {
+    let (disk, _control) = Disk::simulated(1);
+    let options = LogOptions { segment_bytes: 4 * FIRST_SEGMENT_BYTES, ..options() };
+    let open = || LogCore::open(&disk, Path::new(DIRECTORY), options).expect("the log opens");
+    let lengths = || -> Vec<u64> {
+        let names = disk.list(Path::new(DIRECTORY)).expect("the directory lists");
+        let segments = names.iter().filter(|name| name.starts_with("segment-"));
+        let open = |name| disk.open(&Path::new(DIRECTORY).join(name), OpenMode::Read);
+        segments.map(|name| open(name).and_then(|file| file.len()).expect("it opens")).collect()
+    };
+    let (mut log, mut writer, _) = open();
+    assert_eq!(lengths(), [FIRST_SEGMENT_BYTES]);
+    let payload = vec![0xCD; 300_000];
+    for index in 1..=8 {
+        log.append_entry(1, 1, index, &[&payload]).expect("there is room");
+        run(&mut log, &mut writer).expect("the disk works");
+    }
+    assert_eq!(lengths(), [FIRST_SEGMENT_BYTES, 4 * FIRST_SEGMENT_BYTES]);
+    assert_eq!(log.release(|_| 3), 1, "the short one is given up");
+    run(&mut log, &mut writer).expect("the disk works");
+    let (_, _, replay) = open();
+    let indexes: Vec<u64> = entries(&replay).iter().map(|entry| entry.2).collect();
+    assert_eq!(indexes, [4, 5, 6, 7, 8]);
+    assert_eq!(lengths().last(), Some(&FIRST_SEGMENT_BYTES), "no spare file was ready");
 }

@@ -104,7 +104,7 @@ impl LogWriter {
     /// Whether there is time-consuming work that the next segment will need and that can be done
     /// ahead, by [`LogWriter::prepare`].
     pub fn can_prepare(&self) -> bool {
-        let is_half_full = self.segment.offset > self.options.segment_bytes / 2;
+        let is_half_full = self.segment.offset > self.segment.segment_bytes / 2;
         self.failure.is_none() && is_half_full && self.files.needs_spare()
     }
 
@@ -129,10 +129,10 @@ impl LogWriter {
     }
 
     fn write_batch(&mut self, batch: &mut BatchBuffer) -> Result<(), LogError> {
-        let OpenSegment { file, path, seed, offset } = &mut self.segment;
+        let OpenSegment { file, path, seed, offset, segment_bytes } = &mut self.segment;
         let bytes = batch.seal(*seed, *offset, self.synced_offset);
         let end = *offset + bytes.len() as u64;
-        assert!(end <= self.options.segment_bytes, "a batch was placed behind its segment's end");
+        assert!(end <= *segment_bytes, "a batch was placed behind its segment's end");
         file.write_all_at(bytes, *offset).map_err(failed("write", path))?;
         *offset = end;
         if self.options.sync == SyncMode::Group {
@@ -154,7 +154,7 @@ impl LogWriter {
     /// successor that would.
     fn close(&mut self) -> Result<(), LogError> {
         self.sync()?;
-        if self.segment.offset + BLOCK_BYTES > self.options.segment_bytes {
+        if self.segment.offset + BLOCK_BYTES > self.segment.segment_bytes {
             return Ok(());
         }
         self.write_batch(&mut BatchBuffer::default())?;
