@@ -12,6 +12,7 @@
 
 use crate::consensus::{
     Effect, EntryId, Group, HardState, Input, Kind, LogIndex, Recovered, RecoveryError, Refusal,
+    Term,
 };
 use crate::placement::GroupId;
 use crate::ring::HostId;
@@ -161,6 +162,11 @@ impl<W> Replicas<W> {
     /// How far the group's log is committed.
     pub fn commit(&self, id: GroupId) -> LogIndex {
         self.groups.get(&id).map_or(LogIndex(0), |r| r.group.commit())
+    }
+
+    /// The term of the group's entry at `index`; nothing if it is not in the log.
+    pub fn term_at(&self, id: GroupId, index: LogIndex) -> Option<Term> {
+        self.groups.get(&id)?.group.term_at(index)
     }
 
     /// The group's last entry on this node, committed or not.

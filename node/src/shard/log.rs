@@ -3,15 +3,76 @@
 use cluster::consensus::{EntryId, HardState};
 use cluster::replica::{LocalLog, LogPosition};
 use cluster::{GroupId, HostId};
+use std::collections::BTreeMap;
 use std::task::{Context, Poll};
-use storage::commitlog::{CommitLog, HardState as StoredHardState, LogError};
+use storage::commitlog::{
+    CommitLog, HardState as StoredHardState, LogError, LogPosition as StoredPosition, LogStart,
+    Replay,
+};
 
 /// The log as the replicas see it.
 pub(super) struct ShardLog {
     pub log: CommitLog,
+    /// By group, the index behind which its log begins, as the log itself says and holds.
+    starts: BTreeMap<u64, u64>,
+    /// Starts that were appended, and count once this position is held.
+    new_starts: Option<(StoredPosition, BTreeMap<u64, u64>)>,
 }
 
 impl ShardLog {
+    /// A log as it was opened.
+    pub(super) fn new(log: CommitLog, replay: &Replay) -> Self {
+        let starts = replay.groups().iter().map(|(id, group)| (*id, group.start.index));
+        ShardLog { log, starts: starts.collect(), new_starts: None }
+    }
+
+    /// Gives up the oldest segments whose entries are all held elsewhere: `elsewhere` names a
+    /// group's last such entry. Says whether the log has something to write or to recycle.
+    ///
+    /// A segment goes only after the log holds where its groups begin without it. Else the first
+    /// entry found after a restart would follow on nothing, or, with no entry left, a group would
+    /// count from the beginning again and its new entries would pass for ones in tables.
+    pub(super) fn release(
+        &mut self,
+        elsewhere: impl Fn(GroupId) -> Option<EntryId>,
+    ) -> Result<bool, LogError> {
+        let held = self.log.held()?;
+        if let Some((_, starts)) = self.new_starts.take_if(|(position, _)| *position <= held) {
+            self.starts.extend(starts);
+        }
+        let released = self.log.release(|group| self.starts.get(&group).copied().unwrap_or(0));
+        let is_appended = self.new_starts.is_none() && self.append_starts(elsewhere)?;
+        Ok(released > 0 || is_appended)
+    }
+
+    /// Says where the groups of the oldest segment begin without it, if all of them can do so.
+    fn append_starts(
+        &mut self,
+        elsewhere: impl Fn(GroupId) -> Option<EntryId>,
+    ) -> Result<bool, LogError> {
+        let mut starts = BTreeMap::new();
+        for (group, highest) in self.log.oldest_holders() {
+            if self.starts.get(&group).is_some_and(|start| *start >= highest) {
+                continue;
+            }
+            match elsewhere(GroupId(group)) {
+                Some(entry) if entry.index.0 >= highest => starts.insert(group, entry),
+                _ => return Ok(false),
+            };
+        }
+        for (group, EntryId { index, term }) in &starts {
+            let start = LogStart { index: index.0, term: term.0 };
+            self.log.append_start(*group, start)?;
+        }
+        let is_any = !starts.is_empty();
+        if is_any {
+            let indexes = starts.into_iter().map(|(group, entry)| (group, entry.index.0));
+            self.new_starts = Some((self.log.appended(), indexes.collect()));
+            self.log.request_sync();
+        }
+        Ok(is_any)
+    }
+
     /// Waits for the log's next report: what is held from then on.
     pub(super) fn poll_completed(
         &mut self,

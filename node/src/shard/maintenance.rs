@@ -4,6 +4,7 @@
 use super::Shard;
 use super::state::ShardState;
 use cluster::GroupId;
+use cluster::consensus::{EntryId, LogIndex};
 use std::rc::Rc;
 use std::time::Duration;
 use storage::{FlushReason, Job, JobKind};
@@ -83,16 +84,16 @@ impl Shard {
         let needed = state.engine.needed_indexes();
         let saved_metadata = state.metadata.as_ref().map_or(u64::MAX, |m| m.saved_index);
         let replicas = &state.replicas;
-        let released = state.log.log.release(|group| {
-            if GroupId(group) == GroupId::METADATA {
-                return saved_metadata;
-            }
-            match needed.get(&group) {
-                Some(first) => first - 1,
-                None => replicas.commit(GroupId(group)).0,
-            }
+        let released = state.log.release(|group| {
+            let index = match needed.get(&group.0) {
+                _ if group == GroupId::METADATA => LogIndex(saved_metadata),
+                Some(first) => LogIndex(first - 1),
+                None => replicas.commit(group),
+            };
+            Some(EntryId { index, term: replicas.term_at(group, index)? })
         });
-        if released > 0 {
+        // A log that failed has ended the shard's writes already, and said so.
+        if let Ok(true) = released {
             self.log_work.notify_one();
         }
     }

@@ -107,7 +107,7 @@ impl Opened {
         });
         let state = ShardState {
             engine,
-            log: ShardLog { log },
+            log: ShardLog::new(log, &replay),
             replicas: Replicas::new(options.host_id),
             times: BTreeMap::new(),
             clock: TimestampClock::new(i64::MIN),

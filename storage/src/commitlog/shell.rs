@@ -198,6 +198,11 @@ impl CommitLog {
         self.core.check_room(group, payload_bytes)
     }
 
+    /// What the reports taken so far say is held. See [`LogCore::synced`].
+    pub fn held(&self) -> Result<LogPosition, LogError> {
+        self.core.synced()
+    }
+
     /// The position behind everything appended.
     pub fn appended(&self) -> LogPosition {
         self.core.appended()
