@@ -51,6 +51,7 @@ pub(crate) async fn serve(shard: Rc<Shard>, stream: DetachedStream, peer: Socket
         sending: Vec::new(),
         sent_bytes: 0,
         is_ended: false,
+        has_waiting_frames: false,
     };
     poll_fn(|context| connection.poll(context)).await;
     session.close();
@@ -65,12 +66,15 @@ struct Connection {
     sent_bytes: usize,
     /// Nothing is read any more; what is in the outbox is still sent.
     is_ended: bool,
+    /// The decoder may hold whole frames, left there because the client was paused.
+    has_waiting_frames: bool,
 }
 
 impl Connection {
     /// One turn: read, execute, write. Ends when the connection is over.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         self.session.outbox().set_waker(context.waker());
+        let was_paused = self.is_paused();
         let has_read = match self.poll_read(context) {
             Ok(has_read) => has_read,
             Err(Closed) => return Poll::Ready(()),
@@ -82,19 +86,31 @@ impl Connection {
         if self.session.is_killed() || (self.is_ended && is_flushed && self.session.is_quiet()) {
             return Poll::Ready(());
         }
-        if has_read {
-            // There may be more; other connections of the shard come first.
+        if has_read || (was_paused && !self.is_paused()) {
+            // There may be more; other connections of the shard come first. After a pause nobody
+            // else wakes this task: the socket was not asked.
             context.waker().wake_by_ref();
         }
         Poll::Pending
     }
 
+    /// Whether the client has to take answers before it is heard again. Answers that are still
+    /// being made count as what this client's answers have been lately: a thousand small requests
+    /// may be a gigabyte of rows.
+    fn is_paused(&self) -> bool {
+        let in_flight = self.session.requests_in_flight();
+        let expected_bytes = self.session.outbox().expected_bytes(in_flight);
+        expected_bytes + self.sending.len() > OUTBOX_BYTES_MAX
+            || in_flight >= REQUESTS_IN_FLIGHT_MAX
+    }
+
     fn poll_read(&mut self, context: &mut Context<'_>) -> Result<bool, Closed> {
-        let outbox_bytes = self.session.outbox().len_bytes() + self.sending.len();
-        let is_paused = outbox_bytes > OUTBOX_BYTES_MAX
-            || self.session.requests_in_flight() >= REQUESTS_IN_FLIGHT_MAX;
-        if self.is_ended || is_paused {
+        if self.is_ended || self.is_paused() {
             return Ok(false);
+        }
+        if self.has_waiting_frames {
+            self.execute_frames();
+            return Ok(true);
         }
         let shard = self.session.shard().clone();
         let mut scratch = shard.read_buffer.borrow_mut();
@@ -115,8 +131,15 @@ impl Connection {
         }
     }
 
+    /// Executes what the decoder holds, until the client has to be paused: one read may bring a
+    /// thousand small requests with large answers.
     fn execute_frames(&mut self) {
+        self.has_waiting_frames = false;
         loop {
+            if self.is_paused() {
+                self.has_waiting_frames = true;
+                break;
+            }
             match self.decoder.next_frame() {
                 Ok(Some(frame)) => {
                     self.session.note_frame();
@@ -135,7 +158,8 @@ impl Connection {
                 }
             }
         }
-        self.session.note_partial_frame(self.decoder.bytes_buffered() > 0);
+        let is_partial = !self.has_waiting_frames && self.decoder.bytes_buffered() > 0;
+        self.session.note_partial_frame(is_partial);
     }
 
     /// Answers bytes that are no request.

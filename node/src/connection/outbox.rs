@@ -11,12 +11,23 @@ pub(crate) struct Outbox {
     framing: Framing,
     /// Frames at the front that go out plain whatever the framing: the answer to STARTUP.
     plain_bytes: usize,
+    /// What the next answer may come to: the largest of late, which counts less with every answer.
+    expected_bytes: usize,
     waker: Option<Waker>,
 }
 
+/// What the first answers of a connection are taken for.
+const EXPECTED_BYTES_AT_FIRST: usize = 64 << 10;
+
 impl Outbox {
     pub(crate) fn new() -> Self {
-        Outbox { frames: Vec::new(), framing: Framing::Plain, plain_bytes: 0, waker: None }
+        Outbox {
+            frames: Vec::new(),
+            framing: Framing::Plain,
+            plain_bytes: 0,
+            expected_bytes: EXPECTED_BYTES_AT_FIRST,
+            waker: None,
+        }
     }
 
     /// Appends a frame. One that is too large for the protocol is dropped by its writer, and what
@@ -25,9 +36,12 @@ impl Outbox {
         &mut self,
         write: impl FnOnce(&mut Vec<u8>) -> Result<(), ResponseTooLarge>,
     ) {
+        let before = self.frames.len();
         if let Err(error) = write(&mut self.frames) {
             tracing::warn!("an answer was dropped: {error}");
         }
+        let faded = self.expected_bytes - self.expected_bytes / 16;
+        self.expected_bytes = faded.max(self.frames.len() - before);
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
@@ -71,7 +85,8 @@ impl Outbox {
         self.frames.is_empty()
     }
 
-    pub(crate) fn len_bytes(&self) -> usize {
-        self.frames.len()
+    /// What is here, and what this many answers that are on their way may add to it.
+    pub(crate) fn expected_bytes(&self, answers_on_their_way: usize) -> usize {
+        self.frames.len() + answers_on_their_way * self.expected_bytes
     }
 }

@@ -49,6 +49,10 @@ pub(super) fn select(
     values: BoundValues,
     metadata_changed: bool,
 ) {
+    if parameters.consistency == Consistency::Any {
+        let message = "ANY ConsistencyLevel is only supported for writes";
+        return reply.plan_error(&PlanError::invalid(message));
+    }
     let selecting = Selecting {
         statement: statement.clone(),
         level: parameters.consistency,
@@ -69,9 +73,11 @@ pub(super) fn select(
         Ok(bound) => bound,
         Err(error) => return reply.plan_error(&error),
     };
+    let is_of_keys = bound.partition_keys().is_some();
+    reply.note(if is_of_keys { "Reading partitions" } else { "Reading a range of tokens" });
     let (shard, view) = (session.shard().clone(), view.clone());
     session.wait_for(async move {
-        let default = if bound.partition_keys().is_some() { READ_TIMEOUT } else { RANGE_TIMEOUT };
+        let default = if is_of_keys { READ_TIMEOUT } else { RANGE_TIMEOUT };
         let timeout = bound.timeout_nanos.map_or(default, Duration::from_nanos);
         let reading = rows(&shard, &view, &mut reply, bound, &selecting);
         match tokio::time::timeout(timeout, reading).await {
