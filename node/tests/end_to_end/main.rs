@@ -1,0 +1,24 @@
+//! The program as its users meet it: a real node, real sockets, real clients.
+//!
+//! Every test starts a node of its own on a free port with a temporary folder for its data, and
+//! ends it. The clients from elsewhere (cqlsh, the drivers for Python and Node) are fetched once
+//! into `target/peers`; where Python or Node is missing, their tests say `skipped: …` and pass,
+//! unless `TETHYS_REQUIRE_PEERS=1` makes that a failure.
+//!
+//! All of it is one test program, since linking it many times would take longer than running it.
+
+#![expect(clippy::disallowed_methods, reason = "these tests live outside the node, as clients do")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the test runner shows it on failure"
+)]
+
+mod bad_input;
+mod cdc_consumer;
+mod cqlsh;
+mod crash;
+mod node_driver;
+mod python_driver;
+mod rust_driver;
+mod support;

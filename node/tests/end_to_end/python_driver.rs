@@ -1,0 +1,41 @@
+//! The Apache driver for Python: each script in `python/` against a node of its own.
+
+use crate::support::{Node, python, run};
+use std::path::Path;
+
+/// Runs a script with further arguments against the node; its failed asserts are the test's.
+fn script(node: &Node, name: &str, arguments: &[&str]) {
+    let Some(python) = python() else { return };
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/end_to_end/python");
+    let mut command = python.interpreter();
+    command.arg(folder.join(name)).arg(node.cql_port().to_string()).args(arguments);
+    let printed = run(&mut command, "").expect("Python runs").success();
+    assert!(printed.contains("ok test_"), "the script runs tests: {printed}");
+}
+
+#[test]
+fn all_protocol_versions_and_compressions_work() {
+    script(&Node::start(), "protocol.py", &[]);
+}
+
+#[test]
+fn queries_return_what_cassandra_returns() {
+    script(&Node::start(), "queries.py", &[]);
+}
+
+#[test]
+fn pages_go_on_after_a_restart() {
+    let mut node = Node::start();
+    let states = node.scratch().join("paging-states.json");
+    let states = states.to_str().expect("a path of ours").to_owned();
+    script(&node, "paging.py", &["write", &states]);
+    if python().is_some() {
+        let status = node.stop();
+        assert!(status.success(), "a node that is told to end ends well: {status}");
+        node.restart();
+        script(&node, "paging.py", &["resume", &states]);
+        node.kill();
+        node.restart();
+        script(&node, "paging.py", &["resume", &states]);
+    }
+}

@@ -1,0 +1,19 @@
+//! The node's HTTP port, spoken to by hand.
+
+use super::node::Node;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+/// Posts without a body and returns the status and what follows the head.
+pub(crate) fn post(node: &Node, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(("127.0.0.1", node.http_port())).expect("HTTP answers");
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("answered");
+    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
+    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    (status.unwrap_or_else(|| panic!("no status: {answer}")), body.to_owned())
+}

@@ -1,0 +1,229 @@
+//! A node: the built program as a process, with its own ports and its own folder of data.
+//!
+//! It ends with its test, whatever the test does. Of a failed test the end of its log is shown.
+
+use rustix::process::{Pid, Signal, kill_process};
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// How long a node may take to say that it is ready, or to end when it is told to.
+const START_TIME_MAX: Duration = Duration::from_mins(1);
+/// How often a node is started anew because somebody else took one of its ports meanwhile.
+const PORT_ATTEMPTS_MAX: usize = 5;
+/// Ports are taken from below those that the system gives to outgoing connections, or a restarted
+/// node could find its port used by a client.
+const PORTS: std::ops::Range<u16> = 10_000..32_000;
+/// What a node prints when it answers clients.
+const READY: &str = " is ready: CQL on ";
+/// How much of a failed test's log is shown.
+const SHOWN_LINES_MAX: usize = 60;
+
+/// A node that answers clients, until it is killed or stopped.
+pub(crate) struct Node {
+    data: TempDir,
+    ports: Ports,
+    process: Option<Child>,
+    output: Arc<Output>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Ports {
+    cql: u16,
+    shard_aware: u16,
+    http: u16,
+}
+
+/// All lines of all lives of the node.
+#[derive(Default)]
+struct Output {
+    lines: Mutex<Vec<String>>,
+    grown: Condvar,
+}
+
+impl Node {
+    /// A fresh node with two shards.
+    pub(crate) fn start() -> Node {
+        let data = TempDir::with_prefix("tethys-").expect("a temporary folder");
+        let mut node = Node { data, ports: Ports::free(), process: None, output: Arc::default() };
+        for _ in 1..PORT_ATTEMPTS_MAX {
+            if node.spawn() {
+                return node;
+            }
+            node.ports = Ports::free();
+        }
+        assert!(node.spawn(), "the node does not start:\n{}", node.log());
+        node
+    }
+
+    /// Starts it again on the same ports and the same data.
+    pub(crate) fn restart(&mut self) {
+        assert!(self.process.is_none(), "end it first");
+        assert!(self.spawn(), "the node does not start again:\n{}", self.log());
+    }
+
+    /// Ends it as a power cut would: SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        let mut process = self.process.take().expect("it runs");
+        process.kill().expect("our own child");
+        process.wait().expect("our own child");
+    }
+
+    /// Asks it to end (SIGTERM), and returns how it did.
+    pub(crate) fn stop(&mut self) -> ExitStatus {
+        let mut process = self.process.take().expect("it runs");
+        kill_process(Pid::from_child(&process), Signal::TERM).expect("our own child");
+        let deadline = Instant::now() + START_TIME_MAX;
+        loop {
+            if let Some(status) = process.try_wait().expect("our own child") {
+                return status;
+            }
+            if Instant::now() > deadline {
+                process.kill().expect("our own child");
+                process.wait().expect("our own child");
+                panic!("the node did not end within {START_TIME_MAX:?}:\n{}", self.log());
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Whether the process is still there.
+    pub(crate) fn runs(&mut self) -> bool {
+        self.process
+            .as_mut()
+            .is_some_and(|process| process.try_wait().expect("our own child").is_none())
+    }
+
+    pub(crate) fn cql_port(&self) -> u16 {
+        self.ports.cql
+    }
+
+    pub(crate) fn http_port(&self) -> u16 {
+        self.ports.http
+    }
+
+    /// Where CQL clients connect.
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.ports.cql)
+    }
+
+    /// A folder for the test's own files, gone when the test ends.
+    pub(crate) fn scratch(&self) -> &std::path::Path {
+        self.data.path()
+    }
+
+    /// How much memory the process holds, as the system counts it.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        let id = self.process.as_ref().expect("it runs").id();
+        let status = fs::read_to_string(format!("/proc/{id}/status")).expect("Linux");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        let kibibytes = line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number");
+        kibibytes * 1024
+    }
+
+    /// Everything it has printed.
+    pub(crate) fn log(&self) -> String {
+        self.output.lines.lock().expect("no reader panics").join("\n")
+    }
+
+    /// Starts the process and waits until it is ready. False if it ended instead.
+    fn spawn(&mut self) -> bool {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tethys"));
+        command
+            .arg("--data-dir")
+            .arg(self.data.path().join("data"))
+            .args(["--port", &self.ports.cql.to_string()])
+            .args(["--shard-aware-port", &self.ports.shard_aware.to_string()])
+            .args(["--http-port", &self.ports.http.to_string()])
+            .args(["--shards", "2"])
+            .args(["--memory", "256M"])
+            .current_dir(self.data.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let begin = self.output.lines.lock().expect("no reader panics").len();
+        let mut process = command.spawn().expect("the built program starts");
+        self.output.follow(process.stdout.take().expect("piped"));
+        self.output.follow(process.stderr.take().expect("piped"));
+        let ready = self.output.wait_until_ready(begin, &mut process);
+        if ready {
+            self.process = Some(process);
+        } else {
+            drop(process.kill());
+            process.wait().expect("our own child");
+        }
+        ready
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            drop(process.kill());
+            drop(process.wait());
+        }
+        if thread::panicking() {
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let first = lines.len().saturating_sub(SHOWN_LINES_MAX);
+            eprintln!("the node's log ends so:\n{}", lines[first..].join("\n"));
+        }
+    }
+}
+
+impl Output {
+    fn follow(self: &Arc<Self>, source: impl Read + Send + 'static) {
+        let output = Arc::clone(self);
+        thread::spawn(move || {
+            for line in BufReader::new(source).split(b'\n').map_while(Result::ok) {
+                let line = String::from_utf8_lossy(&line).into_owned();
+                output.lines.lock().expect("no reader panics").push(line);
+                output.grown.notify_all();
+            }
+        });
+    }
+
+    /// Waits for the line that says so, from line `begin` on.
+    fn wait_until_ready(&self, begin: usize, process: &mut Child) -> bool {
+        let deadline = Instant::now() + START_TIME_MAX;
+        let mut lines = self.lines.lock().expect("no reader panics");
+        while Instant::now() < deadline {
+            if lines[begin..].iter().any(|line| line.contains(READY)) {
+                return true;
+            }
+            if process.try_wait().expect("our own child").is_some() {
+                return false;
+            }
+            let step = Duration::from_millis(20);
+            lines = self.grown.wait_timeout(lines, step).expect("no reader panics").0;
+        }
+        false
+    }
+}
+
+impl Ports {
+    fn free() -> Ports {
+        Ports { cql: free_port(), shard_aware: free_port(), http: free_port() }
+    }
+}
+
+/// A port that nobody listens on, and that no other node of this program was given.
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = std::process::id() * 61 % u32::from(PORTS.end - PORTS.start);
+    for _ in PORTS {
+        let step = u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
+        let offset = (first + step) % u32::from(PORTS.end - PORTS.start);
+        let port = PORTS.start + u16::try_from(offset).expect("within the range");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no port is free");
+}
