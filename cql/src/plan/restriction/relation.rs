@@ -194,19 +194,7 @@ fn prepare_test(
 ) -> Result<Test, PlanError> {
     Ok(match predicate {
         Predicate::Compare(comparison, term) => {
-            if *comparison == Comparison::NotEqual {
-                return Err(PlanError::invalid(format!(
-                    "Unsupported \"!=\" relation: {} != {}",
-                    receiver.name,
-                    term_text(term)
-                )));
-            }
-            check_comparable(receiver, *comparison)?;
-            let term = preparer.prepare(term, receiver)?;
-            match comparison {
-                Comparison::Equal => Test::Choice(Choice::One(term)),
-                _ => Test::Compare(*comparison, term),
-            }
+            prepare_comparison(preparer, receiver, *comparison, term)?
         }
         Predicate::In(InValues::Terms(terms)) => {
             check_comparable(receiver, Comparison::Equal)?;
@@ -261,6 +249,27 @@ fn prepare_test(
                 receiver.name
             )));
         }
+    })
+}
+
+fn prepare_comparison(
+    preparer: &mut TermPreparer,
+    receiver: &Receiver,
+    comparison: Comparison,
+    term: &Term,
+) -> Result<Test, PlanError> {
+    if comparison == Comparison::NotEqual {
+        return Err(PlanError::invalid(format!(
+            "Unsupported \"!=\" relation: {} != {}",
+            receiver.name,
+            term_text(term)
+        )));
+    }
+    check_comparable(receiver, comparison)?;
+    let term = preparer.prepare(term, receiver)?;
+    Ok(match comparison {
+        Comparison::Equal => Test::Choice(Choice::One(term)),
+        _ => Test::Compare(comparison, term),
     })
 }
 
