@@ -23,6 +23,8 @@ mod options;
 mod properties;
 mod replication;
 mod table_lookup;
+#[cfg(test)]
+mod tests;
 
 pub use cdc::{CdcRefusal, CdcTables};
 

@@ -26,6 +26,9 @@ pub(super) fn parse_replication(
             let factor = options.remove(FACTOR);
             check_no_option_left("SimpleStrategy", keyspace, options.keys())?;
             let factor = factor.map_or(Ok(1), |factor| parse_factor(&factor))?;
+            if factor == 0 {
+                return Err(PlanError::config("Replication factor must be at least 1, found 0"));
+            }
             Ok(Replication::Simple { factor })
         }
         "NetworkTopologyStrategy" => network_topology(keyspace, options, previous, data_centres),

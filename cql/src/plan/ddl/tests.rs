@@ -1,0 +1,243 @@
+//! Golden scripts of schema statements.
+//!
+//! A script is a list of cases, blank lines between: lines that begin with `> ` are one statement,
+//! the lines under them what it did: events, warnings and switched images, `nothing`, or the error.
+//! Each script has a schema of its own, which begins with the system's keyspaces and two nodes in
+//! `dc1`, one in `dc2`. The clock stands at a second more with each statement. `#` begins a
+//! comment. Under `UPDATE_GOLDEN=1` the results are written instead of compared.
+
+use super::*;
+use crate::plan::ErrorKind;
+use crate::plan::system_schema::system_keyspaces;
+use crate::plan::testing::NOW_MICROS;
+use ::cdc as rules;
+use model::CdcOptions;
+use rules::error as cdc_error;
+use rules::{CdcError, CdcErrorKind};
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+/// The real rules, as the node puts them together.
+pub(crate) struct RealCdc;
+
+fn plan_error(error: CdcError) -> PlanError {
+    let kind = match error.kind {
+        CdcErrorKind::Config => ErrorKind::Config,
+        CdcErrorKind::Invalid => ErrorKind::Invalid,
+        CdcErrorKind::Unauthorized => ErrorKind::Unauthorized,
+    };
+    PlanError { kind, message: error.message.into() }
+}
+
+impl CdcTables for RealCdc {
+    fn parse_for_create(
+        &self,
+        map: &BTreeMap<String, String>,
+    ) -> Result<Option<CdcOptions>, PlanError> {
+        rules::options::parse_for_create(map).map_err(plan_error)
+    }
+
+    fn parse_for_alter(&self, map: &BTreeMap<String, String>) -> Result<CdcOptions, PlanError> {
+        rules::options::parse_for_alter(map).map_err(plan_error)
+    }
+
+    fn to_map(&self, options: CdcOptions) -> BTreeMap<String, String> {
+        rules::options::to_map(options)
+    }
+
+    fn to_blob(&self, options: CdcOptions) -> Vec<u8> {
+        rules::options::to_blob(options)
+    }
+
+    fn log_table_name(&self, base: &str) -> String {
+        rules::log_table_name(base)
+    }
+
+    fn new_log_table(&self, base: &TableDef, id: TableId) -> Result<TableDef, PlanError> {
+        rules::new_log_table(base, id).map_err(plan_error)
+    }
+
+    fn sync_log_table(
+        &self,
+        base: &TableDef,
+        log: &TableDef,
+        now_micros: i64,
+    ) -> Result<TableDef, PlanError> {
+        rules::sync_log_table(base, log, now_micros).map_err(plan_error)
+    }
+
+    fn refusal(&self, refusal: CdcRefusal<'_>) -> PlanError {
+        plan_error(match refusal {
+            CdcRefusal::LogNameTaken { keyspace, base } => {
+                cdc_error::log_name_taken(keyspace, base)
+            }
+            CdcRefusal::NestedLog { keyspace, log } => cdc_error::nested_log(keyspace, log),
+            CdcRefusal::CounterColumnAdded { column } => cdc_error::counter_column_added(column),
+            CdcRefusal::LogColumnsModified { attached } => {
+                cdc_error::log_columns_modified(attached)
+            }
+            CdcRefusal::LogColumnRenamed { attached } => cdc_error::log_column_renamed(attached),
+            CdcRefusal::AttachedLogDropped { log } => cdc_error::attached_log_dropped(log),
+            CdcRefusal::LogTombstoneGcRepair => cdc_error::log_tombstone_gc_repair(),
+        })
+    }
+}
+
+/// A node's view of the schema, as scripts change it.
+pub(crate) struct Session {
+    pub(crate) schema: Schema,
+    pub(crate) keyspace_in_use: Option<String>,
+    data_centres: BTreeMap<String, u32>,
+    statements: i64,
+    ids: u128,
+}
+
+impl Session {
+    pub(crate) fn new() -> Session {
+        let keyspaces = system_keyspaces().into_iter().map(|k| (k.name.clone(), Arc::new(k)));
+        Session {
+            schema: Schema { version: 0, keyspaces: keyspaces.collect() },
+            keyspace_in_use: None,
+            data_centres: BTreeMap::from([("dc1".to_owned(), 2), ("dc2".to_owned(), 1)]),
+            statements: 0,
+            ids: 0x5a1c_395e_b41f_11e5_9f22_ba0b_e048_0000,
+        }
+    }
+
+    /// Applies one statement; what it changed is in the schema already.
+    pub(crate) fn apply(&mut self, statement: &Statement) -> Result<SchemaChange, PlanError> {
+        self.statements += 1;
+        let ids = &mut self.ids;
+        let mut fresh_table_id = || {
+            *ids += 1;
+            *ids
+        };
+        let mut context = DdlContext {
+            now_micros: NOW_MICROS + self.statements * 1_000_000,
+            fresh_table_id: &mut fresh_table_id,
+            data_centres: &self.data_centres,
+            cdc: &RealCdc,
+        };
+        let in_use = self.keyspace_in_use.as_deref();
+        let change = apply(statement, &self.schema, in_use, &mut context)?;
+        let before = std::mem::take(&mut self.schema);
+        self.schema = change.applied_to(&before, before.version + 1);
+        check_invariants(&before, &self.schema);
+        Ok(change)
+    }
+
+    fn run(&mut self, text: &str) -> String {
+        let statement = match crate::syntax::parse(text) {
+            Ok(parsed) => parsed.statement,
+            Err(error) => return format!("Syntax: {error}\n"),
+        };
+        if let Statement::Use(name) = &statement {
+            self.keyspace_in_use = Some(name.as_str().to_owned());
+            return String::new();
+        }
+        match self.apply(&statement) {
+            Ok(change) => render(&change),
+            Err(error) => format!("{:?}: {error}\n", error.kind),
+        }
+    }
+}
+
+fn render(change: &SchemaChange) -> String {
+    let mut out = String::new();
+    for warning in &change.warnings {
+        writeln!(out, "warning: {warning}").unwrap();
+    }
+    for SchemaEvent { change, target, keyspace, name } in &change.events {
+        let dot = if name.is_empty() { "" } else { "." };
+        writeln!(out, "{change:?} {target:?} {keyspace}{dot}{name}").unwrap();
+    }
+    for id in &change.images_switched {
+        writeln!(out, "images switched: {:x}", id.0).unwrap();
+    }
+    if change.is_empty() {
+        out.push_str("nothing\n");
+    }
+    out
+}
+
+/// What holds of every schema, and between a schema and the one before it.
+fn check_invariants(before: &Schema, after: &Schema) {
+    for (name, keyspace) in &after.keyspaces {
+        assert_eq!(*name, keyspace.name);
+        for (name, table) in &keyspace.tables {
+            assert_eq!((name, &keyspace.name), (&table.name, &table.keyspace));
+            let place = |column: &model::ColumnDef| match column.kind {
+                model::ColumnKind::PartitionKey(at) => (0, at, "".into()),
+                model::ColumnKind::Clustering(at) => (1, at, "".into()),
+                _ => (2, 0, column.name.clone()),
+            };
+            assert!(table.columns.is_sorted_by(|a, b| place(a) < place(b)), "{table:#?}");
+            assert!(!table.partition_key().is_empty());
+            let ids = table.columns.iter().map(|c| c.id);
+            let mut all: Vec<_> = ids.chain(table.dropped_columns.iter().map(|c| c.id)).collect();
+            all.sort_unstable();
+            assert!(all.is_sorted_by(|a, b| a < b), "an id is used twice: {table:#?}");
+            assert!(all.iter().all(|id| *id < table.next_column_id));
+            if let Some(old) = before.table_by_id(table.id) {
+                assert!(old.next_column_id <= table.next_column_id);
+                let differs = **old != **table;
+                assert_eq!(old.version < table.version, differs, "{old:#?}\n{table:#?}");
+            }
+            if let Some(log) = table.cdc_log {
+                let log = after.table_by_id(log).expect("the log is there");
+                assert_eq!(log.cdc_base, Some(table.id));
+            }
+            assert_eq!(table.cdc_log.is_some(), table.cdc_enabled().is_some());
+        }
+    }
+}
+
+/// The files of a folder of this crate, sorted by name.
+#[expect(clippy::disallowed_methods, reason = "test data lies on the real disk")]
+fn files(folder: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let mut paths: Vec<_> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    assert!(!paths.is_empty(), "no test data");
+    paths
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "test data lies on the real disk")]
+fn golden_scripts() {
+    let update = std::env::var_os("UPDATE_GOLDEN").is_some();
+    let mut failures = String::new();
+    for path in files("testscripts/ddl") {
+        let script = std::fs::read_to_string(&path).unwrap();
+        let actual = run_script(&script);
+        if update {
+            std::fs::write(&path, &actual).unwrap();
+        } else if actual != script {
+            let lines = actual.lines().chain([""]).zip(script.lines().chain([""]));
+            let (line, (is, was)) =
+                lines.enumerate().find(|(_, (is, was))| is != was).unwrap_or((0, ("shorter", "")));
+            writeln!(failures, "{}:{}\n  is  {is}\n  was {was}", path.display(), line + 1).unwrap();
+        }
+    }
+    assert!(failures.is_empty(), "{failures}");
+}
+
+/// The script with the results as they are.
+fn run_script(script: &str) -> String {
+    let mut session = Session::new();
+    let mut output = String::new();
+    let mut statement: Vec<&str> = Vec::new();
+    for line in script.lines().chain([""]) {
+        if let Some(text) = line.strip_prefix("> ") {
+            statement.push(text);
+            writeln!(output, "{line}").unwrap();
+        } else if !statement.is_empty() {
+            writeln!(output, "{}", session.run(&statement.join("\n"))).unwrap();
+            statement.clear();
+        } else if line.starts_with('#') {
+            writeln!(output, "{line}\n").unwrap();
+        }
+    }
+    output
+}
