@@ -8,7 +8,7 @@ use super::super::type_name::resolve_type;
 use super::errors::syntax;
 use crate::syntax::ast::TypeName;
 use model::value::TYPE_DEPTH_MAX;
-use model::{CqlType, Schema};
+use model::{ColumnDef, ColumnKind, CqlType, Schema};
 
 /// Most types that one type may consist of, itself and fields of user types included.
 pub(super) const TYPE_NODES_MAX: usize = 4_096;
@@ -180,5 +180,17 @@ pub(super) fn check_data_type(cql_type: &CqlType) -> Result<(), PlanError> {
             ))
         }
         _ => Ok(()),
+    }
+}
+
+/// Everything that holds of a column's type, for one that changed inside.
+pub(super) fn check_column(column: &ColumnDef) -> Result<(), PlanError> {
+    check_size(&column.cql_type)?;
+    check_nesting(&column.cql_type)?;
+    match column.kind {
+        ColumnKind::PartitionKey(_) | ColumnKind::Clustering(_) => {
+            check_key_type(&column.name, &column.cql_type)
+        }
+        ColumnKind::Static | ColumnKind::Regular => check_data_type(&column.cql_type),
     }
 }

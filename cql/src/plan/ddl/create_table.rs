@@ -98,9 +98,7 @@ fn columns(
         }
     }
     if written.len() > COLUMN_COUNT_MAX {
-        return Err(PlanError::invalid(format!(
-            "A table may have at most {COLUMN_COUNT_MAX} columns"
-        )));
+        return Err(too_many_columns());
     }
     let key = primary_key(create, keyspace)?;
     let descending = clustering_order(create, keyspace, key)?;
@@ -142,6 +140,10 @@ fn columns(
         (true, false) => Err(PlanError::invalid("Counter tables are not supported yet")),
         (false, _) => Ok(columns),
     }
+}
+
+pub(super) fn too_many_columns() -> PlanError {
+    PlanError::invalid(format!("A table may have at most {COLUMN_COUNT_MAX} columns"))
 }
 
 /// The refusal of a static column in a table whose partitions are single rows.
@@ -205,9 +207,9 @@ fn clustering_order(
             )));
         }
     }
-    let is_clustering = |name: &&str| key.clustering.iter().any(|c| c.as_str() == *name);
-    let unknown: Vec<&str> =
-        order.iter().map(|(c, _)| c.as_str()).filter(|name| !is_clustering(name)).collect();
+    let clustering: BTreeSet<&str> = key.clustering.iter().map(Name::as_str).collect();
+    let unknown = order.iter().map(|(column, _)| column.as_str());
+    let unknown: Vec<&str> = unknown.filter(|name| !clustering.contains(name)).collect();
     if !unknown.is_empty() {
         return Err(PlanError::invalid(format!(
             "Only clustering key columns can be defined in CLUSTERING ORDER directive: [{}] are \

@@ -51,20 +51,23 @@ pub(super) fn alter(
     let name = alter.name.as_str();
     check_user_keyspace(name)?;
     let wanted = KeyspaceProperties::read(&alter.properties)?;
-    let Some(keyspace) = schema.keyspace(name) else {
+    let Some(old) = schema.keyspace(name) else {
         return if alter.if_exists {
             Ok(SchemaChange::default())
         } else {
             Err(unknown_keyspace(name))
         };
     };
-    let mut keyspace = KeyspaceDef::clone(keyspace);
+    let mut keyspace = KeyspaceDef::clone(old);
     if let Some(options) = wanted.replication {
         let previous: Replication = keyspace.replication;
         keyspace.replication =
             parse_replication(name, options, Some(&previous), context.data_centres)?;
     }
     keyspace.durable_writes = wanted.durable_writes.unwrap_or(keyspace.durable_writes);
+    if keyspace == **old {
+        return Ok(SchemaChange::default());
+    }
     Ok(changed(keyspace, ChangeKind::Updated, context))
 }
 

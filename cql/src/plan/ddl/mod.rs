@@ -13,6 +13,7 @@
 //! It does not know: who may do what, time and randomness (they come in), the rules of the log
 //! table itself (the trait [`CdcTables`]).
 
+mod alter_table;
 pub mod cdc;
 mod column_types;
 mod create_table;
@@ -25,6 +26,7 @@ mod replication;
 mod table_lookup;
 #[cfg(test)]
 mod tests;
+mod user_type;
 
 pub use cdc::{CdcRefusal, CdcTables};
 
@@ -155,6 +157,10 @@ pub fn apply(
         Statement::CreateTable(create) => {
             create_table::create(create, schema, keyspace_in_use, context)
         }
+        Statement::AlterTable(alter) => alter_table::alter(alter, schema, keyspace_in_use, context),
+        Statement::CreateType(create) => user_type::create(create, schema, keyspace_in_use),
+        Statement::AlterType(alter) => user_type::alter(alter, schema, keyspace_in_use),
+        Statement::DropType(drop) => user_type::drop(drop, schema, keyspace_in_use),
         Statement::DropTable(drop) => drop::drop_table(drop, schema, keyspace_in_use, context),
         _ => Err(PlanError::invalid("This is no statement about the schema")),
     }
