@@ -1,5 +1,5 @@
 //! Binding a prepared write of one row allocates its results and one scratch buffer, however many
-//! columns it writes.
+//! columns it writes; binding a prepared read of one row allocates its keys alone.
 
 #![expect(unsafe_code, reason = "counting allocations takes a global allocator")]
 
@@ -79,7 +79,6 @@ fn schema() -> Schema {
 fn allocations(text: &str, values: &[Value]) -> u64 {
     let parsed = parse(text).expect("the statement is CQL");
     let prepared = prepare(&parsed, &schema(), None).expect("the statement fits the schema");
-    let Plan::Write(plan) = &prepared.plan else { panic!("a write") };
     let (mut fresh_timeuuid, mut fresh_uuid) = (|| [0x10; 16], || [0; 16]);
     let mut context = BindContext {
         now_micros: 1,
@@ -89,10 +88,28 @@ fn allocations(text: &str, values: &[Value]) -> u64 {
         fresh_uuid: &mut fresh_uuid,
     };
     let before = ALLOCATIONS.get();
-    let bound = plan.bind(BoundValues::new(values), &mut context).expect("values fit");
-    let after = ALLOCATIONS.get();
-    assert_eq!(bound.partitions.len(), 1);
-    after - before
+    match &prepared.plan {
+        Plan::Write(plan) => {
+            let bound = plan.bind(BoundValues::new(values), &mut context).expect("values fit");
+            assert_eq!(bound.partitions.len(), 1);
+            ALLOCATIONS.get() - before
+        }
+        Plan::Select(plan) => {
+            assert!(plan.is_point_read(), "one row is named");
+            let point = plan.bind_point(&BoundValues::new(values), &mut context);
+            let after = ALLOCATIONS.get();
+            assert!(!point.expect("values fit").key.is_empty());
+            after - before
+        }
+        _ => panic!("a write or a read"),
+    }
+}
+
+#[test]
+fn a_prepared_point_read_allocates_its_keys() {
+    let key = Value::Set(&[0; 8]);
+    let text = "SELECT v0 FROM ks.t WHERE k = ? AND c = ?";
+    assert_eq!(allocations(text, &[key, key]), 2);
 }
 
 #[test]

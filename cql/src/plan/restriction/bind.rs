@@ -16,6 +16,9 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::sync::Arc;
 
+/// Room for a clustering key of a few columns, so that it is allocated once.
+const CLUSTERING_BYTES_USUAL: usize = 64;
+
 /// Most partitions, and most prefixes of clustering keys, that the `IN`s of one statement may come
 /// to.
 pub const KEYS_PER_STATEMENT_MAX: usize = 65_535;
@@ -86,6 +89,9 @@ impl Restrictions {
         };
         let key = bind_one_key(table, choices, values, context)?;
         let mut clustering = Prefix::default();
+        if !self.clustering.prefix.is_empty() {
+            clustering.encoded.reserve(CLUSTERING_BYTES_USUAL);
+        }
         for choice in &self.clustering.prefix {
             let Choice::One(term) = &choice.choice else {
                 return Err(PlanError::invalid("The statement does not name one row"));
@@ -195,16 +201,16 @@ fn bind_one_key(
     values: &BoundValues,
     context: &mut BindContext,
 ) -> Result<Vec<u8>, PlanError> {
+    // The usual key of one column is allocated once, as the key itself.
+    if let ([Choice::One(term)], [column]) = (choices, table.partition_key()) {
+        return Ok(encode_partition_key(&[&bind_value(term, column, values, context)?])?);
+    }
     let mut parts = Vec::with_capacity(choices.len());
     for (choice, column) in choices.iter().zip(table.partition_key()) {
         let Choice::One(term) = choice else {
             return Err(PlanError::invalid("The statement does not name one partition"));
         };
-        let value = bind_value(term, column, values, context)?;
-        if choices.len() == 1 {
-            return Ok(encode_partition_key(&[&value])?);
-        }
-        parts.push(value);
+        parts.push(bind_value(term, column, values, context)?);
     }
     let parts: Vec<&[u8]> = parts.iter().map(|part| &**part).collect();
     Ok(encode_partition_key(&parts)?)
