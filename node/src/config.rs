@@ -43,6 +43,15 @@ pub struct Flags {
     /// When a write is answered: group (synced), batch (the same), or periodic (before the sync)
     #[arg(long, env = "TETHYS_COMMITLOG_SYNC", value_name = "MODE")]
     pub commitlog_sync: Option<String>,
+    /// The cluster's name, given by its first node [default: Test Cluster]
+    #[arg(long, env = "TETHYS_CLUSTER_NAME", value_name = "NAME")]
+    pub cluster_name: Option<String>,
+    /// The data centre this node stands in [default: datacenter1]
+    #[arg(long, env = "TETHYS_DC", value_name = "NAME")]
+    pub dc: Option<String>,
+    /// The rack within the data centre [default: rack1]
+    #[arg(long, env = "TETHYS_RACK", value_name = "NAME")]
+    pub rack: Option<String>,
     /// How log lines look: text or json
     #[arg(long, env = "TETHYS_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<String>,
@@ -190,6 +199,8 @@ impl Config {
         for (key, value) in keys {
             match key.as_str() {
                 "cluster_name" => self.cluster_name = text(key, value)?,
+                "dc" => self.data_center = text(key, value)?,
+                "rack" => self.rack = text(key, value)?,
                 "rpc_address" | "native_transport_address" => self.address = text(key, value)?,
                 "native_transport_port" => self.port = number(key, value)?,
                 "native_shard_aware_transport_port" => self.shard_aware_port = number(key, value)?,
@@ -222,6 +233,15 @@ impl Config {
     fn apply_flags(&mut self, flags: &Flags) -> Result<(), ConfigError> {
         if let Some(data_dir) = &flags.data_dir {
             self.data_dir.clone_from(data_dir);
+        }
+        for (flag, value) in [
+            (&flags.cluster_name, &mut self.cluster_name),
+            (&flags.dc, &mut self.data_center),
+            (&flags.rack, &mut self.rack),
+        ] {
+            if let Some(flag) = flag {
+                value.clone_from(flag);
+            }
         }
         if let Some(address) = &flags.address {
             self.address.clone_from(address);
@@ -377,6 +397,8 @@ fn edit_distance(a: &str, b: &str) -> usize {
 
 const USED_KEYS: &[&str] = &[
     "cluster_name",
+    "dc",
+    "rack",
     "rpc_address",
     "native_transport_port",
     "native_shard_aware_transport_port",
@@ -444,8 +466,9 @@ mod tests {
     #[test]
     fn flags_win_over_the_file_and_the_file_over_defaults() {
         let file = "native_transport_port: 7777\nshards: 3\ndata_file_directories: [/x]\n";
-        let (config, warnings) =
-            Config::resolve(&flags(&["--port", "8888"]), Some(file), MACHINE).unwrap();
+        let arguments = flags(&["--port", "8888", "--dc", "north"]);
+        let (config, warnings) = Config::resolve(&arguments, Some(file), MACHINE).unwrap();
+        assert_eq!((&*config.data_center, &*config.rack), ("north", "rack1"));
         assert_eq!((config.port, config.shard_count), (8888, Some(3)));
         assert_eq!(config.data_dir, PathBuf::from("/x"));
         assert_eq!(config.memory_bytes, 2 << 30);
