@@ -1,0 +1,26 @@
+//! A whole node with its clients inside the simulation: one thread, one seed, one history.
+//!
+//! ```text
+//! world        turmoil, the node on a simulated disk, power cuts, restarts
+//! client       a CQL client over the simulated network
+//! trace        everything that clients sent and got, for comparing two runs
+//! statements   random statements of every shape
+//! ```
+//!
+//! A failed test prints its seed; `TETHYS_SIM_SEEDS=a..b` runs other seeds than the few that are
+//! always run.
+
+mod client;
+mod determinism;
+mod statements;
+mod trace;
+mod world;
+
+use std::ops::Range;
+
+/// The seeds to run: those asked for, else the first `count`.
+fn seeds(count: u64) -> Range<u64> {
+    let Ok(asked) = std::env::var("TETHYS_SIM_SEEDS") else { return 0..count };
+    let bounds = asked.split_once("..").expect("TETHYS_SIM_SEEDS is a..b");
+    bounds.0.parse().unwrap()..bounds.1.parse().unwrap()
+}
