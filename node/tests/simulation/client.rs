@@ -40,11 +40,17 @@ pub(crate) struct Home {
 #[derive(Debug)]
 pub(crate) enum ClientError {
     /// The server said so: its code and text.
-    #[expect(dead_code, reason = "shown when a test fails")]
     Refused(i32, String),
     /// The connection broke, or nothing came.
     #[expect(dead_code, reason = "shown when a test fails")]
     Lost(String),
+}
+
+impl ClientError {
+    /// Whether the write was certainly not made: the codes of errors that promise it.
+    pub(crate) fn is_not_applied(&self) -> bool {
+        matches!(self, ClientError::Refused(0x1000..=0x1001 | 0x2000..=0x2500, _))
+    }
 }
 
 impl From<io::Error> for ClientError {
@@ -94,6 +100,8 @@ pub(crate) struct Client {
     framing: Framing,
     prepared: BTreeMap<String, (Vec<u8>, Option<Vec<u8>>)>,
     next_stream: i16,
+    /// The level of all that is asked.
+    pub consistency: Consistency,
 }
 
 impl Client {
@@ -125,6 +133,7 @@ impl Client {
             framing: Framing::Plain,
             prepared: BTreeMap::new(),
             next_stream: 0,
+            consistency: Consistency::Quorum,
         };
         let mut options = vec![("CQL_VERSION", "3.0.0")];
         if dialect.compression == Compression::Lz4 {
@@ -145,7 +154,7 @@ impl Client {
 
     /// Runs a statement as it asks for: prepared or not, with its values.
     pub(crate) async fn run(&mut self, statement: &Statement) -> Result<Page, ClientError> {
-        let mut parameters = QueryParameters::with_consistency(Consistency::Quorum);
+        let mut parameters = QueryParameters::with_consistency(self.consistency);
         parameters.default_timestamp = statement.default_timestamp;
         self.run_with(statement, parameters).await
     }
@@ -155,7 +164,7 @@ impl Client {
         let statement = Statement::of_text(text);
         let mut all = Page::default();
         loop {
-            let mut parameters = QueryParameters::with_consistency(Consistency::Quorum);
+            let mut parameters = QueryParameters::with_consistency(self.consistency);
             parameters.page_size = Some(rows);
             parameters.paging_state = all.paging_state.take();
             let page = self.run_with(&statement, parameters).await?;
@@ -215,7 +224,7 @@ impl Client {
                 (source, values.as_slice())
             })
             .collect();
-        let mut parameters = QueryParameters::with_consistency(Consistency::Quorum);
+        let mut parameters = QueryParameters::with_consistency(self.consistency);
         parameters.default_timestamp = default_timestamp;
         let frame = self.ask("BATCH", |writer| writer.batch(kind, &parts, &parameters)).await?;
         page(&frame)

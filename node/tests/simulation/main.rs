@@ -5,13 +5,20 @@
 //! client       a CQL client over the simulated network
 //! trace        everything that clients sent and got, for comparing two runs
 //! statements   random statements of every shape
+//! change_log   a CDC log and its table, read over CQL, and the law between them
 //! ```
 //!
 //! A failed test prints its seed; `TETHYS_SIM_SEEDS=a..b` runs other seeds than the few that are
 //! always run.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod change_log;
 mod client;
 mod determinism;
+mod disk_faults;
+mod power_cuts;
+mod replay;
 mod statements;
 mod trace;
 mod world;

@@ -142,6 +142,11 @@ impl World {
         self.restart(Survival::SyncedOnly);
     }
 
+    /// How often the node was started.
+    pub(crate) fn boots(&self) -> u64 {
+        self.node.boots.get()
+    }
+
     fn restart(&mut self, survival: Survival) {
         self.sim.crash(NODE);
         self.control.disk.restart(survival);
