@@ -8,6 +8,7 @@ pub mod arithmetic;
 mod composite;
 pub mod context;
 pub mod ddl;
+pub mod describe;
 pub mod error;
 pub mod function;
 pub mod markers;

@@ -1,5 +1,6 @@
 //! One statement, prepared: its plan, what its markers wait for, what it depends on.
 
+use super::describe::DescribePlan;
 use super::error::PlanError;
 use super::markers::{BindSpec, MarkerSpecs, partition_key_indexes};
 use super::names::find_table;
@@ -38,6 +39,8 @@ pub enum Plan {
     Use(Arc<str>),
     /// TRUNCATE: the table.
     Truncate(Arc<TableDef>),
+    /// DESCRIBE.
+    Describe(Arc<DescribePlan>),
 }
 
 /// Prepares a statement under a schema, with `keyspace` in use.
@@ -76,6 +79,10 @@ pub fn prepare(
         Statement::Truncate(name) => {
             let table = find_table(schema, keyspace, name)?;
             (Plan::Truncate(table.clone()), vec![table.clone()])
+        }
+        Statement::Describe(describe) => {
+            let describe = DescribePlan::prepare(describe, keyspace)?;
+            (Plan::Describe(Arc::new(describe)), Vec::new())
         }
         Statement::Unsupported { what, .. } => {
             return Err(PlanError::invalid(format!("{what} is not supported")));
@@ -126,7 +133,7 @@ fn depends_on_keyspace(statement: &Statement) -> bool {
         }
         Statement::Truncate(name) => is_bare(name),
         Statement::Use(_) => false,
-        // Definitions may name types without their keyspace.
+        // Definitions may name types without their keyspace, DESCRIBE lists the one in use.
         _ => true,
     }
 }

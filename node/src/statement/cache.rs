@@ -30,7 +30,7 @@ pub(crate) struct PreparedStatement {
     pub keyspace: Option<Arc<str>>,
     pub prepared: Prepared,
     pub bind_metadata: BindMetadata,
-    /// Of statements that return no rows; a SELECT has its own.
+    /// Of statements that return no rows; the others have their own.
     no_columns: ResultMetadata,
     /// Changes when the columns of the result change.
     pub result_metadata_id: [u8; 16],
@@ -70,10 +70,7 @@ impl PreparedStatement {
             .collect();
         let bind_metadata = BindMetadata::new(&markers, &prepared.partition_key_indexes);
         let no_columns = ResultMetadata::new(&[]);
-        let columns = match &prepared.plan {
-            Plan::Select(select) => &select.metadata,
-            _ => &no_columns,
-        };
+        let columns = result_metadata(&prepared.plan).unwrap_or(&no_columns);
         let result_metadata_id = plan::digest(columns.encoded(Version::V5));
         Ok(PreparedStatement {
             id,
@@ -89,15 +86,21 @@ impl PreparedStatement {
 
     /// The columns of its result.
     pub(crate) fn result_metadata(&self) -> &ResultMetadata {
-        match &self.prepared.plan {
-            Plan::Select(select) => &select.metadata,
-            _ => &self.no_columns,
-        }
+        result_metadata(&self.prepared.plan).unwrap_or(&self.no_columns)
     }
 
     /// Whether it still means the same under this view.
     pub(crate) fn is_current(&self, view: &View) -> bool {
         self.schema_version == view.index()
+    }
+}
+
+/// The columns of statements that return rows.
+fn result_metadata(plan: &Plan) -> Option<&ResultMetadata> {
+    match plan {
+        Plan::Select(select) => Some(&select.metadata),
+        Plan::Describe(describe) => Some(&describe.metadata),
+        Plan::Write(_) | Plan::Batch(_) | Plan::Use(_) | Plan::Truncate(_) => None,
     }
 }
 

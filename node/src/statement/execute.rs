@@ -145,10 +145,10 @@ fn run(
     if let Err(error) = bound.check_count(specs.len()) {
         return reply.plan_error(&error);
     }
+    let is_known = result_metadata_id == Some(&statement.result_metadata_id[..]);
+    let has_changed = result_metadata_id.is_some() && !is_known;
     match &statement.prepared.plan {
         Plan::Select(plan) => {
-            let is_known = result_metadata_id == Some(&statement.result_metadata_id[..]);
-            let has_changed = result_metadata_id.is_some() && !is_known;
             let statement = (statement, plan);
             read::select(session, reply, statement, view, parameters, bound, has_changed);
         }
@@ -166,6 +166,9 @@ fn run(
             reply.set_keyspace(keyspace);
         }
         Plan::Truncate(table) => write::truncate(session, reply, view, table, parameters),
+        Plan::Describe(plan) => {
+            read::describe(&reply, (statement, plan), view, parameters, has_changed);
+        }
     }
 }
 

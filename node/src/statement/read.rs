@@ -1,13 +1,15 @@
-//! SELECT: from a bound plan to the rows of the answer.
+//! SELECT and DESCRIBE: from a bound plan to the rows of the answer.
 
 use super::Reply;
 use super::cache::PreparedStatement;
 use super::execute::with_context;
+use crate::cdc_tables::CdcLogTables;
 use crate::connection::Session;
 use crate::coordinator::CoordinatorError;
 use crate::shard::{ReadError, Shard};
 use crate::system;
 use crate::view::View;
+use cql::plan::describe::{DescribeContext, DescribePlan};
 use cql::plan::select::{BoundSelect, PageRequest, SelectExecution, SelectPlan};
 use cql::plan::{BoundValues, PlanError};
 use cql::wire::{QueryParameters, ResponseHead, RowsHead, WriteType};
@@ -91,6 +93,28 @@ pub(super) fn select(
                 reply.coordinator_error(&error, selecting.level, WriteType::Simple);
             }
         }
+    });
+}
+
+/// Runs a DESCRIBE: the view has all it needs.
+pub(super) fn describe(
+    reply: &Reply,
+    (statement, plan): (&PreparedStatement, &DescribePlan),
+    view: &View,
+    parameters: &QueryParameters,
+    metadata_changed: bool,
+) {
+    let facts = system::DescribedCluster::new(view);
+    let context = DescribeContext { schema: &view.schema, cdc: &CdcLogTables, cluster: &facts };
+    reply.send_or_fail(|out, head| {
+        let request = PageRequest {
+            page_size: parameters.page_size.and_then(|size| i32::try_from(size).ok()),
+            paging_state: parameters.paging_state.as_deref(),
+            head: *head,
+            skip_metadata: parameters.skip_metadata,
+            new_metadata_id: metadata_changed.then_some(&statement.result_metadata_id[..]),
+        };
+        plan.write_page(&context, &request, out)
     });
 }
 

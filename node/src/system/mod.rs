@@ -4,6 +4,7 @@
 //! the node alone knows: itself, its peers, its clients, its statements, traces and generations.
 //! A read builds the table in memory and then goes the way of every read.
 
+mod describe;
 mod rows;
 
 use crate::cdc_tables::CdcLogTables;
@@ -12,6 +13,7 @@ use crate::shard::{Message, Shard};
 use crate::statement::format_uuid;
 use crate::view::View;
 use cql::plan::system_schema;
+pub(crate) use describe::DescribedCluster;
 use model::memory_table::MemoryTable;
 use model::{KeyspaceDef, TableDef};
 use rows::{Datum, Rows};

@@ -25,7 +25,7 @@ mod properties;
 mod replication;
 mod table_lookup;
 #[cfg(test)]
-mod tests;
+pub(in crate::plan) mod tests;
 mod user_type;
 
 pub use cdc::{CdcRefusal, CdcTables};

@@ -12,6 +12,7 @@ mod definitions;
 mod rows;
 
 pub use content::system_schema_mutations;
+pub(in crate::plan) use content::{replication_map, shown_compression};
 pub use rows::{RowError, SystemRows, value};
 
 use super::ddl::system_table;
