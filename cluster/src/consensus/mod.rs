@@ -43,7 +43,7 @@
 //!   The shell streams the range, the receiver recovers its group from the snapshot's last entry,
 //!   and [`Input::Resend`] goes on from there.
 //! - *Flow control.* A member that lags gets [`ENTRIES_PER_APPEND_MAX`] entries per answer; one that
-//!   keeps up gets each entry as it is proposed. A limit of bytes in flight belongs to [`leader`].
+//!   keeps up gets each entry as it is proposed. A limit of bytes in flight belongs to the leader's part.
 
 mod group;
 mod history;

@@ -179,7 +179,7 @@ impl<'a> SegmentView<'a> {
 }
 
 /// Fuzz entry: whatever the bytes are, reading them ends, without a panic, with valid records that
-/// [`SegmentView::walk`] finds again or with an error. Returns how many there are.
+/// `SegmentView::walk` finds again or with an error. Returns how many there are.
 pub fn fuzz_segment(bytes: &[u8]) -> usize {
     let Ok((_, view)) = SegmentView::new(bytes) else { return 0 };
     let mut records = Vec::new();

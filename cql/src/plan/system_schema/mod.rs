@@ -2,7 +2,7 @@
 //!
 //! The definitions are data ([`system_keyspaces`]); clients know these tables by heart, so names
 //! and types are Cassandra 5's, with ScyllaDB's beside them where its clients ask for them. A
-//! [`Schema`] that a node works with contains them like any other keyspace.
+//! [`model::Schema`] that a node works with contains them like any other keyspace.
 //! [`system_schema_mutations`] turns a schema into the rows of `system_schema` and
 //! `system_virtual_schema`. Rows of all other system tables (`local`, `peers`, `clients`, …) are
 //! made by those who know the facts; [`SystemRows`] writes them.
