@@ -7,7 +7,7 @@
 //! from the beginning (and a CDC log does not tell twice of a write that changes nothing).
 
 use crate::coordinator::Routed;
-use crate::shard::{Barrier, Change, Shard, WriteError};
+use crate::shard::{Barrier, Change, Shard, WriteError, WriteRequest, above_all};
 use crate::view::View;
 use cluster::GroupId;
 use cql::plan::write::PartitionWrite;
@@ -60,7 +60,9 @@ impl Shard {
         self: &Rc<Self>,
         mut routed: Routed,
     ) -> Result<(), WriteError> {
+        // Every shard that takes part raises its clock to this, so no key goes back in time.
         let wall = self.shared.env.clock.now_micros();
+        let timestamp = above_all(&self.shared.clocks, wall);
         for write in routed.values_mut().flatten() {
             if !write.list_operations.is_empty() {
                 return Err(WriteError::Invalid(
@@ -70,21 +72,25 @@ impl Shard {
                 ));
             }
             if !write.is_stamped {
-                stamp(&mut write.mutation, wall).expect("the planner's bytes are well-formed");
+                stamp(&mut write.mutation, timestamp).expect("the planner's bytes are well-formed");
                 write.is_stamped = true;
             }
         }
         let Some((first, mut writes)) = routed.pop_first() else { return Ok(()) };
         let id = self.fresh_uuid();
-        writes.push(record(id, &parts_of(&routed), wall));
-        self.write_anywhere(first, Change::Write(writes)).await?;
-        let result = self.write_routed(routed.clone()).await;
+        writes.push(record(id, &parts_of(&routed), timestamp));
+        let (group, at) = first;
+        let request = WriteRequest { group, change: Change::Write(writes), clock_floor: timestamp };
+        self.write_request(at, request).await?;
+        let result = self.write_routed(routed.clone(), timestamp).await;
         let shard = self.clone();
         if result.is_ok() {
-            tokio::task::spawn_local(async move { shard.forget_batch(first, id, wall).await });
+            tokio::task::spawn_local(async move { shard.forget_batch(first, id, timestamp).await });
             return Ok(());
         }
-        tokio::task::spawn_local(async move { shard.finish_batch(first, id, routed, wall).await });
+        tokio::task::spawn_local(async move {
+            shard.finish_batch(first, id, routed, timestamp).await;
+        });
         Err(WriteError::Unknown("the batch is logged and will be finished".to_owned()))
     }
 
@@ -96,7 +102,7 @@ impl Shard {
         rest: Routed,
         timestamp: i64,
     ) {
-        while let Err(error) = self.write_routed(rest.clone()).await {
+        while let Err(error) = self.write_routed(rest.clone(), timestamp).await {
             tracing::warn!("a logged batch is not finished yet: {error}");
             if matches!(error, WriteError::Failed(_) | WriteError::Unknown(_)) {
                 // The log has failed; the next start finishes it.

@@ -11,7 +11,7 @@ use cluster::consistency::{self, Replica};
 use cluster::{Access, GroupId, Unavailable};
 use cql::plan::write::PartitionWrite;
 use model::read::{Page, ReadCommand, ReadScope, ResumePoint};
-use model::{Consistency, TableDef, Token};
+use model::{Consistency, TableDef, TimestampMicros, Token};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -92,12 +92,17 @@ impl Shard {
     }
 
     /// Makes the changes of each group; returns when all are applied. Groups are independent: a
-    /// failure of one says nothing of the others.
-    pub(crate) async fn write_routed(self: &Rc<Self>, routed: Routed) -> Result<(), WriteError> {
+    /// failure of one says nothing of the others. Their shards give out no timestamp at or below
+    /// `clock_floor` afterwards.
+    pub(crate) async fn write_routed(
+        self: &Rc<Self>,
+        routed: Routed,
+        clock_floor: TimestampMicros,
+    ) -> Result<(), WriteError> {
         let mut first_error = None;
         let mut answers = Vec::with_capacity(routed.len());
         for ((group, shard), writes) in routed {
-            let request = WriteRequest { group, change: Change::Write(writes) };
+            let request = WriteRequest { group, change: Change::Write(writes), clock_floor };
             answers.push(self.start_write(shard, request));
         }
         for answer in answers {

@@ -3,7 +3,7 @@
 use crate::config::{CommitLogSync, Config};
 use crate::data_directory::DataDirectory;
 use crate::metadata::Metadata;
-use crate::shard::{self, Message};
+use crate::shard::{self, Message, PublishedClock};
 use crate::statement::StatementCache;
 use crate::traces::Traces;
 use crate::view::Views;
@@ -35,6 +35,8 @@ pub(crate) struct Shared {
     pub host_id: HostId,
     pub shard_count: u16,
     pub shards: Vec<Sender<Message>>,
+    /// What each shard's clock has given out last.
+    pub clocks: Vec<PublishedClock>,
     pub statements: StatementCache,
     pub traces: Traces,
     pub system_keyspaces: Vec<Arc<KeyspaceDef>>,
@@ -171,6 +173,7 @@ impl Node {
             config,
             shard_count,
             shards,
+            clocks: (0..shard_count).map(|_| PublishedClock::default()).collect(),
             statements: StatementCache::default(),
             traces: Traces::default(),
             system_keyspaces: crate::system::keyspaces(),

@@ -166,7 +166,7 @@ impl Shard {
     /// Writes a command to the metadata group's log, and returns when it is applied.
     async fn propose_command(self: &Rc<Self>, command: &Command) -> Result<(), WriteError> {
         let change = Change::Metadata(command.to_bytes());
-        self.write(WriteRequest { group: GroupId::METADATA, change }).await
+        self.write(WriteRequest::new(GroupId::METADATA, change)).await
     }
 
     /// Makes the newest metadata everybody's view, and returns when every shard acts by it.
@@ -210,7 +210,15 @@ impl Shard {
         (group, shard): (GroupId, u16),
         change: Change,
     ) -> Result<(), WriteError> {
-        let request = WriteRequest { group, change };
+        self.write_request(shard, WriteRequest::new(group, change)).await
+    }
+
+    /// Sends a request to the shard that leads its group.
+    pub(crate) async fn write_request(
+        self: &Rc<Self>,
+        shard: u16,
+        request: WriteRequest,
+    ) -> Result<(), WriteError> {
         if shard == self.index {
             return self.write(request).await;
         }

@@ -91,6 +91,7 @@ impl ShardState {
         request: &mut WriteRequest,
         wall: TimestampMicros,
     ) -> Result<Option<Proposal>, Attempt> {
+        self.clock.raise(request.clock_floor);
         let mut times = self.leader_times(request.group);
         let closed = wall.saturating_sub(CLOSED_TRAILS_MICROS);
         times.placement.closed = times.placement.closed.max(closed);

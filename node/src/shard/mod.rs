@@ -22,6 +22,7 @@ mod recovery;
 mod state;
 mod write;
 
+pub(crate) use clock::{PublishedClock, above_all};
 pub(crate) use decide::Attempt;
 pub(crate) use read::{Barrier, ReadError};
 pub(crate) use recovery::start;

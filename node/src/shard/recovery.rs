@@ -6,7 +6,7 @@
 //!    with one member it leads as soon as its vote and its first entry are held.
 //! 4. Everything committed and not in tables is applied.
 
-use super::clock::TimestampClock;
+use super::clock::{PublishedClock, TimestampClock};
 use super::log::ShardLog;
 use super::state::{Counters, LogTimes, MetadataState, ShardState};
 use super::{Shard, Waiter};
@@ -68,6 +68,8 @@ pub(crate) struct OpenOptions<'a> {
     pub table_directory: &'a Path,
     pub log: LogOptions,
     pub engine: EngineOptions,
+    /// Where the shard's clock shows what it has given out.
+    pub clock: PublishedClock,
 }
 
 /// A shard whose log was read and whose entries have not been applied yet.
@@ -110,7 +112,7 @@ impl Opened {
             log: ShardLog::new(log, &replay),
             replicas: Replicas::new(options.host_id),
             times: BTreeMap::new(),
-            clock: TimestampClock::new(i64::MIN),
+            clock: TimestampClock::new(i64::MIN, options.clock.clone()),
             log_times: LogTimes::default(),
             metadata,
             intervals: BTreeMap::new(),
@@ -182,7 +184,7 @@ impl Opened {
                 state.replay(group, index, payload);
             }
         });
-        state.clock = TimestampClock::new(newest_time.max(state.closed_time()));
+        state.clock.raise(newest_time.max(state.closed_time()));
         state
     }
 }
@@ -215,6 +217,7 @@ pub(crate) async fn start(
         table_directory: &shared.data.tables(index),
         log: shared.log_options(index, entropy.u64()),
         engine: shared.engine_options(),
+        clock: shared.clocks[usize::from(index)].clone(),
     };
     let mut opened = Opened::open(&shared.env, &options, metadata)?;
     if index == 0 {

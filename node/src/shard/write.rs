@@ -9,6 +9,7 @@ use crate::statement::WriteAnswer;
 use cluster::GroupId;
 use cluster::replica::{Decided, ProposeError};
 use cql::plan::write::PartitionWrite;
+use model::TimestampMicros;
 use std::fmt;
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -20,6 +21,16 @@ use tokio::sync::oneshot;
 pub(crate) struct WriteRequest {
     pub group: GroupId,
     pub change: Change,
+    /// The timestamp that a coordinator has given a part of a batch: this shard gives out none at
+    /// or below it afterwards. A client's timestamps never move the clock.
+    pub clock_floor: TimestampMicros,
+}
+
+impl WriteRequest {
+    /// A change that has its timestamps from the client, or gets them here.
+    pub(crate) fn new(group: GroupId, change: Change) -> Self {
+        WriteRequest { group, change, clock_floor: TimestampMicros::MIN }
+    }
 }
 
 /// What is proposed.

@@ -8,7 +8,7 @@ use crate::view::View;
 use cql::plan::PlanError;
 use cql::plan::write::BoundWrite;
 use cql::wire::{ErrorBody, ErrorResponse, QueryParameters, WriteType};
-use model::{Consistency, TableDef};
+use model::{Consistency, TableDef, TimestampMicros};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -82,7 +82,7 @@ fn propose_here(
         return Err((reply, routed));
     }
     let Some(((group, at), writes)) = routed.pop_first() else { return Err((reply, routed)) };
-    let mut request = WriteRequest { group, change: Change::Write(writes) };
+    let mut request = WriteRequest::new(group, Change::Write(writes));
     let deadline_nanos = shard.deadline_nanos(timeout);
     let mut owed = Some(reply);
     let written = shard.try_write(&mut request, || {
@@ -116,7 +116,7 @@ fn wait(session: &Rc<Session>, mut reply: Reply, routed: Routed, timing: Timing)
             if is_logged {
                 shard.write_logged(routed).await
             } else {
-                shard.write_routed(routed).await
+                shard.write_routed(routed, TimestampMicros::MIN).await
             }
         };
         let result = tokio::time::timeout(timeout, work).await;
