@@ -14,13 +14,38 @@ fn script(node: &Node, name: &str, arguments: &[&str]) {
 }
 
 #[test]
+fn every_type_makes_the_round_trip() {
+    script(&Node::start(), "round_trip.py", &[]);
+}
+
+#[test]
 fn all_protocol_versions_and_compressions_work() {
     script(&Node::start(), "protocol.py", &[]);
 }
 
 #[test]
+fn statements_are_prepared_bound_and_batched() {
+    script(&Node::start(), "prepared.py", &[]);
+}
+
+#[test]
+fn the_driver_sees_the_cluster_and_every_schema_change() {
+    script(&Node::start(), "metadata.py", &[]);
+}
+
+#[test]
+fn errors_say_what_is_wrong() {
+    script(&Node::start(), "errors.py", &[]);
+}
+
+#[test]
 fn queries_return_what_cassandra_returns() {
     script(&Node::start(), "queries.py", &[]);
+}
+
+#[test]
+fn changes_are_in_the_log() {
+    script(&Node::start(), "cdc.py", &[]);
 }
 
 #[test]
