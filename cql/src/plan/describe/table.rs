@@ -72,8 +72,11 @@ fn virtual_table_statement(table: &TableDef, name: &str, with_internals: bool) -
 /// dropped; its ALTER TABLE ADD follows.
 fn definitions(table: &TableDef, dropped: &BTreeMap<&str, &DroppedColumn>) -> Vec<String> {
     let has_single_key = table.partition_key_count() == 1 && table.clustering_count() == 0;
-    let live = table.columns.iter().filter(|column| !dropped.contains_key(&*column.name));
+    let mut live: Vec<&ColumnDef> =
+        table.columns.iter().filter(|column| !dropped.contains_key(&*column.name)).collect();
+    live.sort_by_key(|column| printing_rank(column));
     let mut definitions: Vec<String> = live
+        .into_iter()
         .map(|column| {
             let definition = column_definition(column);
             let is_key = has_single_key && column.kind == ColumnKind::PartitionKey(0);
@@ -87,6 +90,17 @@ fn definitions(table: &TableDef, dropped: &BTreeMap<&str, &DroppedColumn>) -> Ve
         definitions.push(primary_key(table));
     }
     definitions
+}
+
+/// Cassandra's order of columns in a description: the key, static columns, regular ones; among the
+/// latter two those of several cells come last. Within a rank columns keep their order, by name.
+fn printing_rank(column: &ColumnDef) -> (u8, bool) {
+    match column.kind {
+        ColumnKind::PartitionKey(_) => (0, false),
+        ColumnKind::Clustering(_) => (1, false),
+        ColumnKind::Static => (2, column.cql_type.is_multi_cell()),
+        ColumnKind::Regular => (3, column.cql_type.is_multi_cell()),
+    }
 }
 
 fn column_definition(column: &ColumnDef) -> String {
