@@ -2,16 +2,21 @@
 //!
 //! A script is a list of cases, blank lines between: lines that begin with `> ` are one statement,
 //! the lines under them what it did: events, warnings and switched images, `nothing`, or the error.
-//! Each script has a schema of its own, which begins with the system's keyspaces and two nodes in
+//! SELECT from a table of `system_schema` or `system_virtual_schema` prints the mutations that make
+//! it, those about the system's keyspaces left out. Each script has a schema of its own, which begins with the system's keyspaces and two nodes in
 //! `dc1`, one in `dc2`. The clock stands at a second more with each statement. `#` begins a
 //! comment. Under `UPDATE_GOLDEN=1` the results are written instead of compared.
 
 use super::*;
 use crate::plan::ErrorKind;
-use crate::plan::system_schema::system_keyspaces;
+use crate::plan::system_schema::{
+    is_system_keyspace, is_virtual_keyspace, system_keyspaces, system_schema_mutations,
+};
 use crate::plan::testing::NOW_MICROS;
 use ::cdc as rules;
 use model::CdcOptions;
+use model::dump::dump_mutation;
+use model::mutation::MutationView;
 use rules::error as cdc_error;
 use rules::{CdcError, CdcErrorKind};
 use std::fmt::Write as _;
@@ -135,10 +140,30 @@ impl Session {
             self.keyspace_in_use = Some(name.as_str().to_owned());
             return String::new();
         }
+        if let Statement::Select(select) = &statement {
+            let keyspace = select.table.keyspace.as_ref().expect("a table of the system");
+            return self.schema_rows(keyspace.as_str(), select.table.name.as_str());
+        }
         match self.apply(&statement) {
             Ok(change) => render(&change),
             Err(error) => format!("{:?}: {error}\n", error.kind),
         }
+    }
+}
+
+impl Session {
+    /// The rows of a table of the schema tables that are about keyspaces of users.
+    fn schema_rows(&self, keyspace: &str, table: &str) -> String {
+        let definition = self.schema.table(keyspace, table).expect("a table of the system");
+        let mut out = String::new();
+        for bytes in system_schema_mutations(keyspace, table, &self.schema, &RealCdc) {
+            let mutation = MutationView::check(&bytes).expect("rows are well-formed");
+            let about = std::str::from_utf8(mutation.key()).expect("the key is a name");
+            if !is_system_keyspace(about) || is_virtual_keyspace(about) {
+                writeln!(out, "{}", dump_mutation(definition, &mutation).trim_end()).unwrap();
+            }
+        }
+        out
     }
 }
 

@@ -11,7 +11,7 @@ use super::properties::Properties;
 use crate::syntax::ast::{Property, PropertyValue};
 use compaction::{default_bloom_filter_fp_chance, parse_compaction};
 use maps::{parse_caching, parse_compression, parse_tombstone_gc};
-use model::{CdcOptions, TableDef, TableOptions};
+use model::{CdcOptions, CqlType, TableDef, TableOptions};
 use retry::parse_retry;
 use std::collections::BTreeMap;
 
@@ -107,7 +107,8 @@ fn read_numbers(
         Some(chance) => {
             return refuse(format!(
                 "bloom_filter_fp_chance must be larger than 6.71E-5 and less than or equal to 1.0 \
-                 (got {chance:?})"
+                 (got {})",
+                double(chance)
             ));
         }
         None if is_new => {
@@ -120,7 +121,8 @@ fn read_numbers(
         Some(chance) => {
             return refuse(format!(
                 "crc_check_chance must be larger than or equal to 0 and smaller than or equal to \
-                 1.0 (got {chance:?})"
+                 1.0 (got {})",
+                double(chance)
             ));
         }
         None => {}
@@ -152,6 +154,11 @@ fn read_numbers(
         ));
     }
     Ok(())
+}
+
+/// A number as Java writes it.
+fn double(number: f64) -> String {
+    model::literal::format_value(&CqlType::Double, &number.to_be_bytes())
 }
 
 /// Options that Cassandra prints and that have one value here.
@@ -186,7 +193,7 @@ fn read_cdc(
         None => return Ok(old),
         Some(PropertyValue::Map(entries)) => entries.iter().cloned().collect(),
         Some(PropertyValue::Text(text)) if text.eq_ignore_ascii_case("false") => {
-            if is_new {
+            if old.is_none() {
                 return Ok(None);
             }
             BTreeMap::from([("enabled".to_owned(), "false".to_owned())])
