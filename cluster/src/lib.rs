@@ -7,13 +7,16 @@
 //! - [`placement`]: one ring under one replication setting: the groups and their replicas.
 //! - [`consistency`]: whether the live replicas suffice for a consistency level.
 //! - [`consensus`]: one replicated log.
+//! - [`liveness`]: which nodes are alive, as promises between pairs of nodes.
 
 pub mod consensus;
 pub mod consistency;
+pub mod liveness;
 pub mod placement;
 pub mod range;
 pub mod replica;
 pub mod ring;
+mod rules;
 
 #[cfg(test)]
 mod golden;
