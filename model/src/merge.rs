@@ -16,7 +16,7 @@
 //!
 //! A deletion shadows everything in its scope with a timestamp at or below its own.
 
-use crate::row::{Cell, CellContent, Deletion, Marker, RowHead, RowView, RowWriter};
+use crate::row::{Cell, CellContent, Deletion, Expiry, Marker, RowHead, RowView, RowWriter};
 use std::cmp::Ordering;
 
 /// Which of two cells of the same place wins; `Greater` means the first.
@@ -80,7 +80,8 @@ pub fn merge_rows(a: RowView, b: RowView, out: &mut Vec<u8>) {
     let floor = tombstone.map(|t| t.timestamp);
     let marker = merge_markers(a_head.marker, b_head.marker).filter(|m| Some(m.timestamp) > floor);
     let base = a.newest_base(b);
-    let mut writer = RowWriter::new(out, base, RowHead { marker, tombstone });
+    let expiry = a.newest_shared_expiry(b);
+    let mut writer = RowWriter::with_expiry(out, base, RowHead { marker, tombstone }, expiry);
     let mut shadow = Shadow::new(floor);
     let (mut next_a, mut next_b) = (a_cells.next(), b_cells.next());
     loop {
@@ -122,7 +123,8 @@ pub fn shadow_row(row: RowView, deletion: Deletion, out: &mut Vec<u8>) {
     let (head, cells) = row.parts();
     let tombstone = head.tombstone.filter(|t| t.timestamp > deletion.timestamp);
     let marker = head.marker.filter(|m| m.timestamp > deletion.timestamp);
-    let mut writer = RowWriter::new(out, row.base(), RowHead { marker, tombstone });
+    let kept_head = RowHead { marker, tombstone };
+    let mut writer = RowWriter::with_expiry(out, row.base(), kept_head, row.shared_expiry());
     let mut shadow = Shadow::new(Some(deletion.timestamp));
     for cell in cells {
         if shadow.admits(&cell) {
@@ -166,12 +168,20 @@ impl RowView<'_> {
     fn newest_base(&self, other: RowView) -> i64 {
         self.base().max(other.base())
     }
+
+    /// The shared expiry that fits that base; in any order of merges the same.
+    fn newest_shared_expiry(&self, other: RowView) -> Option<Expiry> {
+        let [a, b] = [*self, other].map(|row| {
+            let expiry = row.shared_expiry();
+            (row.base(), expiry.map(|e| (e.ttl_seconds, e.expires_at)), expiry)
+        });
+        if (a.0, a.1) < (b.0, b.1) { b.2 } else { a.2 }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::row::Expiry;
 
     /// A small deterministic generator: tests draw no entropy.
     pub(crate) struct Random(pub(crate) u64);
@@ -198,7 +208,8 @@ mod tests {
         let tombstone = (random.below(4) == 0)
             .then(|| Deletion { timestamp: timestamp(random), deleted_at: random.below(2) as i64 });
         let mut out = Vec::new();
-        let mut writer = RowWriter::new(&mut out, timestamp(random), RowHead { marker, tombstone });
+        let (base, head) = (timestamp(random), RowHead { marker, tombstone });
+        let mut writer = RowWriter::with_expiry(&mut out, base, head, expiry(random));
         for column in 0..2 {
             for path in [None, Some(&b"a"[..]), Some(&b"b"[..])] {
                 if random.below(3) == 0 {
@@ -248,8 +259,8 @@ mod tests {
             let (a, b, c) =
                 (random_row(&mut random), random_row(&mut random), random_row(&mut random));
             let ab = merged(&a, &b);
-            assert_eq!(meaning(&ab), meaning(&merged(&b, &a)));
-            assert_eq!(meaning(&merged(&ab, &c)), meaning(&merged(&a, &merged(&b, &c))));
+            assert_eq!(ab, merged(&b, &a));
+            assert_eq!(merged(&ab, &c), merged(&a, &merged(&b, &c)));
             assert_eq!(meaning(&merged(&ab, &b)), meaning(&ab));
         }
     }

@@ -4,20 +4,25 @@
 //! nodes. A row without its clustering key is:
 //!
 //! ```text
-//! row       := base:i64le flags:u8 [marker] [tombstone] cell*
+//! row       := base:i64le flags:u8 [marker] [tombstone] [expiry] cell*
 //! flags     := 0x01 marker | 0x02 marker expires | 0x04 row tombstone
-//! marker    := delta [ttl:varint expires_at:signed]
+//!              | 0x08 more timestamps than the base | 0x10 expiry
+//! marker    := delta [expiry]
 //! tombstone := delta deleted_at:signed
-//! cell      := column:varint kind:u8 [delta] [ttl:varint expires_at:signed] [deleted_at:signed]
-//!              [path:slice] [value:slice]
+//! expiry    := ttl:varint expires_at:signed
+//! cell      := column:varint kind:u8 [delta] [expiry] [deleted_at:signed] [path:slice]
+//!              [value:slice]
 //! kind      := 0x01 tombstone | 0x02 expiring | 0x04 own timestamp | 0x08 path
-//!              | 0x10 collection tombstone
+//!              | 0x10 collection tombstone | 0x20 expiring as the row's expiry says
 //! ```
 //!
 //! A timestamp is `base + delta` (delta: signed varint, left out where it is zero), so that a
 //! typical row carries its timestamp once, and stamping a server-assigned timestamp rewrites eight
-//! bytes. Invariants: cells ascend by (column, collection tombstone first, path); a tombstone of
-//! either kind has no value; nothing follows the last cell.
+//! bytes; the flags tell without a look at the cells whether there is another. The row's expiry is
+//! one that its cells may share: so a row of a log or of a series carries it once. Invariants:
+//! cells ascend by (column, collection tombstone first, path); a tombstone of either kind has no
+//! value; nothing follows the last cell; flag 0x08 is set if and only if a delta is not zero or
+//! there is a collection tombstone, which counts as one microsecond more than it says.
 //!
 //! Rows made by this node are well-formed; rows from a disk or a peer are checked once, where
 //! they come in, with [`RowView::check`]. After that reading is infallible: a decoding failure
@@ -33,14 +38,17 @@ pub const UNSTAMPED: TimestampMicros = i64::MIN;
 const FLAG_MARKER: u8 = 0x01;
 const FLAG_MARKER_EXPIRES: u8 = 0x02;
 const FLAG_TOMBSTONE: u8 = 0x04;
-const FLAGS_KNOWN: u8 = 0x07;
+const FLAG_MORE_TIMESTAMPS: u8 = 0x08;
+const FLAG_EXPIRY: u8 = 0x10;
+const FLAGS_KNOWN: u8 = 0x1f;
 
 const KIND_TOMBSTONE: u8 = 0x01;
 const KIND_EXPIRING: u8 = 0x02;
 const KIND_OWN_TIMESTAMP: u8 = 0x04;
 const KIND_PATH: u8 = 0x08;
 const KIND_COLLECTION_TOMBSTONE: u8 = 0x10;
-const KINDS_KNOWN: u8 = 0x1f;
+pub(crate) const KIND_ROW_EXPIRY: u8 = 0x20;
+const KINDS_KNOWN: u8 = 0x3f;
 
 /// Length of the fixed head: base timestamp and flags.
 const HEAD_LEN: usize = 9;
@@ -127,6 +135,12 @@ impl<'a> Cell<'a> {
         }
     }
 
+    /// Whether it deletes all elements of its column.
+    #[inline]
+    pub fn is_collection_tombstone(&self) -> bool {
+        matches!(self.content, CellContent::CollectionTombstone { .. })
+    }
+
     /// Its place among the cells of a row.
     #[inline]
     pub fn order(&self) -> (ColumnId, Option<&'a [u8]>) {
@@ -149,7 +163,10 @@ impl<'a> RowView<'a> {
 
     /// Checks bytes of unknown origin, whole: structure, order of cells, known flags.
     pub fn check(bytes: &'a [u8]) -> Result<Self, DecodeError> {
-        let (_, mut cells) = decode_head(bytes)?;
+        let (head, mut cells) = decode_head(bytes)?;
+        let base = cells.base;
+        let mut has_more = head.marker.is_some_and(|m| m.timestamp != base)
+            || head.tombstone.is_some_and(|t| t.timestamp != base);
         let mut last: Option<(ColumnId, Option<&[u8]>)> = None;
         while !cells.cursor.is_empty() {
             let cell = cells.decode()?;
@@ -157,8 +174,13 @@ impl<'a> RowView<'a> {
                 return Err(DecodeError("cells are out of order"));
             }
             last = Some(cell.order());
+            has_more |= cell.timestamp != base || cell.is_collection_tombstone();
         }
-        Ok(RowView { bytes })
+        let row = RowView { bytes };
+        if has_more != row.has_flag(FLAG_MORE_TIMESTAMPS) {
+            return Err(DecodeError("row flags and timestamps contradict"));
+        }
+        Ok(row)
     }
 
     /// The bytes as they stand.
@@ -202,12 +224,37 @@ impl<'a> RowView<'a> {
 
     /// Whether nothing at all is in it, tombstones included.
     pub fn is_empty(&self) -> bool {
-        self.bytes.len() <= HEAD_LEN && self.bytes.get(8).is_none_or(|flags| *flags == 0)
+        match self.bytes.get(8) {
+            None => true,
+            Some(0) => self.bytes.len() == HEAD_LEN,
+            Some(flags) if flags & (FLAG_MARKER | FLAG_TOMBSTONE) != 0 => false,
+            Some(_) => self.cells().cursor.is_empty(),
+        }
+    }
+
+    /// The one timestamp of everything in it, known without a look at the cells. `None` when there
+    /// are several, a collection tombstone counting as one more. Says nothing of an empty row.
+    #[inline]
+    pub fn only_timestamp(&self) -> Option<TimestampMicros> {
+        if self.has_flag(FLAG_MORE_TIMESTAMPS) { None } else { base_timestamp(self.bytes) }
+    }
+
+    /// The expiry that its cells may share.
+    pub fn shared_expiry(&self) -> Option<Expiry> {
+        self.cells().expiry
+    }
+
+    #[inline]
+    fn has_flag(&self, flag: u8) -> bool {
+        self.bytes.get(8).is_some_and(|flags| flags & flag != 0)
     }
 
     /// The newest timestamp in it, tombstones included; a collection tombstone counts as one more,
     /// since its overwrite happened just above it.
     pub fn newest_timestamp(&self) -> Option<TimestampMicros> {
+        if let Some(timestamp) = self.only_timestamp() {
+            return (!self.is_empty()).then_some(timestamp);
+        }
         let (head, cells) = self.parts();
         let head = head.marker.map(|m| m.timestamp).max(head.tombstone.map(|t| t.timestamp));
         let cells = cells.map(|c| match c.content {
@@ -232,10 +279,12 @@ pub struct RowHead {
 pub struct Cells<'a> {
     cursor: Cursor<'a>,
     base: TimestampMicros,
+    /// The row's, which cells may share.
+    expiry: Option<Expiry>,
 }
 
 impl<'a> Cells<'a> {
-    const END: Cells<'static> = Cells { cursor: Cursor { rest: &[] }, base: 0 };
+    const END: Cells<'static> = Cells { cursor: Cursor { rest: &[] }, base: 0, expiry: None };
 
     fn decode(&mut self) -> Result<Cell<'a>, DecodeError> {
         let cursor = &mut self.cursor;
@@ -250,7 +299,12 @@ impl<'a> Cells<'a> {
         } else {
             self.base.wrapping_add(cursor.signed()?)
         };
-        let expiry = if kind & KIND_EXPIRING == 0 { None } else { Some(decode_expiry(cursor)?) };
+        let expiry = match kind & (KIND_EXPIRING | KIND_ROW_EXPIRY) {
+            0 => None,
+            KIND_EXPIRING => Some(decode_expiry(cursor)?),
+            KIND_ROW_EXPIRY if self.expiry.is_some() => self.expiry,
+            _ => return Err(DecodeError("contradicting cell kind")),
+        };
         let dead = kind & (KIND_TOMBSTONE | KIND_COLLECTION_TOMBSTONE);
         let deleted_at = if dead == 0 { 0 } else { cursor.signed()? };
         let path = if kind & KIND_PATH == 0 { None } else { Some(cursor.slice()?) };
@@ -302,7 +356,8 @@ fn decode_head(bytes: &[u8]) -> Result<(RowHead, Cells<'_>), DecodeError> {
         let timestamp = base.wrapping_add(cursor.signed()?);
         Some(Deletion { timestamp, deleted_at: cursor.signed()? })
     };
-    Ok((RowHead { marker, tombstone }, Cells { cursor, base }))
+    let expiry = if flags & FLAG_EXPIRY == 0 { None } else { Some(decode_expiry(&mut cursor)?) };
+    Ok((RowHead { marker, tombstone }, Cells { cursor, base, expiry }))
 }
 
 fn decode_expiry(cursor: &mut Cursor) -> Result<Expiry, DecodeError> {
@@ -317,6 +372,8 @@ pub struct RowWriter<'a> {
     out: &'a mut Vec<u8>,
     start: usize,
     base: TimestampMicros,
+    /// The row's, which cells may share.
+    expiry: Option<Expiry>,
     #[cfg(debug_assertions)]
     last: Option<(ColumnId, Option<Vec<u8>>)>,
 }
@@ -325,12 +382,22 @@ impl<'a> RowWriter<'a> {
     /// Begins a row whose most common timestamp is `base` ([`UNSTAMPED`] when the leader is to
     /// assign it; then every timestamp given must be `UNSTAMPED` plus a small offset).
     pub fn new(out: &'a mut Vec<u8>, base: TimestampMicros, head: RowHead) -> Self {
+        Self::with_expiry(out, base, head, None)
+    }
+
+    /// As [`RowWriter::new`]; cells that expire like this are shorter.
+    pub fn with_expiry(
+        out: &'a mut Vec<u8>,
+        base: TimestampMicros,
+        head: RowHead,
+        expiry: Option<Expiry>,
+    ) -> Self {
         let start = out.len();
         out.extend_from_slice(&base.to_le_bytes());
         out.push(0);
         let mut flags = 0;
         if let Some(marker) = head.marker {
-            flags |= FLAG_MARKER;
+            flags |= FLAG_MARKER | flag_of(marker.timestamp, base);
             put_signed(out, marker.timestamp.wrapping_sub(base));
             if let Some(expiry) = marker.expiry {
                 flags |= FLAG_MARKER_EXPIRES;
@@ -338,15 +405,20 @@ impl<'a> RowWriter<'a> {
             }
         }
         if let Some(tombstone) = head.tombstone {
-            flags |= FLAG_TOMBSTONE;
+            flags |= FLAG_TOMBSTONE | flag_of(tombstone.timestamp, base);
             put_signed(out, tombstone.timestamp.wrapping_sub(base));
             put_signed(out, tombstone.deleted_at);
+        }
+        if let Some(expiry) = expiry {
+            flags |= FLAG_EXPIRY;
+            put_expiry(out, expiry);
         }
         out[start + 8] = flags;
         RowWriter {
             out,
             start,
             base,
+            expiry,
             #[cfg(debug_assertions)]
             last: None,
         }
@@ -370,7 +442,8 @@ impl<'a> RowWriter<'a> {
         let mut kind = if delta == 0 { 0 } else { KIND_OWN_TIMESTAMP };
         kind |= match cell.content {
             CellContent::Live { expiry: None, .. } => 0,
-            CellContent::Live { expiry: Some(_), .. } => KIND_EXPIRING,
+            CellContent::Live { expiry, .. } if expiry == self.expiry => KIND_ROW_EXPIRY,
+            CellContent::Live { .. } => KIND_EXPIRING,
             CellContent::Tombstone { .. } => KIND_TOMBSTONE,
             CellContent::CollectionTombstone { .. } => KIND_COLLECTION_TOMBSTONE,
         };
@@ -381,9 +454,14 @@ impl<'a> RowWriter<'a> {
         if delta != 0 {
             put_signed(self.out, delta);
         }
+        if delta != 0 || cell.is_collection_tombstone() {
+            self.out[self.start + 8] |= FLAG_MORE_TIMESTAMPS;
+        }
         match cell.content {
-            CellContent::Live { expiry: Some(expiry), .. } => put_expiry(self.out, expiry),
-            CellContent::Live { expiry: None, .. } => {}
+            CellContent::Live { expiry: Some(expiry), .. } if kind & KIND_EXPIRING != 0 => {
+                put_expiry(self.out, expiry);
+            }
+            CellContent::Live { .. } => {}
             CellContent::Tombstone { deleted_at }
             | CellContent::CollectionTombstone { deleted_at } => put_signed(self.out, deleted_at),
         }
@@ -399,6 +477,11 @@ impl<'a> RowWriter<'a> {
     pub fn as_bytes(&self) -> &[u8] {
         &self.out[self.start..]
     }
+}
+
+#[inline]
+fn flag_of(timestamp: TimestampMicros, base: TimestampMicros) -> u8 {
+    if timestamp == base { 0 } else { FLAG_MORE_TIMESTAMPS }
 }
 
 #[inline]
@@ -432,7 +515,7 @@ mod tests {
             marker: Some(Marker { timestamp: 100, expiry }),
             tombstone: Some(Deletion { timestamp: 90, deleted_at: 7 }),
         };
-        let mut row = RowWriter::new(&mut out, 100, head);
+        let mut row = RowWriter::with_expiry(&mut out, 100, head, expiry);
         row.cell(&Cell {
             column: 3,
             path: None,
@@ -476,6 +559,35 @@ mod tests {
         assert_eq!(row.newest_timestamp(), Some(101));
         assert!(row.is_live(5_000));
         assert_eq!(row.column(4).count(), 2);
+    }
+
+    #[test]
+    fn a_row_of_one_timestamp_and_expiry_carries_them_once() {
+        let expiry = Some(Expiry { ttl_seconds: 86_400, expires_at: 1_700_000_000 });
+        let no_head = RowHead { marker: None, tombstone: None };
+        let write = |row_expiry, second_timestamp| {
+            let mut out = Vec::new();
+            let mut row = RowWriter::with_expiry(&mut out, 7, no_head, row_expiry);
+            for (column, timestamp) in [(1, 7), (2, second_timestamp)] {
+                let content = CellContent::Live { value: b"v", expiry };
+                row.cell(&Cell { column, path: None, timestamp, content });
+            }
+            RowView::check(&out).unwrap();
+            out
+        };
+        let (shared, own) = (write(expiry, 7), write(None, 7));
+        assert_eq!(own.len() - shared.len(), 8);
+        let cells = |row| RowView::new(row).cells().collect::<Vec<_>>();
+        assert_eq!(cells(&shared), cells(&own));
+        assert_eq!(RowView::new(&shared).shared_expiry(), expiry);
+        assert_eq!(RowView::new(&shared).only_timestamp(), Some(7));
+        assert_eq!(RowView::new(&write(expiry, 8)).only_timestamp(), None);
+        let mut contradicting = shared;
+        contradicting[8] ^= FLAG_MORE_TIMESTAMPS;
+        RowView::check(&contradicting).unwrap_err();
+        let mut empty = Vec::new();
+        RowWriter::with_expiry(&mut empty, 7, no_head, expiry);
+        assert!(RowView::check(&empty).unwrap().is_empty());
     }
 
     #[test]

@@ -33,6 +33,12 @@ impl TimestampBounds {
     /// The bounds of a row, tombstones included. A collection tombstone counts as one newer at
     /// the upper end, as in [`RowView::newest_timestamp`].
     pub fn of_row(row: RowView) -> Self {
+        if row.is_empty() {
+            return TimestampBounds::EMPTY;
+        }
+        if let Some(timestamp) = row.only_timestamp() {
+            return TimestampBounds { oldest: timestamp, newest: timestamp };
+        }
         let mut bounds = TimestampBounds::EMPTY;
         let (head, cells) = row.parts();
         if let Some(marker) = head.marker {

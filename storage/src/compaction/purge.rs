@@ -85,7 +85,7 @@ impl Purge {
         out.clear();
         let base = marker.map(|m| m.timestamp);
         let base = base.or_else(|| cells.clone().next().map(|c| c.timestamp)).unwrap_or(0);
-        let mut writer = RowWriter::new(out, base, kept_head);
+        let mut writer = RowWriter::with_expiry(out, base, kept_head, row.shared_expiry());
         for cell in cells.filter(|c| !self.forgets_cell(c)) {
             writer.cell(&cell);
         }
