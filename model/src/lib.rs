@@ -31,6 +31,7 @@ pub mod timeuuid;
 pub mod token;
 pub mod types;
 pub mod value;
+pub mod value_row;
 
 pub use consistency::Consistency;
 pub use schema::{

@@ -14,8 +14,9 @@
 
 use crate::codec::{Cursor, DecodeError, put_signed, put_slice, put_varint};
 use crate::row::{
-    Deletion, RowHead, RowView, RowWriter, UNSTAMPED, base_timestamp, set_base_timestamp,
+    Deletion, Expiry, RowHead, RowView, RowWriter, UNSTAMPED, base_timestamp, set_base_timestamp,
 };
+use crate::value_row::ValueRowWriter;
 use crate::{TableId, TimestampMicros};
 
 const TAG_PARTITION_TOMBSTONE: u8 = 1;
@@ -254,6 +255,27 @@ impl<'a> MutationWriter<'a> {
         self.tag(TAG_ROW);
         put_slice(self.out, clustering);
         self.row_body(|out| cells(&mut RowWriter::new(out, base, head)));
+    }
+
+    /// Adds a row of values that have one timestamp and one expiry. After an error of `values` the
+    /// mutation is of no use.
+    #[inline]
+    pub fn value_row<E>(
+        &mut self,
+        clustering: &[u8],
+        timestamp: TimestampMicros,
+        expiry: Option<Expiry>,
+        values: impl FnOnce(&mut ValueRowWriter) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.tag(TAG_ROW);
+        put_slice(self.out, clustering);
+        let mut result = Ok(());
+        self.row_body(|out| {
+            let mut row = ValueRowWriter::new(out, timestamp, expiry);
+            result = values(&mut row);
+            row.finish();
+        });
+        result
     }
 
     /// Adds the static row, unless `cells` fails or leaves it empty.
