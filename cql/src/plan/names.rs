@@ -3,6 +3,7 @@
 use super::error::PlanError;
 use super::markers::Receiver;
 use crate::syntax::ast::{Name, QualifiedName};
+use model::schema::quote_identifier;
 use model::{ColumnDef, Schema, TableDef};
 use std::sync::Arc;
 
@@ -37,10 +38,15 @@ pub fn find_table<'s>(
 
 /// The column of that name.
 pub fn table_column<'t>(table: &'t TableDef, name: &Name) -> Result<&'t ColumnDef, PlanError> {
-    table.column(name.as_str()).ok_or_else(|| {
+    column_index(table, name).map(|index| &table.columns[index])
+}
+
+/// The place of a column in [`TableDef::columns`].
+pub fn column_index(table: &TableDef, name: &Name) -> Result<usize, PlanError> {
+    table.columns.iter().position(|column| *column.name == *name.text).ok_or_else(|| {
         PlanError::invalid(format!(
             "Undefined column name {} in table {}.{}",
-            model::schema::quote_identifier(name.as_str()),
+            quote_identifier(name.as_str()),
             table.keyspace,
             table.name
         ))

@@ -1,6 +1,6 @@
 //! Relations that are checked row by row.
 
-use super::bind::{bind_choice, bind_value};
+use super::keys::bind_value;
 use super::relation::{Prepared, Test};
 use crate::plan::context::{BindContext, BoundValues};
 use crate::plan::error::PlanError;
@@ -64,7 +64,7 @@ impl Filter {
             Test::ContainsKey(term) => BoundTest::ContainsKey(value(term)?),
             Test::Entry { key, value: term } => BoundTest::Entry(value(key)?, value(term)?),
             Test::Choice(choice) => {
-                let choices = bind_choice(choice, column, values, context)?;
+                let choices = choice.bind(column, values, context)?;
                 BoundTest::OneOf(choices.into_iter().map(Cow::into_owned).collect())
             }
         };

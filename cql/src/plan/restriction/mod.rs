@@ -1,25 +1,34 @@
 //! WHERE: from relations to partition keys, clustering slices and filters.
 //!
 //! ```text
-//! relations --analyse--> Restrictions --bind--> BoundRestrictions
-//!                         partition: keys or tokens      keys, or a range of tokens
-//!                         clustering: prefix and bounds  slices of clustering positions
-//!                         filters: what is left          tests of rows that were read
+//!                    SELECT                                  UPDATE, DELETE
+//! relations --analyse--> Restrictions                        KeySelection
+//!                         partition: keys or tokens           partition: keys
+//!                         clustering: prefix and bounds       clustering: prefix and bounds
+//!                         filters: what is left
+//!           --bind-----> BoundRestrictions                   keys, rows or slices
 //! ```
 //!
 //! A relation belongs to the partition when `=` and `IN` name every column of its key, or when it
 //! is one of `token()`; to the clustering when it continues a prefix of the clustering columns by
 //! `=` or `IN`, or bounds the column behind that prefix. Everything else can only be checked row
-//! by row, which needs ALLOW FILTERING. The texts of errors are Cassandra's.
+//! by row, which needs ALLOW FILTERING, and which writes cannot have. An INSERT has no WHERE, but
+//! its key columns make a [`KeySelection`] too. The texts of errors are Cassandra's.
 
 mod analyse;
 mod bind;
 mod filter;
+mod keys;
 mod relation;
 mod slices;
 
-pub use analyse::{Clustering, PartitionRestriction, Restrictions, TokenBound};
-pub use bind::{BoundRestrictions, BoundScope, KEYS_PER_STATEMENT_MAX};
+pub use analyse::{
+    KeySelection, PartitionRestriction, Restrictions, Rules, TokenBound, keys_missing,
+};
+pub use bind::{BoundRestrictions, BoundScope};
 pub use filter::{BoundFilter, Filter};
-pub use relation::Choice;
-pub(super) use relation::column_index;
+pub use keys::{
+    Choice, Clustering, ClusteringBound, ClusteringChoice, KEYS_PER_STATEMENT_MAX, OneOrMany,
+    PartitionKeys, checked_product,
+};
+pub use slices::Prefix;

@@ -1,25 +1,16 @@
 //! One relation of a WHERE clause, its columns found and its terms prepared.
 
+use super::analyse::Rules;
+use super::keys::Choice;
 use crate::plan::error::PlanError;
 use crate::plan::markers::Receiver;
+use crate::plan::names::{column_index, receiver_of};
 use crate::plan::term::{Marker, PreparedTerm};
 use crate::plan::term_preparer::TermPreparer;
-use crate::plan::term_text::term_text;
+use crate::plan::term_text::{predicate_text, term_text};
 use crate::syntax::ast::{Comparison, InValues, Name, Operand, Predicate, Relation, Term};
-use model::schema::quote_identifier;
 use model::{ColumnKind, CqlType, TableDef};
 use std::sync::Arc;
-
-/// The values that a column, or a tuple of columns, may have.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Choice {
-    /// `= term`
-    One(PreparedTerm),
-    /// `IN (terms)`
-    Terms(Vec<PreparedTerm>),
-    /// `IN ?`: the marker of a list.
-    List(Marker),
-}
 
 /// What is asked of the columns of a relation.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,14 +63,15 @@ impl Prepared {
     pub(super) fn new(
         preparer: &mut TermPreparer,
         relation: &Relation,
+        rules: &Rules,
     ) -> Result<Prepared, PlanError> {
+        rules.check(&relation.predicate)?;
         let table = preparer.table;
         match &relation.operand {
             Operand::Column(name) => {
                 let index = column_index(table, name)?;
                 let column = &table.columns[index];
-                let receiver = Receiver::new(column.name.clone(), column.cql_type.clone());
-                let test = prepare_test(preparer, &receiver, &relation.predicate)?;
+                let test = prepare_test(preparer, &receiver_of(column), &relation.predicate)?;
                 let place = match column.kind {
                     ColumnKind::PartitionKey(_) => Place::Partition,
                     ColumnKind::Clustering(_) => Place::Clustering,
@@ -88,7 +80,7 @@ impl Prepared {
                 Ok(Prepared { place, columns: vec![index], is_tuple: false, test })
             }
             Operand::Columns(names) => {
-                let columns = clustering_columns(table, names)?;
+                let columns = clustering_columns(table, names, &relation.predicate)?;
                 let receiver = tuple_receiver(table, &columns);
                 let test = prepare_test(preparer, &receiver, &relation.predicate)?;
                 Ok(Prepared { place: Place::Clustering, columns, is_tuple: true, test })
@@ -109,20 +101,13 @@ impl Prepared {
     }
 }
 
-/// The place of a column in its table.
-pub(in crate::plan) fn column_index(table: &TableDef, name: &Name) -> Result<usize, PlanError> {
-    table.columns.iter().position(|column| *column.name == *name.text).ok_or_else(|| {
-        PlanError::invalid(format!(
-            "Undefined column name {} in table {}.{}",
-            quote_identifier(name.as_str()),
-            table.keyspace,
-            table.name
-        ))
-    })
-}
-
 /// `(a, b)`: neighbouring clustering columns.
-fn clustering_columns(table: &TableDef, names: &[Name]) -> Result<Vec<usize>, PlanError> {
+fn clustering_columns(
+    table: &TableDef,
+    names: &[Name],
+    predicate: &Predicate,
+) -> Result<Vec<usize>, PlanError> {
+    let relation = || format!("({}) {}", joined(names, ", "), predicate_text(predicate));
     let mut columns: Vec<usize> = Vec::with_capacity(names.len());
     for name in names {
         let index = column_index(table, name)?;
@@ -135,16 +120,16 @@ fn clustering_columns(table: &TableDef, names: &[Name]) -> Result<Vec<usize>, Pl
         }
         if columns.contains(&index) {
             return Err(PlanError::invalid(format!(
-                "Column \"{}\" appeared twice in a relation: ({})",
+                "Column \"{}\" appeared twice in a relation: {}",
                 name.as_str(),
-                joined(names, ", ")
+                relation()
             )));
         }
         if columns.last().is_some_and(|last| last + 1 != index) {
             return Err(PlanError::invalid(format!(
                 "Clustering columns must appear in the PRIMARY KEY order in multi-column \
-                 relations: ({})",
-                joined(names, ", ")
+                 relations: {}",
+                relation()
             )));
         }
         columns.push(index);
@@ -236,6 +221,7 @@ fn prepare_test(
             Test::ContainsKey(preparer.prepare(term, &part)?)
         }
         Predicate::Like(term) => {
+            preparer.prepare(term, receiver)?;
             return Err(PlanError::invalid(format!(
                 "LIKE restriction is only supported on properly indexed columns. {} LIKE {} is not \
                  valid.",
@@ -314,7 +300,7 @@ fn prepare_entry(
     let table = preparer.table;
     let index = column_index(table, column)?;
     let column = &table.columns[index];
-    let receiver = Receiver::new(column.name.clone(), column.cql_type.clone());
+    let receiver = receiver_of(column);
     let CqlType::Map { key: key_type, value: value_type, .. } = &column.cql_type else {
         return Err(PlanError::invalid(format!("Column {} cannot be used as a map", column.name)));
     };

@@ -11,11 +11,11 @@ use model::{ColumnDef, ValueError};
 
 use crate::syntax::ast::Comparison;
 
-/// A clustering prefix while it grows.
+/// A clustering key, or the first components of one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Prefix {
+pub struct Prefix {
     /// The encoded components.
-    pub(super) encoded: Vec<u8>,
+    pub encoded: Vec<u8>,
     /// Bytes of the values in it, before they were encoded.
     value_bytes: usize,
 }

@@ -1,7 +1,8 @@
 //! ORDER BY and GROUP BY: both name clustering columns in their order.
 
 use crate::plan::error::PlanError;
-use crate::plan::restriction::{PartitionRestriction, Restrictions, column_index};
+use crate::plan::names::column_index;
+use crate::plan::restriction::{PartitionRestriction, Restrictions};
 use crate::syntax::ast::{Direction, Name, Selector, SelectorKind};
 use model::{ColumnKind, TableDef};
 

@@ -7,7 +7,7 @@ use crate::plan::context::{BindContext, BoundValues};
 use crate::plan::error::PlanError;
 use crate::plan::function::{Function, overloads};
 use crate::plan::markers::Receiver;
-use crate::plan::restriction::column_index;
+use crate::plan::names::column_index;
 use crate::plan::term::{BoundTerm, Call, PreparedTerm};
 use crate::plan::term_preparer::{Fit, TermPreparer, choose_overload, value_compatible};
 use crate::plan::term_text::term_text;

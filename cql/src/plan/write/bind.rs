@@ -2,13 +2,14 @@
 
 use super::attributes::BoundAttributes;
 use super::cells::CellMaker;
-use super::keys::{Keys, checked_product};
 use super::prepare::{Target, WritePlan};
 use crate::plan::context::{BindContext, BoundValues};
 use crate::plan::error::PlanError;
+use crate::plan::restriction::{KeySelection, OneOrMany, Prefix, checked_product};
 use model::TableDef;
 use model::list_operation::ListOperation;
 use model::mutation::MutationWriter;
+use model::read::Slice;
 use model::row::{Deletion, Marker, RowHead, UNSTAMPED};
 use std::sync::Arc;
 
@@ -58,19 +59,23 @@ impl WritePlan {
     ) -> Result<BoundWrite, PlanError> {
         let default_ttl_seconds = self.table.options.default_time_to_live;
         let attributes = self.attributes.bind(&values, context, default_ttl_seconds)?;
-        let keys = self.keys.bind_partitions(&self.table, &values, context)?;
-        let clusterings = match self.target {
-            Target::StaticRow | Target::DeletedPartition => Keys::NONE,
-            _ => self.keys.bind_clusterings(&self.table, &values, context)?,
+        let (table, KeySelection { partition, clustering }) = (&*self.table, &self.keys);
+        let keys = partition.bind(table, &values, context)?;
+        let (rows, ranges) = match self.target {
+            Target::StaticRow | Target::DeletedPartition => (OneOrMany::NONE, Vec::new()),
+            Target::DeletedRanges => {
+                (OneOrMany::NONE, clustering.bind_slices(table, &values, context)?)
+            }
+            _ => (clustering.bind_prefixes(table, &values, context)?, Vec::new()),
         };
-        let clusterings = clusterings.as_slice();
+        let rows = rows.as_slice();
         let key_count = keys.as_slice().len();
-        checked_product([key_count, clusterings.len().max(1)].into_iter())?;
+        checked_product([key_count, (rows.len() + ranges.len()).max(1)].into_iter())?;
         let mut maker = CellMaker::new(values, context, attributes);
         let mut partitions = Vec::with_capacity(key_count);
         let mut byte_count = 0;
-        for key in keys.into_iter() {
-            let write = self.bind_partition(key, clusterings, &mut maker)?;
+        for key in keys.into_items() {
+            let write = self.bind_partition(key, rows, &ranges, &mut maker)?;
             byte_count += write.mutation.len();
             check_length(byte_count, WRITE_BYTES_MAX)?;
             partitions.push(write);
@@ -81,7 +86,8 @@ impl WritePlan {
     fn bind_partition(
         &self,
         key: Vec<u8>,
-        clusterings: &[Vec<u8>],
+        rows: &[Prefix],
+        ranges: &[Slice],
         maker: &mut CellMaker,
     ) -> Result<PartitionWrite, PlanError> {
         let mut mutation = Vec::with_capacity(MUTATION_BYTES_USUAL);
@@ -99,23 +105,22 @@ impl WritePlan {
         }
         let head = match self.target {
             Target::StaticRow | Target::DeletedPartition => NOTHING,
-            Target::Rows => NOTHING,
+            Target::Rows | Target::DeletedRanges => NOTHING,
             Target::InsertedRows => {
                 RowHead { marker: Some(Marker { timestamp, expiry }), tombstone: None }
             }
             Target::DeletedRows => RowHead { marker: None, tombstone: Some(deletion) },
-            Target::DeletedRanges => {
-                self.write_ranges(clusterings, maker, deletion, &mut writer)?;
-                NOTHING
-            }
         };
-        if self.target != Target::DeletedRanges {
-            for clustering in clusterings {
-                writer.try_row(clustering, timestamp, head, |row| {
-                    maker.write(self.row_operations.iter(), Some(clustering), row)
-                })?;
-                check_length(writer.byte_count(), MUTATION_BYTES_MAX)?;
-            }
+        for range in ranges {
+            writer.range_tombstone(&range.start, &range.end, deletion);
+            check_length(writer.byte_count(), MUTATION_BYTES_MAX)?;
+        }
+        for row in rows {
+            let clustering = row.encoded.as_slice();
+            writer.try_row(clustering, timestamp, head, |row| {
+                maker.write(self.row_operations.iter(), Some(clustering), row)
+            })?;
+            check_length(writer.byte_count(), MUTATION_BYTES_MAX)?;
         }
         let list_operations = std::mem::take(&mut maker.list_operations);
         Ok(PartitionWrite {
@@ -125,26 +130,6 @@ impl WritePlan {
             is_stamped: timestamp != UNSTAMPED,
             list_operations,
         })
-    }
-
-    /// One range tombstone for each prefix. Prefixes ascend, differ, and are of equally many
-    /// columns, so the ranges ascend and do not overlap.
-    fn write_ranges(
-        &self,
-        prefixes: &[Vec<u8>],
-        maker: &mut CellMaker,
-        deletion: Deletion,
-        writer: &mut MutationWriter,
-    ) -> Result<(), PlanError> {
-        for prefix in prefixes {
-            let (start, end) =
-                self.keys.bind_range(&self.table, prefix, &maker.values, maker.context)?;
-            if start < end {
-                writer.range_tombstone(&start, &end, deletion);
-            }
-            check_length(writer.byte_count(), MUTATION_BYTES_MAX)?;
-        }
-        Ok(())
     }
 }
 

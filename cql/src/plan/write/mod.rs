@@ -20,13 +20,10 @@ mod bind;
 mod cells;
 #[cfg(test)]
 mod golden_tests;
-mod keys;
 mod operation;
 mod prepare;
-mod where_clause;
 
 pub use attributes::{TIMEOUT_NANOS_MAX, TTL_SECONDS_MAX, bind_timeout};
 pub use batch::{BatchItem, BatchPlan, bind_batch};
 pub use bind::{BoundWrite, MUTATION_BYTES_MAX, PartitionWrite, WRITE_BYTES_MAX};
-pub use keys::KEYS_PER_STATEMENT_MAX;
 pub use prepare::WritePlan;

@@ -1,18 +1,19 @@
 //! INSERT, UPDATE and DELETE to a [`WritePlan`].
 
 use super::attributes::Attributes;
-use super::keys::{Choice, ClusteringChoice, KeySelection};
 use super::operation::{
     ColumnOperation, in_column_order, prepare_assignment, prepare_deletion, prepare_set,
 };
-use super::where_clause::prepare_where;
 use crate::plan::error::PlanError;
 use crate::plan::markers::MarkerSpecs;
 use crate::plan::names::{find_table, receiver_of, table_column};
+use crate::plan::restriction::{
+    Choice, Clustering, ClusteringChoice, KeySelection, PartitionKeys, Rules, keys_missing,
+};
 use crate::plan::term::PreparedTerm;
 use crate::plan::term_preparer::TermPreparer;
 use crate::syntax::ast::{Delete, Insert, InsertValues, Modification, Update};
-use model::{ColumnKind, Schema, TableDef};
+use model::{ColumnDef, ColumnKind, Schema, TableDef};
 use std::sync::Arc;
 
 /// A write, ready to be bound any number of times.
@@ -76,11 +77,7 @@ impl WritePlan {
 
     /// For each column of the partition key the marker that alone gives its value, if one does.
     pub fn partition_key_slots(&self) -> Vec<Option<u16>> {
-        let slot = |choice: &Choice| match choice {
-            Choice::One(term) => term.marker_slot(),
-            Choice::Terms(_) | Choice::List(_) => None,
-        };
-        self.keys.partition.iter().map(slot).collect()
+        self.keys.partition.marker_slots()
     }
 
     /// Whether the statement names a timestamp of its own.
@@ -156,32 +153,39 @@ fn insert_keys(
     clustering: Vec<Option<PreparedTerm>>,
     operations: &[ColumnOperation],
 ) -> Result<KeySelection, PlanError> {
-    let missing = |terms: &[Option<PreparedTerm>], columns: &[model::ColumnDef]| {
-        let names = terms.iter().zip(columns).filter(|(term, _)| term.is_none());
-        names.map(|(_, column)| &*column.name).collect::<Vec<&str>>().join(", ")
+    require(table.partition_key(), &partition, "partition key parts")?;
+    let partition = PartitionKeys(partition.into_iter().flatten().map(Choice::One).collect());
+    let is_unnamed = !clustering.is_empty() && clustering.iter().all(Option::is_none);
+    if is_static(operations) && is_unnamed {
+        return Ok(KeySelection { partition, clustering: Clustering::default() });
+    }
+    require(table.clustering_key(), &clustering, "clustering keys")?;
+    let single = |(index, term)| ClusteringChoice {
+        columns: index..index + 1,
+        is_tuple: false,
+        choice: Choice::One(term),
     };
-    let missing_partition = missing(&partition, table.partition_key());
-    if !missing_partition.is_empty() {
-        return Err(PlanError::invalid(format!(
-            "Some partition key parts are missing: {missing_partition}"
-        )));
+    let prefix = clustering.into_iter().flatten().enumerate().map(single).collect();
+    Ok(KeySelection { partition, clustering: Clustering { prefix, bounds: Vec::new() } })
+}
+
+/// Every one of these columns needs a term.
+fn require(
+    columns: &[ColumnDef],
+    terms: &[Option<PreparedTerm>],
+    what: &str,
+) -> Result<(), PlanError> {
+    let missing = columns.iter().zip(terms).filter(|(_, term)| term.is_none());
+    let mut missing = missing.map(|(column, _)| column).peekable();
+    match missing.peek() {
+        Some(_) => Err(keys_missing(what, missing)),
+        None => Ok(()),
     }
-    let only_static =
-        !operations.is_empty() && operations.iter().all(|operation| operation.is_static);
-    let mut selection = KeySelection {
-        partition: partition.into_iter().flatten().map(Choice::One).collect(),
-        ..KeySelection::default()
-    };
-    if only_static && !clustering.is_empty() && clustering.iter().all(Option::is_none) {
-        return Ok(selection);
-    }
-    require_clustering(&missing(&clustering, table.clustering_key()))?;
-    for (index, term) in clustering.into_iter().flatten().enumerate() {
-        let columns = index..index + 1;
-        let choice = Choice::One(term);
-        selection.clustering.push(ClusteringChoice { columns, is_tuple: false, choice });
-    }
-    Ok(selection)
+}
+
+/// Whether nothing but static columns are changed.
+fn is_static(operations: &[ColumnOperation]) -> bool {
+    !operations.is_empty() && operations.iter().all(|operation| operation.is_static)
 }
 
 fn prepare_update(
@@ -196,8 +200,9 @@ fn prepare_update(
         .map(|assignment| prepare_assignment(preparer, assignment))
         .collect::<Result<Vec<_>, _>>()?;
     let operations = in_column_order(table, operations)?;
-    let keys = prepare_where(preparer, &update.relations, "UPDATE")?;
-    let target = cells_target(table, &keys, &operations, "UPDATE")?;
+    let is_static = is_static(&operations);
+    let keys = KeySelection::prepare(preparer, &update.relations, &Rules::UPDATE, is_static)?;
+    let target = if is_static { Target::StaticRow } else { Target::Rows };
     Ok(WritePlan::new(table, attributes, keys, target, operations))
 }
 
@@ -213,53 +218,19 @@ fn prepare_delete(
         .collect::<Result<Vec<_>, _>>()?;
     let operations = in_column_order(table, operations)?;
     let attributes = Attributes::prepare(preparer, &delete.using)?;
-    let keys = prepare_where(preparer, &delete.relations, "DELETE")?;
-    let target = if operations.is_empty() {
-        if !keys.restricts_clustering() {
-            Target::DeletedPartition
-        } else if keys.has_full_clustering(table) {
-            Target::DeletedRows
-        } else {
-            Target::DeletedRanges
-        }
-    } else {
-        let is_range = !keys.has_full_clustering(table);
-        if is_range && !operations.iter().all(|operation| operation.is_static) {
+    let is_static = is_static(&operations);
+    let keys = KeySelection::prepare(preparer, &delete.relations, &Rules::DELETE, is_static)?;
+    let target = match (operations.is_empty(), keys.has_full_clustering(table)) {
+        (true, _) if keys.clustering.is_empty() => Target::DeletedPartition,
+        (true, true) => Target::DeletedRows,
+        (true, false) => Target::DeletedRanges,
+        (false, _) if is_static => Target::StaticRow,
+        (false, true) => Target::Rows,
+        (false, false) => {
             return Err(PlanError::invalid(
                 "Range deletions are not supported for specific columns",
             ));
         }
-        cells_target(table, &keys, &operations, "DELETE")?
     };
     Ok(WritePlan::new(table, attributes, keys, target, operations))
-}
-
-/// The target of a statement that changes cells: rows need their whole key, the static row none
-/// of the clustering columns.
-fn cells_target(
-    table: &TableDef,
-    keys: &KeySelection,
-    operations: &[ColumnOperation],
-    statement: &str,
-) -> Result<Target, PlanError> {
-    if operations.iter().all(|operation| operation.is_static) {
-        if keys.restricts_clustering() {
-            return Err(PlanError::invalid(format!(
-                "Invalid restrictions on clustering columns since the {statement} statement \
-                 modifies only static columns"
-            )));
-        }
-        return Ok(Target::StaticRow);
-    }
-    let missing = &table.clustering_key()[keys.clustering_column_count()..];
-    let missing: Vec<&str> = missing.iter().map(|column| &*column.name).collect();
-    require_clustering(&missing.join(", "))?;
-    Ok(Target::Rows)
-}
-
-fn require_clustering(missing: &str) -> Result<(), PlanError> {
-    if missing.is_empty() {
-        return Ok(());
-    }
-    Err(PlanError::invalid(format!("Some clustering keys are missing: {missing}")))
 }
