@@ -190,6 +190,16 @@ impl Engine {
         self.tables.get(&table)?.flushed.get(&group).copied()
     }
 
+    /// By group, the highest index of its log of which some table has everything in files.
+    pub fn flushed_indexes(&self) -> BTreeMap<u64, u64> {
+        let mut flushed = BTreeMap::new();
+        for (group, index) in self.tables.values().flat_map(|table| &table.flushed) {
+            let highest = flushed.entry(*group).or_insert(*index);
+            *highest = (*index).max(*highest);
+        }
+        flushed
+    }
+
     /// By group, the lowest index of its log that some table still needs. A group that is missing
     /// needs nothing of what was applied.
     pub fn needed_indexes(&self) -> BTreeMap<u64, u64> {

@@ -12,7 +12,7 @@ use env::disk::{Disk, SimDiskControl, Survival};
 
 use super::format::{BLOCK_BYTES, GroupId, Index, Term};
 use super::options::{LogOptions, SEGMENT_BYTES_MIN, SyncMode};
-use super::{Corruption, HardState, LogCore, LogError, LogStart, LogWriter, Replay};
+use super::{Corruption, HardState, LogCore, LogError, LogPosition, LogStart, LogWriter, Replay};
 
 const DIRECTORY: &str = "/data/commitlog";
 const SURVIVALS: [Survival; 4] =
@@ -120,8 +120,11 @@ struct Run {
     ops: Vec<Op>,
     /// The state after all of `ops`.
     latest: Model,
-    /// How many of `ops` were reported durable.
+    /// How many of `ops` are durable, as the log says.
     synced: usize,
+    /// For each record appended since the log was opened: where it ends, and how many `ops` there
+    /// were with it.
+    ends: Vec<(LogPosition, usize)>,
     flushed: BTreeMap<GroupId, Index>,
     next_group: GroupId,
 }
@@ -141,6 +144,7 @@ impl Run {
             ops: Vec::new(),
             latest: Model::new(),
             synced: 0,
+            ends: Vec::new(),
             flushed: BTreeMap::new(),
             next_group: 4,
         }
@@ -195,26 +199,19 @@ impl Run {
 
     fn append(&mut self, log: &mut LogCore) -> Result<(), LogError> {
         let op = self.next_op();
-        match &op {
+        let end = match &op {
             Op::Entry { group, term, index, payload } => {
                 let (head, tail) = payload.split_at(payload.len() / 2);
-                log.append_entry(*group, *term, *index, &[head, tail])?;
+                log.append_entry(*group, *term, *index, &[head, tail])?
             }
-            Op::HardState { group, hard_state } => {
-                log.append_hard_state(*group, *hard_state)?;
-            }
-            Op::Start { group, start } => {
-                log.append_start(*group, *start)?;
-            }
-            Op::Truncate { group, index } => {
-                log.append_truncate(*group, *index)?;
-            }
-            Op::Remove { group } => {
-                log.append_remove(*group)?;
-            }
-        }
+            Op::HardState { group, hard_state } => log.append_hard_state(*group, *hard_state)?,
+            Op::Start { group, start } => log.append_start(*group, *start)?,
+            Op::Truncate { group, index } => log.append_truncate(*group, *index)?,
+            Op::Remove { group } => log.append_remove(*group)?,
+        };
         apply(&mut self.latest, &op);
         self.ops.push(op);
+        self.ends.push((end, self.ops.len()));
         Ok(())
     }
 
@@ -224,7 +221,7 @@ impl Run {
         model
     }
 
-    /// Executes one job, if there is one; notes what it made durable.
+    /// Executes one job, if there is one; notes what is durable then.
     fn step(&mut self, log: &mut LogCore, writer: &mut LogWriter) -> Result<(), LogError> {
         if self.chances.below(6) == 0 {
             log.request_sync();
@@ -232,17 +229,10 @@ impl Run {
         if self.chances.below(3) == 0 {
             writer.prepare();
         }
-        let appended = self.ops.len();
         let Some(job) = log.next_job() else { return Ok(()) };
-        let is_durable = match &job.0 {
-            super::writer::Job::Write { .. } => self.options.sync == SyncMode::Group,
-            super::writer::Job::Sync | super::writer::Job::Close => true,
-            super::writer::Job::Release { .. } => false,
-        };
         log.complete(writer.execute(job))?;
-        if is_durable {
-            self.synced = appended;
-        }
+        let durable = self.ends.iter().rfind(|(end, _)| *end <= log.durable());
+        self.synced = durable.map_or(self.synced, |(_, count)| *count);
         log.check_invariants();
         Ok(())
     }
@@ -290,6 +280,7 @@ impl Run {
             );
         };
         self.ops.truncate(count);
+        self.ends.clear();
         self.latest = self.state_after(count);
         self.synced = count;
         Ok((log, writer))

@@ -8,7 +8,7 @@
 //! the disk's latency and nobody waits on a timer.
 //!
 //! Invariants, checked by `check_invariants` in the tests:
-//! 1. `synced <= submitted <= appended`, and `submitted > synced` exactly while a batch is in
+//! 1. `durable <= synced <= submitted <= appended`, and `submitted > synced` exactly while a batch is in
 //!    flight (or the log has failed).
 //! 2. The active segment is the last of `segments`, whose sequence numbers follow each other.
 //! 3. `used_bytes` is where the writer stands when it has done what was submitted.
@@ -28,7 +28,7 @@ use super::format::{
     BATCH_HEADER_BYTES, BLOCK_BYTES, GroupId, Index, RECORD_HEADER_BYTES, RecordKind, Term,
     round_up_to_block,
 };
-use super::options::{FIRST_SEGMENT_BYTES, LogOptions};
+use super::options::{FIRST_SEGMENT_BYTES, LogOptions, SyncMode};
 use super::replay::{HardState, LogStart, Replay};
 use super::writer::{Job, LogJob, LogReport, LogWriter};
 
@@ -55,11 +55,18 @@ pub struct LogCore {
     appended: LogPosition,
     submitted: LogPosition,
     synced: LogPosition,
+    /// What a sync has covered; in group mode that is `synced`.
+    durable: LogPosition,
     is_job_out: bool,
-    is_sync_due: bool,
+    /// The last job was a write. Other jobs take turns with writes, so that neither waits for ever.
+    was_write: bool,
+    /// What was appended up to here is to be synced once it is written.
+    sync_due: LogPosition,
+    /// What the sync that is out covers.
+    syncing: Option<LogPosition>,
     is_close_due: bool,
     /// Segments that may be recycled and are not yet, oldest first.
-    released: Vec<u64>,
+    released: VecDeque<u64>,
     failure: Option<LogError>,
     /// Alive while the replay maps segments of before.
     replay: Weak<()>,
@@ -159,10 +166,13 @@ impl LogCore {
             appended: LogPosition(0),
             submitted: LogPosition(0),
             synced: LogPosition(0),
+            durable: LogPosition(0),
             is_job_out: false,
-            is_sync_due: false,
+            was_write: false,
+            sync_due: LogPosition(0),
+            syncing: None,
             is_close_due: false,
-            released: Vec::new(),
+            released: VecDeque::new(),
             failure: None,
             replay: replay.guard(),
             first_sequence: 0,
@@ -300,17 +310,22 @@ impl LogCore {
         if self.is_job_out || self.failure.is_some() {
             return None;
         }
-        let job = if !self.forming.is_empty() {
-            self.submit_forming()
-        } else if std::mem::take(&mut self.is_sync_due) {
+        let is_write_due = !self.forming.is_empty();
+        let is_others_turn = self.was_write || !is_write_due;
+        let is_sync_due = self.durable < self.sync_due && self.sync_due <= self.synced;
+        let job = if is_sync_due && is_others_turn {
+            self.syncing = Some(self.synced);
             Job::Sync
-        } else if !self.released.is_empty() {
-            Job::Release { sequences: std::mem::take(&mut self.released) }
+        } else if !self.released.is_empty() && is_others_turn {
+            Job::Release { sequences: self.released.pop_front().into_iter().collect() }
+        } else if is_write_due {
+            self.submit_forming()
         } else if std::mem::take(&mut self.is_close_due) {
             Job::Close
         } else {
             return None;
         };
+        self.was_write = matches!(job, Job::Write { .. });
         self.is_job_out = true;
         Some(LogJob(job))
     }
@@ -361,9 +376,11 @@ impl LogCore {
 
     /// Takes the writer's report on the job that was out.
     pub fn complete(&mut self, report: LogReport) -> Result<(), LogError> {
+        let mut sync_done = None;
         if !report.is_unasked {
             assert!(self.is_job_out, "a report came without a job");
             self.is_job_out = false;
+            sync_done = self.syncing.take();
         }
         if let Err(error) = report.result {
             self.fail(error.clone());
@@ -374,6 +391,10 @@ impl LogCore {
             self.resting = batch;
             self.synced = through;
         }
+        self.durable = match self.options.sync {
+            SyncMode::Group => self.synced,
+            SyncMode::Periodic { .. } => sync_done.unwrap_or(self.durable),
+        };
         Ok(())
     }
 
@@ -391,6 +412,12 @@ impl LogCore {
         }
     }
 
+    /// The position up to which no power cut takes back what was appended, in either mode, as far
+    /// as is known here. Stands still once the log has failed.
+    pub fn durable(&self) -> LogPosition {
+        self.durable
+    }
+
     /// The position behind everything appended.
     pub fn appended(&self) -> LogPosition {
         self.appended
@@ -401,9 +428,10 @@ impl LogCore {
         self.is_job_out
     }
 
-    /// Lets the next job sync what periodic mode has only written; nothing to do in group mode.
+    /// Lets what was appended so far be synced once it is written; [`LogCore::durable`] says when
+    /// it is. In group mode there is nothing to do.
     pub fn request_sync(&mut self) {
-        self.is_sync_due = true;
+        self.sync_due = self.appended;
     }
 
     /// Lets the last job leave proof that all was synced, see the format page. For a node that goes
@@ -443,6 +471,7 @@ impl LogCore {
 
     #[cfg(test)]
     pub(super) fn check_invariants(&self) {
+        assert!(self.durable <= self.synced, "durable is ahead of synced");
         assert!(self.synced <= self.submitted, "synced is ahead of submitted");
         assert!(self.submitted <= self.appended, "submitted is ahead of appended");
         if self.failure.is_none() && !self.is_job_out {

@@ -203,6 +203,11 @@ impl CommitLog {
         self.core.synced()
     }
 
+    /// See [`LogCore::durable`].
+    pub fn durable(&self) -> LogPosition {
+        self.core.durable()
+    }
+
     /// The position behind everything appended.
     pub fn appended(&self) -> LogPosition {
         self.core.appended()
@@ -223,7 +228,7 @@ impl CommitLog {
         self.core.oldest_holders()
     }
 
-    /// Syncs with the next [`CommitLog::submit`] what periodic mode has only written.
+    /// See [`LogCore::request_sync`]; done with the next [`CommitLog::submit`].
     pub fn request_sync(&mut self) {
         self.core.request_sync();
     }

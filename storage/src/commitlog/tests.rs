@@ -5,7 +5,7 @@ use std::path::Path;
 use env::disk::{Disk, OpenMode, OperationKind, SimDiskControl};
 
 use super::format::BLOCK_BYTES;
-use super::options::{FIRST_SEGMENT_BYTES, LogOptions, SEGMENT_BYTES_MIN};
+use super::options::{FIRST_SEGMENT_BYTES, LogOptions, SEGMENT_BYTES_MIN, SyncMode};
 use super::replay::{HardState, LogStart, Replay, TornTail};
 use super::scan::fuzz_segment;
 use super::{Corruption, LogCore, LogError, LogPosition, LogWriter};
@@ -172,7 +172,7 @@ fn a_failed_disk_poisons_the_log() {
         let (disk, control) = Disk::simulated(5);
         let sync = match kind {
             OperationKind::Write => options().sync,
-            _ => super::SyncMode::Periodic { every: std::time::Duration::from_secs(1) },
+            _ => SyncMode::Periodic { every: std::time::Duration::from_secs(1) },
         };
         let options = LogOptions { sync, ..options() };
         let (mut log, mut writer, _) =
@@ -400,4 +400,28 @@ fn an_opening_begins_with_a_short_segment_and_goes_on_with_whole_ones() {
     let indexes: Vec<u64> = entries(&replay).iter().map(|entry| entry.2).collect();
     assert_eq!(indexes, [4, 5, 6, 7, 8]);
     assert_eq!(lengths().last(), Some(&FIRST_SEGMENT_BYTES), "no spare file was ready");
+}
+
+/// Syncs and recycling once waited until there was nothing to write, which under load is never.
+#[test]
+fn a_log_that_is_always_written_to_syncs_and_recycles_too() {
+    let (disk, _) = Disk::simulated(9);
+    let sync = SyncMode::Periodic { every: std::time::Duration::from_secs(10) };
+    let options = LogOptions { sync, ..options() };
+    let (mut log, mut writer, _) =
+        LogCore::open(&disk, Path::new(DIRECTORY), options).expect("a new log opens");
+    for index in 1..=400 {
+        let end = log.append_entry(1, 1, index, &[&[7; 1_000]]).expect("there is room");
+        if index.is_multiple_of(10) {
+            log.release(|_| index - 1);
+            log.request_sync();
+        }
+        let job = log.next_job().expect("there is something to write");
+        let report = writer.execute(job);
+        log.complete(report).expect("the disk works");
+        let lag_bytes = end.0 - log.durable().0;
+        assert!(lag_bytes < 50_000, "entry {index}: {lag_bytes} bytes behind");
+    }
+    let files = disk.list(Path::new(DIRECTORY)).expect("the directory is there");
+    assert!(files.len() <= 5, "segments are not recycled: {files:?}");
 }
