@@ -15,7 +15,7 @@ pub(super) struct ShardLog {
     pub log: CommitLog,
     /// By group, the index behind which its log begins, as the log itself says and holds.
     starts: BTreeMap<u64, u64>,
-    /// Starts that were appended, and count once this position is held.
+    /// Starts that were appended, and count once this position is durable.
     new_starts: Option<(StoredPosition, BTreeMap<u64, u64>)>,
 }
 
@@ -29,15 +29,15 @@ impl ShardLog {
     /// Gives up the oldest segments whose entries are all held elsewhere: `elsewhere` names a
     /// group's last such entry. Says whether the log has something to write or to recycle.
     ///
-    /// A segment goes only after the log holds where its groups begin without it. Else the first
+    /// A segment goes only after it is durable where its groups begin without it. Else the first
     /// entry found after a restart would follow on nothing, or, with no entry left, a group would
     /// count from the beginning again and its new entries would pass for ones in tables.
     pub(super) fn release(
         &mut self,
         elsewhere: impl Fn(GroupId) -> Option<EntryId>,
     ) -> Result<bool, LogError> {
-        let held = self.log.held()?;
-        if let Some((_, starts)) = self.new_starts.take_if(|(position, _)| *position <= held) {
+        let durable = self.log.held().map(|_| self.log.durable())?;
+        if let Some((_, starts)) = self.new_starts.take_if(|(position, _)| *position <= durable) {
             self.starts.extend(starts);
         }
         let released = self.log.release(|group| self.starts.get(&group).copied().unwrap_or(0));

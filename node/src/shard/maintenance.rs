@@ -1,8 +1,13 @@
 //! What a shard does beside requests: flushes, compactions, giving up old log segments, ending
 //! connections that stall, and going down in order.
+//!
+//! What tables or the metadata snapshot hold, the log holds as well, until it says that it begins
+//! behind that. So neither becomes durable before the log is: else a power cut in periodic mode
+//! would leave a log that ends before them, and the entries written next would bear numbers that
+//! pass for what is in tables.
 
 use super::Shard;
-use super::state::ShardState;
+use super::state::{MetadataState, ShardState};
 use cluster::GroupId;
 use cluster::consensus::{EntryId, LogIndex};
 use std::rc::Rc;
@@ -31,6 +36,7 @@ impl Shard {
             }
             self.end_late_writes();
             self.run_flushes().await;
+            self.save_metadata().await;
             self.release_log();
         }
     }
@@ -61,6 +67,9 @@ impl Shard {
     /// Runs one job on another thread. Says whether it succeeded.
     async fn run_job(self: &Rc<Self>, job: Job) -> bool {
         let kind = job.kind();
+        if kind == JobKind::Manifest && !self.sync_log().await {
+            return false;
+        }
         let disk = self.shared.env.disk.clone();
         let result = self.shared.env.tasks.run_blocking(move || job.run(&disk)).await;
         let mut state = self.state.borrow_mut();
@@ -76,9 +85,28 @@ impl Shard {
         true
     }
 
+    /// Waits until the log holds durably what has been applied so far. False when it has failed: it
+    /// takes no more writes, and tables need not keep up with it.
+    async fn sync_log(&self) -> bool {
+        let Ok(applied) = self.state.borrow().log.log.held() else { return false };
+        loop {
+            {
+                let log = &mut self.state.borrow_mut().log.log;
+                if log.durable() >= applied {
+                    return true;
+                }
+                if log.held().is_err() {
+                    return false;
+                }
+                log.request_sync();
+            }
+            self.log_work.notify_one();
+            self.settled.notified().await;
+        }
+    }
+
     /// Gives up log segments whose entries are all in tables.
     fn release_log(&self) {
-        self.save_metadata();
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
         let needed = state.engine.needed_indexes();
@@ -99,15 +127,24 @@ impl Shard {
     }
 
     /// Writes the metadata snapshot when it is behind.
-    fn save_metadata(&self) {
+    async fn save_metadata(&self) {
+        let behind = |state: &MetadataState| state.saved_index < state.metadata.index;
+        let latest = match &self.state.borrow().metadata {
+            Some(state) if behind(state) => state.metadata.clone(),
+            _ => return,
+        };
+        if !self.sync_log().await {
+            return;
+        }
         let mut state = self.state.borrow_mut();
-        let Some(metadata) = &mut state.metadata else { return };
-        if metadata.saved_index == metadata.metadata.index {
+        let state = state.metadata.as_mut().expect("shard 0 keeps the metadata group");
+        if latest.index <= state.saved_index {
+            // Another task saved a newer one while this waited.
             return;
         }
         let path = self.shared.data.metadata();
-        match crate::metadata::save(&self.shared.env.disk, &path, &metadata.metadata) {
-            Ok(()) => metadata.saved_index = metadata.metadata.index,
+        match crate::metadata::save(&self.shared.env.disk, &path, &latest) {
+            Ok(()) => state.saved_index = latest.index,
             Err(error) => tracing::error!("{}: {error}", path.display()),
         }
     }
@@ -130,6 +167,7 @@ impl Shard {
                 break;
             }
         }
+        self.save_metadata().await;
         self.release_log();
     }
 }

@@ -120,8 +120,32 @@ impl Opened {
             counters: Counters::default(),
         };
         let mut opened = Opened { state, replay, decided: Decided::default() };
+        opened.check_log_reaches_tables()?;
         opened.add_groups(options.host_id)?;
         Ok(opened)
+    }
+
+    /// A log becomes durable before tables do, so one that ends before them was damaged: its last
+    /// batch, which cannot be told from one that was being written.
+    fn check_log_reaches_tables(&self) -> Result<(), OpenError> {
+        let mut elsewhere = self.state.engine.flushed_indexes();
+        if let Some(metadata) = &self.state.metadata
+            && self.replay.groups().contains_key(&GroupId::METADATA.0)
+        {
+            elsewhere.insert(GroupId::METADATA.0, metadata.saved_index);
+        }
+        for (id, index) in elsewhere {
+            let group = self.replay.groups().get(&id);
+            let end = group.map_or(0, |group| group.last_index.unwrap_or(0).max(group.start.index));
+            if end < index {
+                let reason = format!(
+                    "entries up to {index} were flushed, but the log ends at {end}: its end is \
+                     damaged"
+                );
+                return Err(OpenError::Group(GroupId(id), reason));
+            }
+        }
+        Ok(())
     }
 
     /// Makes a replica of every group the log knows.

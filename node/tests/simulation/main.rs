@@ -17,6 +17,7 @@ mod change_log;
 mod client;
 mod determinism;
 mod disk_faults;
+mod periodic_sync;
 mod power_cuts;
 mod replay;
 mod statements;

@@ -50,6 +50,11 @@ pub(crate) struct World {
 impl World {
     /// A world with a node that starts with the first step.
     pub(crate) fn new(seed: u64) -> World {
+        World::with_sync(seed, CommitLogSync::Group)
+    }
+
+    /// A world whose node syncs its log so.
+    pub(crate) fn with_sync(seed: u64, sync: CommitLogSync) -> World {
         let mut sim = turmoil::Builder::new()
             .rng_seed(seed)
             .epoch(UNIX_EPOCH + Duration::from_micros(START_MICROS as u64))
@@ -68,7 +73,7 @@ impl World {
             let mut env = host_env.clone();
             // A machine that starts again does not draw its old random numbers.
             env.entropy = EntropySource::simulated(seed.wrapping_mul(1_000) + boot);
-            run_node(env, host_control.clone(), host.clone())
+            run_node(env, config(sync), host_control.clone(), host.clone())
         });
         let address: IpAddr = sim.lookup(NODE);
         let home = Home {
@@ -157,9 +162,14 @@ impl World {
     }
 }
 
-async fn run_node(env: Env, control: SimControl, state: Rc<NodeState>) -> turmoil::Result {
+async fn run_node(
+    env: Env,
+    config: Config,
+    control: SimControl,
+    state: Rc<NodeState>,
+) -> turmoil::Result {
     let clock = env.clock.clone();
-    let node = match Node::start(env, config()).await {
+    let node = match Node::start(env, config).await {
         Ok(node) => node,
         // The power went while it started: the test starts it again.
         Err(_) if control.disk.is_off() => return pending().await,
@@ -174,7 +184,7 @@ async fn run_node(env: Env, control: SimControl, state: Rc<NodeState>) -> turmoi
     pending().await
 }
 
-fn config() -> Config {
+fn config(commitlog_sync: CommitLogSync) -> Config {
     Config {
         cluster_name: "simulation".to_owned(),
         data_center: "datacenter1".to_owned(),
@@ -188,7 +198,7 @@ fn config() -> Config {
         shard_count: Some(SHARDS),
         core_count: usize::from(SHARDS),
         memory_bytes: MEMORY_BYTES,
-        commitlog_sync: CommitLogSync::Group,
+        commitlog_sync,
         log_format: LogFormat::Text,
     }
 }
