@@ -73,13 +73,18 @@ impl ShardLog {
         Ok(is_any)
     }
 
-    /// Waits for the log's next report: what is held from then on.
+    /// Waits for the next report of the log's thread.
     pub(super) fn poll_completed(
         &mut self,
         context: &mut Context<'_>,
-    ) -> Poll<Result<LogPosition, LogError>> {
+    ) -> Poll<Result<(), LogError>> {
         let completed = std::pin::pin!(self.log.completed());
-        completed.poll(context).map_ok(|position| LogPosition(position.0))
+        completed.poll(context).map_ok(|_| ())
+    }
+
+    /// Writes what was appended or hands it over, and says what is held by now.
+    pub(super) fn submit(&mut self) -> Result<LogPosition, LogError> {
+        self.log.poll_synced().map(|position| LogPosition(position.0))
     }
 }
 

@@ -89,18 +89,18 @@ impl Shard {
     /// takes no more writes, and tables need not keep up with it.
     async fn sync_log(&self) -> bool {
         let Ok(applied) = self.state.borrow().log.log.held() else { return false };
+        self.state.borrow_mut().log.log.request_sync();
+        self.log_work.notify_one();
         loop {
             {
-                let log = &mut self.state.borrow_mut().log.log;
+                let log = &self.state.borrow().log.log;
                 if log.durable() >= applied {
                     return true;
                 }
                 if log.held().is_err() {
                     return false;
                 }
-                log.request_sync();
             }
-            self.log_work.notify_one();
             self.settled.notified().await;
         }
     }

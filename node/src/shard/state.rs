@@ -145,6 +145,22 @@ impl ShardState {
         closed.unwrap_or(i64::MIN).saturating_add(super::decide::CLOSED_TRAILS_MICROS)
     }
 
+    /// Brings the log forward: what was appended goes on its way, and what is held is applied,
+    /// until nothing is left to do here. Where a write of the log is held at once, this is all
+    /// there is between a proposal and its answer.
+    pub(super) fn advance_log(&mut self, decided: &mut Decided<Waiter>) -> Result<(), LogError> {
+        let mut position = self.log.submit()?;
+        loop {
+            self.log_synced(position, decided)?;
+            // Applying may have appended: a new leader's first entry.
+            let next = self.log.submit()?;
+            if next == position {
+                return Ok(());
+            }
+            position = next;
+        }
+    }
+
     /// Hears from the log what is held, applies what is committed by that, and says who waited.
     pub(super) fn log_synced(
         &mut self,

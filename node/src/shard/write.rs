@@ -181,21 +181,18 @@ impl Shard {
         self.state.borrow().metadata().cloned()
     }
 
-    /// Hands appended entries to the log's thread, and applies what it reports as held.
+    /// Writes appended entries or hands them to the log's thread, and applies what is held.
     pub(super) async fn run_log(self: Rc<Self>) {
         let mut decided = Decided::default();
         loop {
-            let result = tokio::select! {
+            let reported = tokio::select! {
                 biased;
-                position = poll_fn(|context| {
+                reported = poll_fn(|context| {
                     self.state.borrow_mut().log.poll_completed(context)
-                }) => position.and_then(|position| {
-                    let mut state = self.state.borrow_mut();
-                    state.log_synced(position, &mut decided)?;
-                    state.log.log.submit()
-                }),
-                () = self.log_work.notified() => self.state.borrow_mut().log.log.submit(),
+                }) => reported,
+                () = self.log_work.notified() => Ok(()),
             };
+            let result = reported.and_then(|()| self.state.borrow_mut().advance_log(&mut decided));
             for waiter in decided.applied.drain(..) {
                 waiter.finish(Ok(()));
             }

@@ -15,6 +15,7 @@ use super::batch::BatchBuffer;
 use super::error::LogError;
 use super::format::{BLOCK_BYTES, SegmentHeader};
 use super::options::{LogOptions, SyncMode};
+use super::segment::ActiveSegment;
 
 const SEGMENT_PREFIX: &str = "segment-";
 const SPARE_PREFIX: &str = "spare-";
@@ -28,19 +29,6 @@ pub(super) struct NewSegment {
     pub(super) segment_bytes: u64,
     /// The groups' states, with which it begins.
     pub(super) states: BatchBuffer,
-}
-
-/// A segment that is ready for batches.
-#[derive(Debug)]
-pub(super) struct OpenSegment {
-    pub(super) file: File,
-    pub(super) path: PathBuf,
-    /// The header's checksum, which seeds those of the batches.
-    pub(super) seed: u32,
-    /// Where the first batch goes; all before is synced.
-    pub(super) offset: u64,
-    /// Its length.
-    pub(super) segment_bytes: u64,
 }
 
 /// How much of a spare file is made at once while the writer has nothing better to do: a batch that
@@ -118,7 +106,7 @@ impl LogFiles {
         &mut self,
         mut new: NewSegment,
         previous_end: u64,
-    ) -> Result<OpenSegment, LogError> {
+    ) -> Result<ActiveSegment, LogError> {
         let spare = if new.segment_bytes == self.options.segment_bytes {
             self.spares.pop().map_or_else(|| self.complete_spare(), Ok)?
         } else {
@@ -145,8 +133,8 @@ impl LogFiles {
         file.sync_data().map_err(failed("sync", &spare))?;
         let path = self.segment_path(new.sequence);
         self.rename(&spare, &path)?;
-        let offset = bytes.len() as u64;
-        Ok(OpenSegment { file, path, seed, offset, segment_bytes: new.segment_bytes })
+        let end_offset = bytes.len() as u64;
+        Ok(ActiveSegment::new(file, path, seed, new.segment_bytes, end_offset))
     }
 
     /// Keeps a segment's file as a spare one, or removes it when there are enough.

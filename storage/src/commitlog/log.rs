@@ -330,14 +330,33 @@ impl LogCore {
         Some(LogJob(job))
     }
 
+    /// The forming batch, if the active segment has room for it and no batch is out: for a shard
+    /// that writes it itself and completes it before it calls anything else here.
+    pub(super) fn next_batch(&mut self) -> Option<(BatchBuffer, LogPosition)> {
+        let is_batch_out = self.submitted > self.synced;
+        if self.failure.is_some() || is_batch_out || self.forming.is_empty() || !self.has_room() {
+            return None;
+        }
+        Some(self.take_forming())
+    }
+
+    fn has_room(&self) -> bool {
+        self.used_bytes + round_up_to_block(self.forming.len() as u64) <= self.active_bytes
+    }
+
     fn submit_forming(&mut self) -> Job {
-        let batch_bytes = round_up_to_block(self.forming.len() as u64);
         let mut new_segment = None;
-        if self.used_bytes + batch_bytes > self.active_bytes {
+        if !self.has_room() {
             let active = self.segments.back().expect("opening begins a segment and it stays");
             new_segment = Some(self.next_segment(active.sequence + 1));
         }
-        self.used_bytes += batch_bytes;
+        let (batch, through) = self.take_forming();
+        Job::Write { batch, through, new_segment }
+    }
+
+    /// Takes the forming batch for writing and begins another.
+    fn take_forming(&mut self) -> (BatchBuffer, LogPosition) {
+        self.used_bytes += round_up_to_block(self.forming.len() as u64);
         self.submitted = self.appended;
         let active = self.segments.back_mut().expect("opening begins a segment and it stays");
         for id in self.touched.drain(..) {
@@ -353,7 +372,7 @@ impl LogCore {
             }
         }
         let batch = std::mem::replace(&mut self.forming, std::mem::take(&mut self.resting));
-        Job::Write { batch, through: self.submitted, new_segment }
+        (batch, self.submitted)
     }
 
     /// Makes `sequence` the active segment: it begins with the groups' states.

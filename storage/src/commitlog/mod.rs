@@ -10,6 +10,7 @@
 //!   log.rs      LogCore: the shard's side, memory only          ─┐ jobs, reports
 //!   writer.rs   LogWriter: the thread's side, one job at a time ─┘
 //!   files.rs    names, headers, spares      batch.rs   one write in the making
+//!   segment.rs  the segment being written, which in periodic mode both sides write to
 //!   scan.rs     one segment read back       replay.rs  all of them, followed per group
 //!   format.rs   the bytes, as in docs/formats/commitlog.md
 //! ```
@@ -31,6 +32,7 @@ mod log;
 mod options;
 mod replay;
 mod scan;
+mod segment;
 mod shell;
 #[cfg(test)]
 mod shell_tests;

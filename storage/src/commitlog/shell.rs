@@ -9,10 +9,18 @@
 //! ```
 //! Inline the writer runs within `submit`: for tools, tests, and the time before threads start.
 //! Both ways give the same results; only who waits for the disk differs.
+//!
+//! In periodic mode an entry counts as held once it is in the page cache, which a write reaches in
+//! microseconds and without the disk. So `submit` writes there itself, and what was appended is held
+//! when it returns: no other thread is woken. The thread syncs, and does what waits for the disk:
+//! new segments, recycling. A page cache that has too much to write out makes writers wait; when
+//! that happens, batches go through the thread for a while, so that the shard is held up once and
+//! not with every batch (docs/decisions/0011-periodic-log-writes-on-the-shard.md).
 
 use std::future::{Future, poll_fn};
 use std::path::Path;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 
 use env::clock::Clock;
@@ -20,11 +28,13 @@ use env::disk::Disk;
 use env::tasks::queue::{Receiver, Sender, queue};
 use env::tasks::{Priority, Task, Tasks};
 
+use super::batch::BatchBuffer;
 use super::error::LogError;
 use super::format::{GroupId, Index, Term};
 use super::log::{LogCore, LogPosition};
 use super::options::{LogOptions, SyncMode};
 use super::replay::{HardState, LogStart, Replay};
+use super::segment::ActiveSegment;
 use super::writer::{LogJob, LogReport, LogWriter};
 
 /// One job is out at a time.
@@ -32,11 +42,31 @@ const JOBS_MAX: usize = 1;
 /// Its report, and that of a sync of periodic mode that failed meanwhile.
 const REPORTS_MAX: usize = 2;
 
+/// A write into the page cache that takes this long was made to wait for the disk, in nanoseconds.
+const WRITE_NANOS_MAX: u64 = 20_000_000;
+/// How long batches go through the thread after such a write, in nanoseconds.
+const THROUGH_THREAD_NANOS: u64 = 1_000_000_000;
+/// What periodic mode lets gather before it syncs ahead of its time: a new segment has to wait until
+/// the one before it is synced.
+const UNSYNCED_BYTES_MAX: u64 = 4 << 20;
+
 /// A shard's commit log.
 #[derive(Debug)]
 pub struct CommitLog {
     core: LogCore,
     link: Link,
+    /// In periodic mode with a thread.
+    page_cache: Option<PageCacheWriter>,
+}
+
+/// Writes batches on the shard's own thread.
+#[derive(Debug)]
+struct PageCacheWriter {
+    segment: Arc<ActiveSegment>,
+    clock: Clock,
+    write_nanos_max: u64,
+    /// Until then the log's thread writes, on the monotonic clock.
+    through_thread_until_nanos: u64,
 }
 
 #[derive(Debug)]
@@ -54,7 +84,8 @@ impl CommitLog {
         options: LogOptions,
     ) -> Result<(CommitLog, Replay), LogError> {
         let (core, writer, replay) = LogCore::open(disk, directory, options)?;
-        Ok((CommitLog { core, link: Link::Inline(Box::new(writer)) }, replay))
+        let link = Link::Inline(Box::new(writer));
+        Ok((CommitLog { core, link, page_cache: None }, replay))
     }
 
     /// Opens the log as [`CommitLog::open`] does and moves its writer to a thread of its own.
@@ -69,18 +100,29 @@ impl CommitLog {
         let (core, writer, replay) = LogCore::open(disk, directory, options)?;
         let (job_sender, job_receiver) = queue(JOBS_MAX);
         let (report_sender, report_receiver) = queue(REPORTS_MAX);
+        let page_cache = match options.sync {
+            SyncMode::Group => None,
+            SyncMode::Periodic { .. } => Some(PageCacheWriter {
+                segment: writer.segment().clone(),
+                clock: clock.clone(),
+                write_nanos_max: WRITE_NANOS_MAX,
+                through_thread_until_nanos: 0,
+            }),
+        };
+        let sync_interval_nanos = match options.sync {
+            SyncMode::Group => None,
+            SyncMode::Periodic { every } => {
+                Some(u64::try_from(every.as_nanos()).unwrap_or(u64::MAX))
+            }
+        };
+        let first_sync_nanos = sync_interval_nanos.unwrap_or(u64::MAX);
         let thread = LogThread {
             writer,
             jobs: job_receiver,
             reports: report_sender,
             clock: clock.clone(),
-            sync_interval_nanos: match options.sync {
-                SyncMode::Group => None,
-                SyncMode::Periodic { every } => {
-                    Some(u64::try_from(every.as_nanos()).unwrap_or(u64::MAX))
-                }
-            },
-            sync_deadline_nanos: None,
+            sync_interval_nanos,
+            sync_due_nanos: clock.monotonic_nanos().saturating_add(first_sync_nanos),
         };
         let name = format!("log-{}", options.shard);
         let task =
@@ -88,11 +130,23 @@ impl CommitLog {
                 LogError::Disk { attempt: format!("start {name}"), cause: cause.into() }
             })?;
         let link = Link::Thread { jobs: job_sender, reports: report_receiver };
-        Ok((CommitLog { core, link }, replay, task))
+        Ok((CommitLog { core, link, page_cache }, replay, task))
     }
 
-    /// Hands what was appended to the writer, if it is idle. Never blocks with a thread.
+    /// Writes what was appended into the page cache where that is what is promised, and hands the
+    /// rest to the writer, if it is idle. With a thread, never waits for a sync.
     pub fn submit(&mut self) -> Result<(), LogError> {
+        if let Some(page_cache) = &mut self.page_cache
+            && page_cache.is_in_use()
+            && let Some((mut batch, through)) = self.core.next_batch()
+        {
+            let result = page_cache.write(&mut batch);
+            self.core.complete(LogReport::of_batch(result, batch, through))?;
+            let is_sync_due = page_cache.segment.unsynced_bytes() > UNSYNCED_BYTES_MAX;
+            if is_sync_due && !self.core.is_job_out() {
+                self.core.request_sync();
+            }
+        }
         while let Some(job) = self.core.next_job() {
             match &mut self.link {
                 Link::Inline(writer) => self.core.complete(writer.execute(job))?,
@@ -111,7 +165,7 @@ impl CommitLog {
         while let Link::Thread { reports, .. } = &mut self.link
             && let Some(report) = reports.try_recv()
         {
-            self.core.complete(report)?;
+            self.take(report)?;
         }
         self.submit()?;
         self.core.synced()
@@ -125,10 +179,17 @@ impl CommitLog {
             return std::future::pending().await;
         };
         match reports.recv().await {
-            Some(report) => self.core.complete(report)?,
+            Some(report) => self.take(report)?,
             None => self.core.fail(LogError::ThreadGone),
         }
         self.poll_synced()
+    }
+
+    fn take(&mut self, mut report: LogReport) -> Result<(), LogError> {
+        if let (Some(page_cache), Some(segment)) = (&mut self.page_cache, report.begun.take()) {
+            page_cache.segment = segment;
+        }
+        self.core.complete(report)
     }
 
     /// Submits, and waits until this node holds everything up to `position`.
@@ -228,9 +289,35 @@ impl CommitLog {
         self.core.oldest_holders()
     }
 
+    /// Takes every write into the page cache for one that waited for the disk.
+    #[cfg(test)]
+    pub(super) fn find_page_cache_slow(&mut self) {
+        if let Some(page_cache) = &mut self.page_cache {
+            page_cache.write_nanos_max = 0;
+        }
+    }
+
     /// See [`LogCore::request_sync`]; done with the next [`CommitLog::submit`].
     pub fn request_sync(&mut self) {
         self.core.request_sync();
+    }
+}
+
+impl PageCacheWriter {
+    /// Whether the page cache has taken what it was given without waiting for the disk lately.
+    fn is_in_use(&self) -> bool {
+        self.through_thread_until_nanos == 0
+            || self.clock.monotonic_nanos() >= self.through_thread_until_nanos
+    }
+
+    fn write(&mut self, batch: &mut BatchBuffer) -> Result<(), LogError> {
+        let began = self.clock.monotonic_nanos();
+        self.segment.write(batch)?;
+        let ended = self.clock.monotonic_nanos();
+        let is_slow = ended.saturating_sub(began) >= self.write_nanos_max;
+        self.through_thread_until_nanos =
+            if is_slow { ended.saturating_add(THROUGH_THREAD_NANOS) } else { 0 };
+        Ok(())
     }
 }
 
@@ -242,8 +329,9 @@ struct LogThread {
     clock: Clock,
     /// Periodic mode only.
     sync_interval_nanos: Option<u64>,
-    /// When what was written has to be synced; `None` when all is.
-    sync_deadline_nanos: Option<u64>,
+    /// When what was written is synced next. Periodic mode: whatever the shard writes until then
+    /// was written at most an interval before.
+    sync_due_nanos: u64,
 }
 
 /// What the thread waited for.
@@ -281,8 +369,8 @@ impl LogThread {
             self.writer.prepare();
         }
         let mut due = pin!(async {
-            match self.sync_deadline_nanos {
-                Some(deadline) => self.clock.sleep_until(deadline).await,
+            match self.sync_interval_nanos {
+                Some(_) => self.clock.sleep_until(self.sync_due_nanos).await,
                 None => std::future::pending().await,
             }
         });
@@ -300,16 +388,14 @@ impl LogThread {
     /// Keeps the promise of periodic mode. Returns a report only of a failure: nobody asked.
     fn sync_if_due(&mut self) -> Option<LogReport> {
         let interval = self.sync_interval_nanos?;
-        if !self.writer.has_unsynced() {
-            self.sync_deadline_nanos = None;
-            return None;
-        }
         let now = self.clock.monotonic_nanos();
-        let deadline = *self.sync_deadline_nanos.get_or_insert(now.saturating_add(interval));
-        if now < deadline {
+        if now < self.sync_due_nanos {
             return None;
         }
-        self.sync_deadline_nanos = None;
+        self.sync_due_nanos = now.saturating_add(interval);
+        if !self.writer.has_unsynced() {
+            return None;
+        }
         let report = self.writer.execute(LogJob::sync());
         report.result.is_err().then(|| report.unasked())
     }
