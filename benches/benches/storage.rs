@@ -17,7 +17,9 @@ use storage::{Engine, EngineOptions, FlushReason};
 const TABLE: TableId = TableId(7);
 const GROUP: u64 = 1;
 /// Rows of the hot table: more than the processor's caches hold.
-const ROW_COUNT: u64 = 200_000;
+const ROW_COUNTS: [u64; 2] = [200_000, 1_000_000];
+/// Requests that come with one read from a socket.
+const BATCHED_COUNT: usize = 16;
 /// Rows of one flush and of one replay.
 const BATCH_COUNT: u64 = 50_000;
 
@@ -37,10 +39,33 @@ fn table() -> TableDef {
     }
 }
 
-/// The mutation that an INSERT of a row of the data set becomes.
+/// Makes mutations in one buffer, so that a loop measures little but the engine.
+struct Rows {
+    data: Values,
+    buffer: Vec<u8>,
+}
+
+impl Rows {
+    fn new() -> Self {
+        Rows { data: Values::new(), buffer: Vec::new() }
+    }
+
+    fn mutation(&mut self, number: u64, timestamp: i64) -> &[u8] {
+        self.buffer.clear();
+        write_mutation(&mut self.buffer, &self.data, number, timestamp);
+        &self.buffer
+    }
+}
+
 fn mutation(data: &Values, number: u64, timestamp: i64) -> Vec<u8> {
     let mut out = Vec::new();
-    let mut writer = MutationWriter::new(&mut out, TABLE, 1, &key(number));
+    write_mutation(&mut out, data, number, timestamp);
+    out
+}
+
+/// The mutation that an INSERT of a row of the data set becomes.
+fn write_mutation(out: &mut Vec<u8>, data: &Values, number: u64, timestamp: i64) {
+    let mut writer = MutationWriter::new(out, TABLE, 1, &key(number));
     let head = RowHead { marker: Some(Marker { timestamp, expiry: None }), tombstone: None };
     writer.row(&[], timestamp, head, |row| {
         for column in 0..COLUMN_COUNT {
@@ -49,7 +74,6 @@ fn mutation(data: &Values, number: u64, timestamp: i64) -> Vec<u8> {
             row.cell(&Cell { column, path: None, timestamp, content });
         }
     });
-    out
 }
 
 fn mutations(range: std::ops::Range<u64>) -> Vec<Vec<u8>> {
@@ -81,33 +105,86 @@ fn flush(engine: &mut Engine) {
     }
 }
 
-fn apply_and_read(c: &mut Criterion) {
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    let mut engine = engine(dir.path());
-    let rows = mutations(0..ROW_COUNT);
-    apply_all(&mut engine, &rows);
-    let data = Values::new();
-    let (mut random, mut index) = (Random::new(1), ROW_COUNT);
-    c.bench_function("apply/overwrite", |b| {
-        let next = || {
+/// Point operations on memtables of growing size: what a prepared statement costs the engine.
+fn points(c: &mut Criterion) {
+    for row_count in ROW_COUNTS {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut engine = engine(dir.path());
+        let mut index = 0;
+        let mut rows = Rows::new();
+        for number in 0..row_count {
             index += 1;
-            mutation(&data, random.below(ROW_COUNT), i64::try_from(index).expect("it is small"))
-        };
-        b.iter_batched(
-            next,
-            |bytes| {
-                let view = MutationView::new(&bytes).expect("it was just written");
+            let view = MutationView::new(rows.mutation(number, 1)).expect("it was just written");
+            engine.apply(GROUP, index, &view);
+        }
+        let mut random = Random::new(1);
+        c.bench_function(&format!("prepare_only/rows={row_count}"), |b| {
+            b.iter(|| {
+                let number = random.below(row_count);
+                black_box(rows.mutation(number, i64::try_from(number).expect("it is small")));
+            });
+        });
+        c.bench_function(&format!("overwrite/rows={row_count}"), |b| {
+            b.iter(|| {
+                index += 1;
+                let timestamp = i64::try_from(index).expect("it is small");
+                let bytes = rows.mutation(random.below(row_count), timestamp);
+                let view = MutationView::new(bytes).expect("it was just written");
+                let token = murmur3_token(view.key());
+                black_box(engine.newest_timestamp(TABLE, token, view.key()));
+                engine.apply(GROUP, index, &view);
+            });
+        });
+        overwrite_prefetched(c, &mut engine, row_count);
+        c.bench_function(&format!("read_row/memtable,rows={row_count}"), |b| {
+            b.iter(|| read(&mut engine, random.below(row_count)));
+        });
+        c.bench_function(&format!("read_row/absent,rows={row_count}"), |b| {
+            b.iter(|| {
+                let key = key(random.below(row_count) + row_count);
+                let token = murmur3_token(&key);
+                let is_there = engine
+                    .read_row(TABLE, token, &key, &[], 10, false, |_, row| row.is_some())
+                    .expect("all is in memory");
+                assert!(!is_there);
+            });
+        });
+        flush(&mut engine);
+        if row_count == ROW_COUNTS[0] {
+            c.bench_function("read_row/table_file,cached", |b| {
+                b.iter(|| read(&mut engine, random.below(row_count)));
+            });
+        }
+    }
+}
+
+/// As the node does it: all requests of one read from a socket are looked ahead of. The time is
+/// that of the whole batch.
+fn overwrite_prefetched(c: &mut Criterion, engine: &mut Engine, row_count: u64) {
+    let (data, mut random, mut timestamp) = (Values::new(), Random::new(2), 1 << 40);
+    let mut batch: Vec<Vec<u8>> = vec![Vec::new(); BATCHED_COUNT];
+    c.bench_function(&format!("overwrite/rows={row_count},batch={BATCHED_COUNT}"), |b| {
+        b.iter(|| {
+            timestamp += 1;
+            for bytes in &mut batch {
+                bytes.clear();
+                write_mutation(bytes, &data, random.below(row_count), timestamp);
+            }
+            let view_of = |bytes| MutationView::new(bytes).expect("it was just written");
+            let tokens: [_; BATCHED_COUNT] =
+                std::array::from_fn(|at| murmur3_token(view_of(&batch[at]).key()));
+            for token in tokens {
+                engine.prefetch_index(TABLE, token);
+            }
+            for token in tokens {
+                engine.prefetch_partition(TABLE, token);
+            }
+            for (bytes, token) in batch.iter().zip(tokens) {
+                let view = view_of(bytes);
+                black_box(engine.newest_timestamp(TABLE, token, view.key()));
                 engine.apply(GROUP, 1, &view);
-            },
-            BatchSize::SmallInput,
-        );
-    });
-    c.bench_function("read_row/memtable", |b| {
-        b.iter(|| read(&mut engine, random.below(ROW_COUNT)));
-    });
-    flush(&mut engine);
-    c.bench_function("read_row/table_file,cached", |b| {
-        b.iter(|| read(&mut engine, random.below(ROW_COUNT)));
+            }
+        });
     });
 }
 
@@ -198,5 +275,5 @@ fn append(dir: &Path, payload: &[u8]) {
     black_box(log.appended());
 }
 
-criterion_group!(storage_benches, apply_and_read, flush_and_replay, commit_log);
+criterion_group!(storage_benches, points, flush_and_replay, commit_log);
 criterion_main!(storage_benches);

@@ -117,6 +117,38 @@ pub fn merge_rows(a: RowView, b: RowView, out: &mut Vec<u8>) {
     }
 }
 
+/// Whether nothing of `old` is left when `new` is merged in, so that the merge is `new` as it
+/// stands. Only for a `new` all of whose timestamps are newer than all of `old`.
+pub fn is_overwritten(old: RowView, new: RowView) -> bool {
+    let (old_head, old_cells) = old.parts();
+    let (new_head, mut new_cells) = new.parts();
+    if new_head.tombstone.is_some() {
+        return true;
+    }
+    if old_head.tombstone.is_some() || old_head.marker.is_some() && new_head.marker.is_none() {
+        return false;
+    }
+    let mut next = new_cells.next();
+    let mut deleted_column = None;
+    for cell in old_cells {
+        while let Some(new) = next.filter(|new| new.order() <= cell.order()) {
+            if let CellContent::CollectionTombstone { .. } = new.content {
+                deleted_column = Some(new.column);
+            }
+            if new.order() == cell.order() {
+                break;
+            }
+            next = new_cells.next();
+        }
+        let is_replaced = next.is_some_and(|new| new.order() == cell.order());
+        let is_deleted = cell.path.is_some() && deleted_column == Some(cell.column);
+        if !is_replaced && !is_deleted {
+            return false;
+        }
+    }
+    true
+}
+
 /// Appends what is left of a row under a partition or range tombstone of that timestamp. The
 /// tombstone itself is not written into the row.
 pub fn shadow_row(row: RowView, deletion: Deletion, out: &mut Vec<u8>) {
@@ -263,6 +295,25 @@ mod tests {
             assert_eq!(merged(&ab, &c), merged(&a, &merged(&b, &c)));
             assert_eq!(meaning(&merged(&ab, &b)), meaning(&ab));
         }
+    }
+
+    #[test]
+    fn an_overwritten_row_leaves_nothing_in_the_merge() {
+        let mut random = Random(7);
+        let mut overwritten_count = 0;
+        for _ in 0..20_000 {
+            let old = random_row(&mut random);
+            let mut new = random_row(&mut random);
+            // Rows hold nothing that their own tombstones hide.
+            new = merged(&new, &new);
+            let base = RowView::new(&new).base();
+            crate::row::set_base_timestamp(&mut new, base + 10);
+            let is_new_alone = meaning(&merged(&old, &new)) == meaning(&new);
+            let is_overwritten = is_overwritten(RowView::new(&old), RowView::new(&new));
+            assert_eq!(is_overwritten, is_new_alone);
+            overwritten_count += usize::from(is_overwritten);
+        }
+        assert!(overwritten_count > 1_000);
     }
 
     #[test]

@@ -4,7 +4,7 @@ pub(crate) mod jobs;
 mod reads;
 mod statistics;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use statistics::{CacheStatistics, TableStatistics};
 

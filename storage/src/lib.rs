@@ -27,6 +27,7 @@ mod error;
 mod manifest;
 mod memtable;
 mod options;
+mod prefetch;
 mod read;
 mod sstable;
 mod timestamps;

@@ -1,33 +1,52 @@
 //! What was written to a table and is not yet in a file.
 //!
-//! Partitions lie in a B-tree by token, one integer comparison a step; the few that share a token
-//! are sorted by key. Row bytes are in an arena ([`arena`]), rows of a partition in clustering
-//! order ([`rows`]). A row written again is merged at once by [`model::merge`], so a read finds one
-//! version. Each partition knows its newest timestamp: it says cheaply that nothing newer exists.
+//! ```text
+//! token ──▶ index ──▶ record ─────────────────▶ contents ──▶ rows ──▶ arena
+//!           hash      in the arena: newest      of partitions with
+//!                     timestamp, key, the       more than one row
+//! order ──────────▶   only row
+//! leaves by token
+//! ```
+//! A point operation on a partition of one row touches two places in memory: a slot of the index
+//! ([`index`]) and the record ([`record`]). [`Memtable::prefetch_index`] and
+//! [`Memtable::prefetch_record`] fetch them ahead of time. The order of partitions by (token, key)
+//! ([`leaves`]) is for scans and for writing out; it is touched by an insert of a new partition,
+//! and by look-ups of the few partitions that share a token.
+//!
+//! A row written again is merged at once by [`model::merge`], so a read finds one version. Each
+//! partition knows its newest timestamp: it says cheaply that nothing newer exists.
 //!
 //! The memtable compares bytes and knows no types. It is owned by its shard and needs no lock;
 //! frozen, it is immutable and shared with the thread that writes it out.
 
 pub(crate) mod arena;
-pub(crate) mod rows;
+mod content;
+mod index;
+pub(crate) mod leaves;
+mod partition;
+mod record;
+mod rows;
+
+pub(crate) use partition::PartitionRef;
 
 use crate::timestamps::TimestampBounds;
 use arena::{Arena, Place};
-use model::merge::{merge_deletions, merge_rows};
+use content::{Content, Contents};
+use index::{Found, Index};
+use leaves::{Leaves, Position};
+use model::Token;
+use model::merge::{is_overwritten, merge_deletions, merge_rows};
 use model::mutation::{MutationItem, MutationView};
-use model::range_tombstones::RangeTombstones;
-use model::row::{Deletion, RowView};
-use model::{TimestampMicros, Token};
-use rows::{RowHandle, RowPosition, Rows};
+use model::row::RowView;
+use record::{RecordHead, key_of};
+use rows::{RowHandle, replace_row};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-/// What a partition costs beside its bytes: its share of a B-tree node that is two thirds full.
-const PARTITION_BYTES: usize = 160;
-/// What a row costs beside its bytes: its handle in a leaf that may be half full.
-const ROW_BYTES: usize = 40;
 /// What a range tombstone costs beside its bounds.
 const RANGE_TOMBSTONE_BYTES: usize = 96;
+/// How much of a record is fetched ahead: the head, a short key, and a row of a few columns.
+const PREFETCHED_BYTES: usize = 256;
 
 /// The entries of one group that a memtable holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,105 +60,204 @@ pub struct IndexSpan {
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Memtable {
-    partitions: BTreeMap<i64, Bucket>,
+    index: Index,
+    order: Leaves<Ordered>,
     arena: Arena,
+    contents: Contents,
     /// The merge of two versions of a row, before it is stored.
     scratch: Vec<u8>,
-    overhead_bytes: usize,
+    /// Memory of what contents own.
+    content_bytes: usize,
     timestamps: Option<TimestampBounds>,
-    indexes: BTreeMap<u64, IndexSpan>,
+    spans: BTreeMap<u64, IndexSpan>,
 }
 
-/// The partitions of one token in the order of their keys: one, nearly always.
-#[derive(Debug)]
-struct Bucket {
-    first: MemPartition,
-    rest: Vec<MemPartition>,
-}
-
-#[derive(Debug)]
-struct MemPartition {
-    key_place: Place,
-    key_len: u32,
-    newest: TimestampMicros,
-    rows: Rows,
-    head: Option<Box<Head>>,
-}
-
-/// What few partitions have.
-#[derive(Debug, Default)]
-struct Head {
-    deletion: Option<Deletion>,
-    static_row: Option<RowHandle>,
-    range_tombstones: RangeTombstones,
+/// A partition in the order of partitions.
+#[derive(Clone, Copy, Debug)]
+struct Ordered {
+    token: i64,
+    record: Place,
 }
 
 impl Memtable {
     /// Merges a mutation in; `token` is that of its key.
     pub(crate) fn apply(&mut self, token: Token, mutation: &MutationView) {
-        let Memtable { partitions, arena, scratch, overhead_bytes, timestamps, .. } = self;
-        if mutation.is_empty() {
-            return;
+        let (key, mut items) = (mutation.key(), mutation.items());
+        let bounds = match (items.next(), items.next()) {
+            (None, _) => return,
+            (Some(MutationItem::Row { clustering, row }), None) => {
+                self.apply_row(token, key, clustering, row)
+            }
+            _ => self.apply_items(token, key, mutation),
+        };
+        self.timestamps.get_or_insert(TimestampBounds::EMPTY).merge(bounds);
+    }
+
+    /// Merges a mutation of one row in: most mutations are.
+    fn apply_row(
+        &mut self,
+        token: Token,
+        key: &[u8],
+        clustering: &[u8],
+        row: RowView,
+    ) -> TimestampBounds {
+        let bounds = TimestampBounds::of_row(row);
+        let Some(record) = self.find(token, key) else {
+            let bytes = row.as_bytes();
+            let record = RecordHead::store(&mut self.arena, key, bounds.newest, clustering, bytes);
+            self.insert(token, key, record);
+            return bounds;
+        };
+        let mut head = RecordHead::read(&self.arena, record);
+        let is_newer = bounds.oldest > head.newest;
+        head.newest = head.newest.max(bounds.newest);
+        let (found, old) = head.only_row(&self.arena);
+        if head.content.is_none() && found == clustering {
+            let merged = merge(RowView::new(old), row, is_newer, &mut self.scratch);
+            let (place, old_len) = (head.row_place, old.len());
+            head.row_place = replace_row(&mut self.arena, place, clustering.len(), old_len, merged);
+            head.row_len = merged.len() as u32;
+            head.write(&mut self.arena, record);
+        } else {
+            self.give_content(&mut head);
+            head.write(&mut self.arena, record);
+            self.merge_row(head, clustering, row, is_newer);
         }
-        let partition = partition_entry(partitions, arena, overhead_bytes, token, mutation.key());
+        bounds
+    }
+
+    fn apply_items(
+        &mut self,
+        token: Token,
+        key: &[u8],
+        mutation: &MutationView,
+    ) -> TimestampBounds {
+        let record = self.find(token, key).unwrap_or_else(|| {
+            let record = RecordHead::store(&mut self.arena, key, i64::MIN, b"", b"");
+            self.insert(token, key, record);
+            record
+        });
+        let mut head = RecordHead::read(&self.arena, record);
+        let number = self.give_content(&mut head);
         let mut bounds = TimestampBounds::EMPTY;
         for item in mutation.items() {
             match item {
                 MutationItem::PartitionTombstone(deletion) => {
                     bounds.add(deletion.timestamp);
-                    let head = partition.head_mut();
-                    head.deletion = merge_deletions(head.deletion, Some(deletion));
+                    let content = self.contents.get_mut(number);
+                    content.deletion = merge_deletions(content.deletion, Some(deletion));
                 }
                 MutationItem::StaticRow(row) => {
                     bounds.merge(TimestampBounds::of_row(row));
-                    let head = partition.head_mut();
-                    if let Some(handle) = &mut head.static_row {
-                        merge_into(handle, arena, scratch, row);
+                    let Memtable { contents, arena, scratch, .. } = self;
+                    let content = contents.get_mut(number);
+                    if let Some(handle) = &mut content.static_row {
+                        merge_into(handle, arena, scratch, row, false);
                     } else {
-                        head.static_row = Some(RowHandle::store(arena, b"", row.as_bytes()));
+                        content.static_row = Some(RowHandle::store(arena, b"", row.as_bytes()));
                     }
                 }
                 MutationItem::RangeTombstone { start, end, deletion } => {
                     bounds.add(deletion.timestamp);
-                    *overhead_bytes += RANGE_TOMBSTONE_BYTES + start.len() + end.len();
-                    partition.head_mut().range_tombstones.insert(start, end, deletion);
+                    self.content_bytes += RANGE_TOMBSTONE_BYTES + start.len() + end.len();
+                    let content = self.contents.get_mut(number);
+                    content.range_tombstones.insert(start, end, deletion);
                 }
                 MutationItem::Row { clustering, row } => {
-                    bounds.merge(TimestampBounds::of_row(row));
-                    match partition.rows.search(arena, clustering) {
-                        Ok(at) => {
-                            if let Some(handle) = partition.rows.at_mut(at) {
-                                merge_into(handle, arena, scratch, row);
-                            }
-                        }
-                        Err(at) => {
-                            let handle = RowHandle::store(arena, clustering, row.as_bytes());
-                            partition.rows.insert(at, handle);
-                            *overhead_bytes += ROW_BYTES;
-                        }
-                    }
+                    let of_row = TimestampBounds::of_row(row);
+                    bounds.merge(of_row);
+                    self.merge_row(head, clustering, row, of_row.oldest > head.newest);
                 }
             }
         }
-        partition.newest = partition.newest.max(bounds.newest);
-        timestamps.get_or_insert(TimestampBounds::EMPTY).merge(bounds);
+        head.newest = head.newest.max(bounds.newest);
+        head.write(&mut self.arena, record);
+        bounds
+    }
+
+    /// Makes a partition's content, when it has none, of its only row; gives the content's number.
+    fn give_content(&mut self, head: &mut RecordHead) -> u32 {
+        if let Some(number) = head.content {
+            return number;
+        }
+        let mut content = Content::default();
+        let (clustering, row) = head.only_row(&self.arena);
+        if !row.is_empty() {
+            let handle = RowHandle::new(head.row_place, clustering, row.len());
+            content.rows.insert(Position::FIRST, handle);
+        }
+        self.content_bytes += content.rows.memory_bytes();
+        let number = self.contents.push(content);
+        head.content = Some(number);
+        number
+    }
+
+    /// Merges a row into the content of a partition.
+    fn merge_row(&mut self, head: RecordHead, clustering: &[u8], row: RowView, is_newer: bool) {
+        let Memtable { contents, arena, scratch, content_bytes, .. } = self;
+        let number = head.content.expect("it was given a content");
+        let rows = &mut contents.get_mut(number).rows;
+        match rows.find(arena, clustering) {
+            Ok(at) => {
+                if let Some(handle) = rows.at_mut(at) {
+                    merge_into(handle, arena, scratch, row, is_newer);
+                }
+            }
+            Err(at) => {
+                let bytes_before = rows.memory_bytes();
+                rows.insert(at, RowHandle::store(arena, clustering, row.as_bytes()));
+                *content_bytes += rows.memory_bytes() - bytes_before;
+            }
+        }
+    }
+
+    /// Adds the record of a partition that is not there yet.
+    fn insert(&mut self, token: Token, key: &[u8], record: Place) {
+        if self.index.get(token.0) == Found::Nothing {
+            self.index.insert(token.0, record);
+        } else {
+            self.index.set_several(token.0);
+        }
+        let (Ok(at) | Err(at)) = self.search(token, key);
+        self.order.insert(at, Ordered { token: token.0, record });
+    }
+
+    /// Where a partition is in the order, or would be.
+    #[inline]
+    fn search(&self, token: Token, key: &[u8]) -> Result<Position, Position> {
+        self.order.search(|item| {
+            item.token.cmp(&token.0).then_with(|| key_of(&self.arena, item.record).cmp(key))
+        })
+    }
+
+    /// The record of a partition.
+    #[inline]
+    fn find(&self, token: Token, key: &[u8]) -> Option<Place> {
+        match self.index.get(token.0) {
+            Found::Nothing => None,
+            Found::One(record) => (key_of(&self.arena, record) == key).then_some(record),
+            Found::Several => {
+                let at = self.search(token, key).ok()?;
+                self.order.at(at).map(|item| item.record)
+            }
+        }
     }
 
     /// Notes that the entry at `index` of a group's log is in it.
     pub(crate) fn note_index(&mut self, group: u64, index: u64) {
-        let span = self.indexes.entry(group).or_insert(IndexSpan { first: index, last: index });
+        let span = self.spans.entry(group).or_insert(IndexSpan { first: index, last: index });
         span.first = span.first.min(index);
         span.last = span.last.max(index);
     }
 
     /// The entries it holds, by group.
     pub(crate) fn indexes(&self) -> &BTreeMap<u64, IndexSpan> {
-        &self.indexes
+        &self.spans
     }
 
     /// Whether no entry was noted and nothing was applied.
     pub(crate) fn is_empty(&self) -> bool {
-        self.partitions.is_empty() && self.indexes.is_empty()
+        self.order.is_empty() && self.spans.is_empty()
     }
 
     /// The bounds of all timestamps ever applied.
@@ -149,30 +267,55 @@ impl Memtable {
 
     /// Memory it takes, by estimate where the allocator does not tell.
     pub(crate) fn memory_bytes(&self) -> usize {
-        self.arena.capacity_bytes() + self.overhead_bytes + self.scratch.capacity()
+        self.index.memory_bytes()
+            + self.order.memory_bytes()
+            + self.arena.capacity_bytes()
+            + self.contents.memory_bytes()
+            + self.content_bytes
+            + self.scratch.capacity()
     }
 
     /// How many partitions it has.
     pub(crate) fn partition_count(&self) -> usize {
-        self.partitions.values().map(|b| 1 + b.rest.len()).sum()
+        self.order.len()
     }
 
     /// Forgets the partitions of a range of tokens. Their bytes stay in the arena until it goes.
     pub(crate) fn remove(&mut self, tokens: RangeInclusive<i64>) {
-        if tokens.contains(&i64::MIN) && tokens.contains(&i64::MAX) {
-            self.partitions.clear();
-            self.timestamps = None;
-            return;
+        self.order.retain(|item| !tokens.contains(&item.token));
+        self.index = Index::default();
+        let mut last = None;
+        for item in self.order.iter() {
+            if last.replace(item.token) == Some(item.token) {
+                self.index.set_several(item.token);
+            } else {
+                self.index.insert(item.token, item.record);
+            }
         }
-        self.partitions.retain(|token, _| !tokens.contains(token));
+        if self.order.is_empty() {
+            self.timestamps = None;
+        }
+    }
+
+    /// Begins to fetch what the index says of a token.
+    #[inline]
+    pub(crate) fn prefetch_index(&self, token: Token) {
+        self.index.prefetch(token.0);
+    }
+
+    /// Begins to fetch the record of a partition; waits for the index when that is not fetched.
+    #[inline]
+    pub(crate) fn prefetch_record(&self, token: Token) {
+        if let Found::One(record) = self.index.get(token.0) {
+            self.arena.prefetch(record, PREFETCHED_BYTES);
+        }
     }
 
     /// The partition of that key.
     #[inline]
     pub(crate) fn partition(&self, token: Token, key: &[u8]) -> Option<PartitionRef<'_>> {
-        let bucket = self.partitions.get(&token.0)?;
-        let at = bucket.search(&self.arena, key).ok()?;
-        Some(PartitionRef { partition: bucket.at(at), arena: &self.arena, token })
+        let record = self.find(token, key)?;
+        Some(PartitionRef::new(self, token, record))
     }
 
     /// The first partition behind `(token, key)`, or at it when `is_inclusive`.
@@ -182,185 +325,43 @@ impl Memtable {
         key: &[u8],
         is_inclusive: bool,
     ) -> Option<PartitionRef<'_>> {
-        self.partitions.range(token.0..).find_map(|(&found, bucket)| {
-            let at = if found == token.0 {
-                match bucket.search(&self.arena, key) {
-                    Ok(at) if !is_inclusive => at + 1,
-                    Ok(at) | Err(at) => at,
-                }
-            } else {
-                0
-            };
-            (at < bucket.len()).then(|| PartitionRef {
-                partition: bucket.at(at),
-                arena: &self.arena,
-                token: Token(found),
-            })
-        })
+        let at = match self.search(token, key) {
+            Ok(at) if !is_inclusive => self.order.next(at),
+            Ok(at) | Err(at) => at,
+        };
+        self.order.at(at).map(|item| PartitionRef::new(self, Token(item.token), item.record))
     }
 
     /// Every partition in order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = PartitionRef<'_>> {
-        let arena = &self.arena;
-        self.partitions.iter().flat_map(move |(&token, bucket)| {
-            (0..bucket.len()).map(move |at| PartitionRef {
-                partition: bucket.at(at),
-                arena,
-                token: Token(token),
-            })
-        })
+        self.order.iter().map(|item| PartitionRef::new(self, Token(item.token), item.record))
     }
 }
 
-/// The partition of a key, made when it is new.
-fn partition_entry<'a>(
-    partitions: &'a mut BTreeMap<i64, Bucket>,
+/// Merges a row into the version that is there; `is_newer` says that all of it is newer than all
+/// that the partition holds.
+fn merge_into(
+    handle: &mut RowHandle,
     arena: &mut Arena,
-    overhead_bytes: &mut usize,
-    token: Token,
-    key: &[u8],
-) -> &'a mut MemPartition {
-    use std::collections::btree_map::Entry;
-    let bucket = match partitions.entry(token.0) {
-        Entry::Vacant(vacant) => {
-            *overhead_bytes += PARTITION_BYTES;
-            let first = MemPartition::new(arena, key);
-            return &mut vacant.insert(Bucket { first, rest: Vec::new() }).first;
-        }
-        Entry::Occupied(occupied) => occupied.into_mut(),
-    };
-    let at = match bucket.search(arena, key) {
-        Ok(at) => at,
-        Err(at) => {
-            *overhead_bytes += PARTITION_BYTES;
-            bucket.insert(at, MemPartition::new(arena, key));
-            at
-        }
-    };
-    bucket.at_mut(at)
-}
-
-fn merge_into(handle: &mut RowHandle, arena: &mut Arena, scratch: &mut Vec<u8>, row: RowView) {
-    scratch.clear();
+    scratch: &mut Vec<u8>,
+    row: RowView,
+    is_newer: bool,
+) {
     let (_, old) = handle.get(arena);
-    merge_rows(RowView::new(old), row, scratch);
-    handle.replace(arena, scratch);
+    let merged = merge(RowView::new(old), row, is_newer, scratch);
+    handle.replace(arena, merged);
 }
 
-impl Bucket {
-    fn len(&self) -> usize {
-        1 + self.rest.len()
+/// The bytes of two versions' merge: the new one's as they stand, or in `scratch`.
+#[inline]
+fn merge<'a>(old: RowView, new: RowView<'a>, is_newer: bool, scratch: &'a mut Vec<u8>) -> &'a [u8] {
+    if is_newer && is_overwritten(old, new) {
+        return new.as_bytes();
     }
-
-    fn at(&self, index: usize) -> &MemPartition {
-        if index == 0 { &self.first } else { &self.rest[index - 1] }
-    }
-
-    fn at_mut(&mut self, index: usize) -> &mut MemPartition {
-        if index == 0 { &mut self.first } else { &mut self.rest[index - 1] }
-    }
-
-    #[inline]
-    fn search(&self, arena: &Arena, key: &[u8]) -> Result<usize, usize> {
-        use std::cmp::Ordering;
-        match self.first.key(arena).cmp(key) {
-            Ordering::Equal => Ok(0),
-            Ordering::Greater => Err(0),
-            Ordering::Less => match self.rest.binary_search_by(|p| p.key(arena).cmp(key)) {
-                Ok(at) => Ok(at + 1),
-                Err(at) => Err(at + 1),
-            },
-        }
-    }
-
-    fn insert(&mut self, at: usize, partition: MemPartition) {
-        if at == 0 {
-            let old = std::mem::replace(&mut self.first, partition);
-            self.rest.insert(0, old);
-        } else {
-            self.rest.insert(at - 1, partition);
-        }
-    }
+    scratch.clear();
+    merge_rows(old, new, scratch);
+    scratch
 }
 
-impl MemPartition {
-    fn new(arena: &mut Arena, key: &[u8]) -> Self {
-        MemPartition {
-            key_place: arena.push(key, b""),
-            key_len: key.len() as u32,
-            newest: i64::MIN,
-            rows: Rows::Empty,
-            head: None,
-        }
-    }
-
-    #[inline]
-    fn key<'a>(&self, arena: &'a Arena) -> &'a [u8] {
-        arena.get(self.key_place, self.key_len as usize)
-    }
-
-    fn head_mut(&mut self) -> &mut Head {
-        self.head.get_or_insert_default()
-    }
-}
-
-/// A partition of a memtable, viewed in place.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct PartitionRef<'a> {
-    partition: &'a MemPartition,
-    arena: &'a Arena,
-    token: Token,
-}
-
-impl<'a> PartitionRef<'a> {
-    pub(crate) fn token(&self) -> Token {
-        self.token
-    }
-
-    pub(crate) fn key(&self) -> &'a [u8] {
-        self.partition.key(self.arena)
-    }
-
-    pub(crate) fn newest(&self) -> TimestampMicros {
-        self.partition.newest
-    }
-
-    pub(crate) fn deletion(&self) -> Option<Deletion> {
-        self.partition.head.as_ref()?.deletion
-    }
-
-    pub(crate) fn static_row(&self) -> Option<&'a [u8]> {
-        Some(self.partition.head.as_ref()?.static_row?.get(self.arena).1)
-    }
-
-    pub(crate) fn range_tombstones(&self) -> Option<&'a RangeTombstones> {
-        let list = &self.partition.head.as_ref()?.range_tombstones;
-        (!list.is_empty()).then_some(list)
-    }
-
-    #[inline]
-    pub(crate) fn row(&self, clustering: &[u8]) -> Option<&'a [u8]> {
-        let rows = &self.partition.rows;
-        let at = rows.search(self.arena, clustering).ok()?;
-        Some(rows.at(at)?.get(self.arena).1)
-    }
-
-    /// The position of the first row at or behind a clustering position.
-    pub(crate) fn seek(&self, position: &[u8]) -> RowPosition {
-        match self.partition.rows.search(self.arena, position) {
-            Ok(at) | Err(at) => at,
-        }
-    }
-
-    pub(crate) fn next(&self, at: RowPosition) -> RowPosition {
-        self.partition.rows.next(at)
-    }
-
-    pub(crate) fn previous(&self, at: RowPosition) -> Option<RowPosition> {
-        self.partition.rows.previous(at)
-    }
-
-    pub(crate) fn row_at(&self, at: RowPosition) -> Option<(&'a [u8], &'a [u8])> {
-        Some(self.partition.rows.at(at)?.get(self.arena))
-    }
-}
+#[cfg(test)]
+mod tests;

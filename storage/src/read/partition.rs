@@ -7,7 +7,7 @@
 
 use crate::error::ReadError;
 use crate::memtable::PartitionRef;
-use crate::memtable::rows::RowPosition;
+use crate::memtable::leaves::Position;
 use crate::read::{RowBytes, Sources};
 use crate::sstable::{BlockSource, TableRows};
 use model::Token;
@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 /// The rows of a partition in one source.
 enum RowCursor<'a> {
-    Memory { partition: PartitionRef<'a>, at: Option<RowPosition> },
+    Memory { partition: PartitionRef<'a>, at: Option<Position> },
     Table(TableRows),
 }
 
