@@ -29,9 +29,14 @@ const SHOWN_LINES_MAX: usize = 60;
 pub(crate) struct Node {
     data: TempDir,
     ports: Ports,
+    /// What it is told beside where to be, at every start.
+    arguments: &'static [&'static str],
     process: Option<Child>,
     output: Arc<Output>,
 }
+
+/// What tests run with unless they ask for something else.
+const ARGUMENTS: &[&str] = &["--memory", "256M"];
 
 #[derive(Clone, Copy, Debug)]
 struct Ports {
@@ -50,8 +55,14 @@ struct Output {
 impl Node {
     /// A fresh node with two shards.
     pub(crate) fn start() -> Node {
+        Node::start_with(ARGUMENTS)
+    }
+
+    /// A fresh node with two shards and these arguments.
+    pub(crate) fn start_with(arguments: &'static [&'static str]) -> Node {
         let data = TempDir::with_prefix("tethys-").expect("a temporary folder");
-        let mut node = Node { data, ports: Ports::free(), process: None, output: Arc::default() };
+        let (ports, output) = (Ports::free(), Arc::default());
+        let mut node = Node { data, ports, arguments, process: None, output };
         for _ in 1..PORT_ATTEMPTS_MAX {
             if node.spawn() {
                 return node;
@@ -142,7 +153,7 @@ impl Node {
             .args(["--shard-aware-port", &self.ports.shard_aware.to_string()])
             .args(["--http-port", &self.ports.http.to_string()])
             .args(["--shards", "2"])
-            .args(["--memory", "256M"])
+            .args(self.arguments)
             .current_dir(self.data.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
