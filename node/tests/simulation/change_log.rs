@@ -7,9 +7,9 @@ use crate::client::{Client, ClientError};
 use cdc::fold::{Fold, Image, LogRow, live_rows};
 use model::clustering::encode_clustering;
 use model::key::encode_partition_key;
-use model::path::encode_path;
+use model::path::{encode_path, field_path};
 use model::schema::Partitioner;
-use model::value::{ListView, MapView, compare_values};
+use model::value::{ListView, MapView, TupleView, compare_values};
 use model::{ColumnDef, ColumnKind, CqlType, TableDef, TableId, TableOptions};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -103,6 +103,13 @@ fn elements(cql_type: &CqlType, value: &[u8]) -> Elements {
         CqlType::Map { frozen: false, .. } => {
             let entries = MapView::new(value).unwrap().map(Result::unwrap);
             entries.map(|(key, value)| (path(key), value.to_vec())).collect()
+        }
+        CqlType::Udt(udt) if !udt.frozen => {
+            let fields = (0..).zip(TupleView::new(value));
+            let set = fields.filter_map(|(index, field)| {
+                Some((field_path(index).to_vec(), field.unwrap()?.to_vec()))
+            });
+            set.collect()
         }
         _ => vec![(Vec::new(), value.to_vec())],
     }

@@ -2,7 +2,7 @@
 
 use crate::client::{Client, ClientError, Dialect, Home};
 use crate::seeds;
-use crate::statements::{COLUMNS, Shapes, Statement, Within};
+use crate::statements::{COLUMNS, CREATE_TYPE, Shapes, Statement, Within};
 use crate::trace::hash;
 use crate::world::World;
 use cql::wire::BatchKind;
@@ -19,6 +19,7 @@ async fn make_schema(home: Home) {
         "CREATE KEYSPACE ks WITH replication = {'class': 'SimpleStrategy', \
          'replication_factor': 1}"
             .to_owned(),
+        CREATE_TYPE.to_owned(),
         format!("CREATE TABLE ks.plain {COLUMNS}"),
         format!("CREATE TABLE ks.deltas {COLUMNS} WITH cdc = {{'enabled': true}}"),
         format!(

@@ -4,11 +4,12 @@
 use crate::change_log::{self, Contents, table_def};
 use crate::client::{Client, ClientError, Dialect, Home};
 use crate::seeds;
-use crate::statements::{COLUMNS, Shapes, Statement, Within};
+use crate::statements::{COLUMNS, CREATE_TYPE, Shapes, Statement, Within};
 use crate::world::World;
 use cql::wire::BatchKind;
 use env::disk::Survival;
 use env::{Entropy, EntropySource};
+use model::types::UdtType;
 use model::{ColumnKind, CqlType, TableDef};
 use std::sync::Arc;
 
@@ -23,9 +24,17 @@ const TABLES: [(&str, &str, bool); 3] = [
 
 fn base_table(name: &str) -> Arc<TableDef> {
     let (int, text) = (|| Arc::new(CqlType::Int), || Arc::new(CqlType::Text));
-    let map = CqlType::Map { key: int(), value: text(), frozen: false };
-    let set = CqlType::Set { element: int(), frozen: false };
-    let list = |frozen| CqlType::List { element: int(), frozen };
+    let map = |value| CqlType::Map { key: int(), value, frozen: false };
+    let set = |element, frozen| CqlType::Set { element, frozen };
+    let list = |element, frozen| CqlType::List { element, frozen };
+    let address = |frozen| {
+        CqlType::Udt(Arc::new(UdtType {
+            keyspace: "ks".into(),
+            name: "address".into(),
+            fields: vec![("street".into(), CqlType::Text), ("number".into(), CqlType::Int)],
+            frozen,
+        }))
+    };
     table_def(
         name,
         &[
@@ -33,11 +42,15 @@ fn base_table(name: &str) -> Arc<TableDef> {
             ("c", CqlType::Int, ColumnKind::Clustering(0)),
             ("a", CqlType::Int, ColumnKind::Regular),
             ("b", CqlType::Text, ColumnKind::Regular),
-            ("f", list(true), ColumnKind::Regular),
-            ("l", list(false), ColumnKind::Regular),
-            ("m", map, ColumnKind::Regular),
-            ("s", set, ColumnKind::Regular),
+            ("f", list(int(), true), ColumnKind::Regular),
+            ("l", list(int(), false), ColumnKind::Regular),
+            ("m", map(text()), ColumnKind::Regular),
+            ("n", map(Arc::new(set(int(), true))), ColumnKind::Regular),
+            ("s", set(int(), false), ColumnKind::Regular),
             ("st", CqlType::Int, ColumnKind::Static),
+            ("u", address(false), ColumnKind::Regular),
+            ("w", set(Arc::new(address(true)), false), ColumnKind::Regular),
+            ("x", list(Arc::new(list(int(), true)), false), ColumnKind::Regular),
         ],
     )
 }
@@ -47,6 +60,7 @@ async fn make_tables(home: Home) {
     let keyspace = "CREATE KEYSPACE ks WITH replication = {'class': 'SimpleStrategy', \
                     'replication_factor': 1}";
     client.query(keyspace).await.unwrap();
+    client.query(CREATE_TYPE).await.unwrap();
     for (name, cdc, _) in TABLES {
         let text = format!("CREATE TABLE ks.{name} {COLUMNS} WITH cdc = {{{cdc}}}");
         client.query(&text).await.unwrap();

@@ -8,9 +8,20 @@ use env::Entropy;
 const KEYS: u64 = 3;
 const VALUES: u64 = 4;
 
+/// The type that [`COLUMNS`] use.
+pub(crate) const CREATE_TYPE: &str = "CREATE TYPE ks.address (street text, number int)";
+
 /// The columns of the table that [`Shapes`] writes to, behind its name.
 pub(crate) const COLUMNS: &str = "(p int, c int, st int static, a int, b text, m map<int, text>, \
-    s set<int>, l list<int>, f frozen<list<int>>, PRIMARY KEY (p, c))";
+    s set<int>, l list<int>, f frozen<list<int>>, u address, n map<int, frozen<set<int>>>, \
+    w set<frozen<address>>, x list<frozen<list<int>>>, PRIMARY KEY (p, c))";
+
+/// The regular columns.
+const REGULAR: [&str; 10] = ["a", "b", "m", "s", "l", "f", "u", "n", "w", "x"];
+
+/// One column of a row; the many others stay as they are.
+const DELETED_COLUMNS: [&str; 14] =
+    ["a", "b", "m", "s", "l", "f", "a, b", "m, a", "u", "n", "w", "x", "u.street", "x, u"];
 
 /// One statement of a client.
 #[derive(Clone, Debug)]
@@ -70,8 +81,8 @@ impl<'e> Shapes<'e> {
 
     fn insert(&mut self, timestamp: Option<i64>, within: Within) -> String {
         let (mut names, mut values) = (vec!["p", "c"], vec![self.key(), self.key()]);
-        for column in ["st", "a", "b", "m", "s", "l", "f"] {
-            if self.entropy.below(3) == 0 {
+        for column in ["st"].into_iter().chain(REGULAR) {
+            if self.entropy.below(4) == 0 {
                 names.push(column);
                 values.push(self.value_of(column));
             }
@@ -89,8 +100,8 @@ impl<'e> Shapes<'e> {
             return format!("UPDATE {}{using} SET st = {value} WHERE p = {key}", self.table);
         }
         let mut changes = Vec::new();
-        for column in ["a", "b", "m", "s", "l", "f"] {
-            if self.entropy.below(4) == 0 {
+        for column in REGULAR {
+            if self.entropy.below(6) == 0 {
                 changes.push(self.change_of(column));
             }
         }
@@ -104,11 +115,12 @@ impl<'e> Shapes<'e> {
 
     fn delete(&mut self, timestamp: Option<i64>) -> String {
         let table = self.table;
-        let what = match self.entropy.below(12) {
-            0..=2 => self.pick(&["a", "b", "m", "s", "l", "f", "a, b", "m, a"]),
-            3 => format!("m[{}]", self.number(VALUES)),
-            4 => format!("s[{}]", self.number(VALUES)),
-            5 => {
+        let what = match self.entropy.below(14) {
+            0..=3 => self.pick(&DELETED_COLUMNS),
+            4 => format!("m[{}]", self.number(VALUES)),
+            5 => format!("s[{}]", self.number(VALUES)),
+            6 => format!("n[{}]", self.number(VALUES)),
+            7 => {
                 let using = timestamp.map_or(String::new(), |t| format!(" USING TIMESTAMP {t}"));
                 return format!("DELETE st FROM {table}{using} WHERE p = {}", self.key());
             }
@@ -172,6 +184,28 @@ impl<'e> Shapes<'e> {
                 "l[0] = null",
                 "l = []",
             ]),
+            "u" => self.pick(&[
+                &format!("u.street = 's{n}'"),
+                &format!("u.number = {k}"),
+                "u.street = null",
+                "u = {number: 1}",
+            ]),
+            "n" => self.pick(&[
+                &format!("n = n + {{{n}: {{{k}, 9}}}}"),
+                &format!("n[{n}] = {{{k}}}"),
+                &format!("n[{n}] = null"),
+                &format!("n = n - {{{n}}}"),
+            ]),
+            "w" => self.pick(&[
+                &format!("w = w + {{{{street: 's{n}', number: {k}}}}}"),
+                &format!("w = w - {{{{street: 's{n}', number: {k}}}}}"),
+            ]),
+            "x" => self.pick(&[
+                &format!("x = x + [[{n}, {k}], []]"),
+                &format!("x = [[{n}]] + x"),
+                &format!("x = x - [[{n}]]"),
+                &format!("x[0] = [{n}]"),
+            ]),
             _ => whole,
         }
     }
@@ -187,6 +221,14 @@ impl<'e> Shapes<'e> {
             "m" => self.pick(&["{}", &format!("{{{n}: 'm{k}'}}"), "{1: 'one', 2: 'two'}"]),
             "s" => self.pick(&["{}", &format!("{{{n}}}"), "{1, 2}"]),
             "l" | "f" => self.pick(&["[]", &format!("[{n}, {k}]"), "[1]"]),
+            "u" => self.pick(&[
+                &format!("{{street: 's{n}', number: {k}}}"),
+                &format!("{{number: {k}}}"),
+                "{street: 's', number: null}",
+            ]),
+            "n" => self.pick(&["{}", &format!("{{{n}: {{{k}}}, 9: {{}}}}")]),
+            "w" => self.pick(&["{}", &format!("{{{{street: 's{n}', number: {k}}}}}")]),
+            "x" => self.pick(&["[]", &format!("[[{n}, {k}]]"), "[[], [1]]"]),
             other => unreachable!("no column {other}"),
         }
     }
