@@ -14,6 +14,7 @@ pub mod codec;
 pub mod consistency;
 pub mod dump;
 pub mod entry;
+pub mod fuzz;
 mod hex;
 pub mod key;
 pub mod list_operation;

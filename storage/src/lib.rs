@@ -24,6 +24,7 @@ pub mod commitlog;
 mod compaction;
 mod engine;
 mod error;
+pub mod fuzz;
 mod manifest;
 mod memtable;
 mod options;

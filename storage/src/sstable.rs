@@ -10,6 +10,7 @@ mod block;
 mod cursor;
 mod data;
 mod filter;
+mod fuzz;
 mod index;
 mod statistics;
 mod table;
@@ -20,6 +21,9 @@ pub use block::{BlockMiss, LoadedBlock};
 pub(crate) use cursor::{TablePartitions, TableRows, read_head, read_row};
 pub(crate) use data::has_head;
 pub(crate) use filter::KeyHash;
+pub(crate) use fuzz::fuzz_block_content;
+#[cfg(test)]
+pub(crate) use fuzz::fuzz_seeds;
 
 pub(crate) use table::{SsTable, TABLE_SUFFIX, table_path};
 pub(crate) use writer::{TableWriter, WriterOptions};

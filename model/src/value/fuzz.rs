@@ -138,7 +138,7 @@ fn read_type(cursor: &mut Cursor<'_>, depth: usize) -> CqlType {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::value::testing::Random;
+    use crate::value::testing::{Random, mutate};
     use std::path::Path;
 
     const MUTATIONS_PER_FILE: u64 = 400;
@@ -177,22 +177,5 @@ mod tests {
                 fuzz_value(&mutate(&data, &mut Random::new(seed)));
             }
         }
-    }
-
-    fn mutate(data: &[u8], random: &mut Random) -> Vec<u8> {
-        let mut data = data.to_vec();
-        for _ in 0..=random.below(3) {
-            let at = random.below(data.len() + 1);
-            let other = random.number() as u8;
-            let byte = random.pick(&[0, 1, 4, 0x7f, 0x80, 0xfe, 0xff, other]);
-            match random.below(4) {
-                0 => data.truncate(at),
-                1 => data.insert(at, byte),
-                2 if at < data.len() => drop(data.remove(at)),
-                _ if at < data.len() => data[at] = byte,
-                _ => data.push(byte),
-            }
-        }
-        data
     }
 }

@@ -243,3 +243,21 @@ fn push(out: &mut Vec<u8>, value: &[u8]) {
     out.extend((value.len() as i32).to_be_bytes());
     out.extend(value);
 }
+
+/// A few bytes changed, added or taken away, for corpora.
+pub(crate) fn mutate(data: &[u8], random: &mut Random) -> Vec<u8> {
+    let mut data = data.to_vec();
+    for _ in 0..=random.below(3) {
+        let at = random.below(data.len() + 1);
+        let other = random.number() as u8;
+        let byte = random.pick(&[0, 1, 4, 0x7f, 0x80, 0xfe, 0xff, other]);
+        match random.below(4) {
+            0 => data.truncate(at),
+            1 => data.insert(at, byte),
+            2 if at < data.len() => drop(data.remove(at)),
+            _ if at < data.len() => data[at] = byte,
+            _ => data.push(byte),
+        }
+    }
+    data
+}

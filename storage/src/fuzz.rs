@@ -1,0 +1,88 @@
+//! The fuzz entry for what table files and manifests hold, behind their checksums: any bytes give
+//! an error or something that reads the same from both ends, and never a panic.
+//!
+//! A checksum keeps out what rots, not what somebody wrote on purpose; so the decoders are tried
+//! without one. The corpus is in `corpus/blocks/`; a unit test runs it with mutations.
+
+use crate::manifest::fuzz_manifest;
+use crate::sstable::fuzz_block_content;
+
+/// Reads `content` as a block of each kind, and as a manifest without its checksum.
+///
+/// Panics when the decoders contradict themselves.
+pub fn fuzz_table_file(content: &[u8]) {
+    fuzz_block_content(content);
+    fuzz_manifest(content);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    const MUTATIONS_PER_FILE: usize = 3_000;
+
+    /// Numbers that follow from a seed (splitmix64).
+    struct Random(u64);
+
+    impl Random {
+        fn below(&mut self, bound: usize) -> usize {
+            self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+            let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            ((z ^ (z >> 27)) >> 8) as usize % bound
+        }
+    }
+
+    /// What the files of the corpus hold.
+    fn seeds() -> BTreeMap<&'static str, Vec<u8>> {
+        let mut seeds = BTreeMap::from(crate::sstable::fuzz_seeds());
+        seeds.insert("manifest", crate::manifest::fuzz_seed());
+        seeds
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the corpus is files beside the tests")]
+    fn corpus() -> BTreeMap<String, Vec<u8>> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/blocks");
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::create_dir_all(&folder).unwrap();
+            for (name, bytes) in seeds() {
+                std::fs::write(folder.join(name), bytes).unwrap();
+            }
+        }
+        let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let name = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
+        paths.map(|path| (name(&path), std::fs::read(&path).unwrap())).collect()
+    }
+
+    #[test]
+    fn seeds_stand_in_the_corpus_as_they_are_built() {
+        let corpus = corpus();
+        for (name, bytes) in seeds() {
+            assert_eq!(corpus.get(name), Some(&bytes), "{name}: UPDATE_GOLDEN=1 writes it anew");
+        }
+    }
+
+    #[test]
+    fn hostile_blocks_and_manifests_do_no_harm() {
+        let mut random = Random(1);
+        for (_, seed) in corpus() {
+            fuzz_table_file(&seed);
+            for _ in 0..MUTATIONS_PER_FILE {
+                let mut content = seed.clone();
+                for _ in 0..=random.below(3) {
+                    let at = random.below(content.len() + 1);
+                    let other = random.below(256) as u8;
+                    let byte = [0, 1, 0x7F, 0x80, 0xFF, other][random.below(6)];
+                    match random.below(4) {
+                        0 => content.truncate(at),
+                        1 => content.insert(at, byte),
+                        _ if at < content.len() => content[at] = byte,
+                        _ => content.push(byte),
+                    }
+                }
+                fuzz_table_file(&content);
+            }
+        }
+    }
+}
