@@ -167,7 +167,9 @@ pub(crate) fn check(
         for row in group {
             fold.apply(row).map_err(|error| format!("{error:?}: {row:?}"))?;
         }
-        check_images(table, has_images, group, [&before, &fold], now)?;
+        // What an image shows was there at its own time, whatever has run out since.
+        let then = group[0].micros().div_euclid(1_000_000);
+        check_images(table, has_images, group, [&before, &fold], then)?;
     }
     let told = contents_of(table, &fold, now);
     let keys: BTreeSet<&RowKey> = told.keys().chain(contents.keys()).collect();
@@ -218,10 +220,10 @@ fn check_images(
     has_images: bool,
     group: &[LogRow],
     [before, after]: [&Fold; 2],
-    now: i64,
+    then: i64,
 ) -> Result<(), String> {
     let rows = |fold: &Fold, key: &[u8]| {
-        fold.partitions.get(key).map(|partition| live_rows(partition, now)).unwrap_or_default()
+        fold.partitions.get(key).map(|partition| live_rows(partition, then)).unwrap_or_default()
     };
     let mut imaged = [BTreeSet::new(), BTreeSet::new()];
     for row in group {

@@ -21,6 +21,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// How long a single answer may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long it may take to reach the node.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a client waits before it tries again to reach a node that is down.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// Connections tried until a node counts as dead.
@@ -102,6 +104,8 @@ pub(crate) struct Client {
     next_stream: i16,
     /// The level of all that is asked.
     pub consistency: Consistency,
+    /// How long an answer may take.
+    pub patience: Duration,
 }
 
 impl Client {
@@ -123,7 +127,11 @@ impl Client {
         name: &str,
         dialect: Dialect,
     ) -> Result<Client, ClientError> {
-        let stream = home.net.connect(home.node).await?;
+        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, home.net.connect(home.node));
+        let Ok(stream) = connecting.await else {
+            return Err(ClientError::Lost("the node cannot be reached".to_owned()));
+        };
+        let stream = stream?;
         let mut client = Client {
             home: home.clone(),
             name: name.to_owned(),
@@ -134,6 +142,7 @@ impl Client {
             prepared: BTreeMap::new(),
             next_stream: 0,
             consistency: Consistency::Quorum,
+            patience: ANSWER_TIMEOUT,
         };
         let mut options = vec![("CQL_VERSION", "3.0.0")];
         if dialect.compression == Compression::Lz4 {
@@ -157,6 +166,23 @@ impl Client {
         let mut parameters = QueryParameters::with_consistency(self.consistency);
         parameters.default_timestamp = statement.default_timestamp;
         self.run_with(statement, parameters).await
+    }
+
+    /// Sends so many thousandths of a statement's frame, never all of it. The connection is of no
+    /// more use.
+    pub(crate) async fn run_cut_off(&mut self, statement: &Statement, thousandths: usize) {
+        let mut parameters = QueryParameters::with_consistency(self.consistency);
+        parameters.default_timestamp = statement.default_timestamp;
+        let values: Vec<Value<'_>> = statement.values.iter().map(|v| Value::Set(v)).collect();
+        let (mut plain, mut packed) = (Vec::new(), Vec::new());
+        let version = self.dialect.version;
+        let writer = RequestWriter { out: &mut plain, version, stream: self.next_stream };
+        writer.query(&statement.text, &parameters, &values);
+        self.framing.pack(&plain, &mut packed);
+        packed.truncate(packed.len() * thousandths / 1_000);
+        self.note("> cut off", &packed);
+        // Whether it arrives does not matter.
+        self.stream.write_all(&packed).await.ok();
     }
 
     /// Reads all pages of a query.
@@ -255,11 +281,12 @@ impl Client {
         let mut packed = Vec::new();
         self.framing.pack(&plain, &mut packed);
         self.note(&format!("> {what}"), &packed);
+        let patience = self.patience;
         let exchange = async {
             self.stream.write_all(&packed).await?;
             self.receive().await
         };
-        let frame = match tokio::time::timeout(ANSWER_TIMEOUT, exchange).await {
+        let frame = match tokio::time::timeout(patience, exchange).await {
             Ok(answer) => answer?,
             Err(_) => return Err(ClientError::Lost(format!("no answer to {what}"))),
         };

@@ -13,10 +13,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod bit_rot;
+mod cdc_switches;
 mod change_log;
 mod client;
 mod determinism;
 mod disk_faults;
+mod expiry;
+mod network;
 mod periodic_sync;
 mod power_cuts;
 mod replay;

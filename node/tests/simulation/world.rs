@@ -5,7 +5,7 @@
 
 use crate::client::Home;
 use crate::trace::Trace;
-use env::disk::Survival;
+use env::disk::{Disk, Survival};
 use env::{EntropySource, Env, SimControl};
 use node::{CommitLogSync, Config, LogFormat, Node};
 use std::cell::{Cell, RefCell};
@@ -35,12 +35,33 @@ struct NodeState {
     is_serving: Cell<bool>,
     is_to_stop: Cell<bool>,
     has_stopped: Cell<bool>,
+    /// Why it did not start.
+    start_error: RefCell<Option<String>>,
+}
+
+/// What can be wrong between a client and the node.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum LinkFault {
+    /// What is sent is lost, so connections are dead afterwards.
+    Cut,
+    /// The same, of what the client sends.
+    CutToNode,
+    /// The same, of what the node sends.
+    CutFromNode,
+    /// What is sent arrives afterwards.
+    Held,
+}
+
+impl LinkFault {
+    pub(crate) const ALL: [LinkFault; 4] =
+        [LinkFault::Cut, LinkFault::CutToNode, LinkFault::CutFromNode, LinkFault::Held];
 }
 
 /// A simulation.
 pub(crate) struct World {
     sim: Sim<'static>,
     pub control: SimControl,
+    pub disk: Disk,
     pub seed: u64,
     home: Home,
     node: Rc<NodeState>,
@@ -82,7 +103,7 @@ impl World {
             trace: Trace::default(),
             node: SocketAddr::new(address, PORT),
         };
-        World { sim, control, seed, home, node, clients: 0 }
+        World { sim, control, disk: env.disk, seed, home, node, clients: 0 }
     }
 
     /// Where clients live.
@@ -119,8 +140,41 @@ impl World {
 
     /// Runs everything for one tick. Panics when the node or a client failed.
     pub(crate) fn step(&mut self) {
+        if let Err(error) = self.step_or_fail() {
+            panic!("seed {}: the node does not start: {error}", self.seed);
+        }
+    }
+
+    /// The same; says why the node did not start.
+    fn step_or_fail(&mut self) -> Result<(), String> {
         if let Err(error) = self.sim.step() {
             panic!("seed {}: {error}", self.seed);
+        }
+        self.node.start_error.take().map_or(Ok(()), Err)
+    }
+
+    /// The host of the client that was started last.
+    pub(crate) fn newest_client(&self) -> String {
+        format!("client-{}", self.clients)
+    }
+
+    /// Breaks what is between a client's host and the node.
+    pub(crate) fn break_link(&self, client: &str, fault: LinkFault) {
+        match fault {
+            LinkFault::Cut => self.sim.partition(client, NODE),
+            LinkFault::CutToNode => self.sim.partition_oneway(client, NODE),
+            LinkFault::CutFromNode => self.sim.partition_oneway(NODE, client),
+            LinkFault::Held => self.sim.hold(client, NODE),
+        }
+    }
+
+    /// Mends it again.
+    pub(crate) fn mend_link(&self, client: &str, fault: LinkFault) {
+        match fault {
+            LinkFault::Cut => self.sim.repair(client, NODE),
+            LinkFault::CutToNode => self.sim.repair_oneway(client, NODE),
+            LinkFault::CutFromNode => self.sim.repair_oneway(NODE, client),
+            LinkFault::Held => self.sim.release(client, NODE),
         }
     }
 
@@ -132,11 +186,18 @@ impl World {
     /// Cuts the power now, and starts the machine again on what is left.
     pub(crate) fn cut_power(&mut self, survival: Survival) {
         self.control.disk.power_off();
-        self.restart(survival);
+        self.crash_node(survival);
+        self.start_node();
     }
 
     /// Stops the node in order, and starts it again. The disk keeps only what was synced.
     pub(crate) fn restart_in_order(&mut self) {
+        self.stop_in_order(Survival::SyncedOnly);
+        self.start_node();
+    }
+
+    /// Stops the node in order; it stays down.
+    pub(crate) fn stop_in_order(&mut self, survival: Survival) {
         while !self.is_serving() {
             self.step();
         }
@@ -144,7 +205,7 @@ impl World {
         while !self.node.has_stopped.get() {
             self.step();
         }
-        self.restart(Survival::SyncedOnly);
+        self.crash_node(survival);
     }
 
     /// How often the node was started.
@@ -152,13 +213,26 @@ impl World {
         self.node.boots.get()
     }
 
-    fn restart(&mut self, survival: Survival) {
+    /// Ends the node where it stands, and leaves the disk with what survives.
+    pub(crate) fn crash_node(&mut self, survival: Survival) {
         self.sim.crash(NODE);
         self.control.disk.restart(survival);
         self.node.is_serving.set(false);
         self.node.is_to_stop.set(false);
         self.node.has_stopped.set(false);
+    }
+
+    /// Starts a node that is down.
+    pub(crate) fn start_node(&mut self) {
         self.sim.bounce(NODE);
+    }
+
+    /// Waits until the node serves, or says why it did not start.
+    pub(crate) fn wait_for_start(&mut self) -> Result<(), String> {
+        while !self.is_serving() {
+            self.step_or_fail()?;
+        }
+        Ok(())
     }
 }
 
@@ -173,7 +247,10 @@ async fn run_node(
         Ok(node) => node,
         // The power went while it started: the test starts it again.
         Err(_) if control.disk.is_off() => return pending().await,
-        Err(error) => return Err(format!("the node does not start: {error}").into()),
+        Err(error) => {
+            *state.start_error.borrow_mut() = Some(error.to_string());
+            return pending().await;
+        }
     };
     state.is_serving.set(true);
     while !state.is_to_stop.get() {
