@@ -16,7 +16,8 @@ use crate::consensus::{
 };
 use crate::placement::GroupId;
 use crate::ring::HostId;
-use std::collections::{BTreeMap, VecDeque};
+use model::IdMap;
+use std::collections::VecDeque;
 
 /// A point in the shard's log: everything before it is older.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,11 +82,19 @@ pub enum ProposeError<E> {
 #[derive(Debug)]
 pub struct Replicas<W> {
     me: HostId,
-    groups: BTreeMap<GroupId, Replica<W>>,
+    groups: IdMap<GroupId, Replica<W>>,
     /// What was appended and is not known to be held yet, in the order of the log.
     unsynced: VecDeque<Unsynced>,
     effects: Vec<Effect>,
+    /// Buffers of entries that were applied, for the payloads of others.
+    spare_payloads: Vec<Vec<u8>>,
 }
+
+/// Buffers kept for payloads, and the largest of them in bytes: together at most 1 MiB.
+const SPARE_PAYLOADS_MAX: usize = 256;
+const SPARE_PAYLOAD_BYTES_MAX: usize = 4 << 10;
+/// Room for the entry of a write of a few columns, so that it is allocated once.
+const PAYLOAD_BYTES_USUAL: usize = 512;
 
 #[derive(Debug)]
 struct Replica<W> {
@@ -133,7 +142,13 @@ impl<W> Default for Decided<W> {
 impl<W> Replicas<W> {
     /// No replicas yet, on this node.
     pub fn new(me: HostId) -> Self {
-        Replicas { me, groups: BTreeMap::new(), unsynced: VecDeque::new(), effects: Vec::new() }
+        Replicas {
+            me,
+            groups: IdMap::default(),
+            unsynced: VecDeque::new(),
+            effects: Vec::new(),
+            spare_payloads: Vec::new(),
+        }
     }
 
     /// Adds a replica as it was found in the log, or a new one.
@@ -150,8 +165,15 @@ impl<W> Replicas<W> {
     }
 
     /// The groups in order of their ids.
-    pub fn ids(&self) -> impl Iterator<Item = GroupId> + '_ {
-        self.groups.keys().copied()
+    pub fn ids(&self) -> impl Iterator<Item = GroupId> + use<W> {
+        let mut ids: Vec<_> = self.groups.keys().copied().collect();
+        ids.sort_unstable();
+        ids.into_iter()
+    }
+
+    /// An empty buffer for the payload of a proposal.
+    pub fn payload_buffer(&mut self) -> Vec<u8> {
+        self.spare_payloads.pop().unwrap_or_else(|| Vec::with_capacity(PAYLOAD_BYTES_USUAL))
     }
 
     /// Whether this node leads the group and knows everything that was committed before.
@@ -332,6 +354,13 @@ impl<W> Replicas<W> {
         while let Some(entry) = replica.undecided.pop_front_if(|e| e.index <= up_to) {
             state.apply(id, entry.index, &entry.payload);
             decided.applied.extend(entry.waiter);
+            let mut payload = entry.payload;
+            let is_kept = self.spare_payloads.len() < SPARE_PAYLOADS_MAX
+                && (1..=SPARE_PAYLOAD_BYTES_MAX).contains(&payload.capacity());
+            if is_kept {
+                payload.clear();
+                self.spare_payloads.push(payload);
+            }
         }
     }
 

@@ -165,10 +165,11 @@ impl<'a> WriteEntryWriter<'a> {
 
     /// Fills in the head.
     pub fn finish(self, placement: &Placement, time: TimestampMicros) {
-        let mut head = Vec::with_capacity(32);
-        placement.write(&mut head);
-        head.extend_from_slice(&time.to_le_bytes());
-        self.out[self.start + 1..self.start + 33].copy_from_slice(&head);
+        let head = &mut self.out[self.start + 1..self.start + 33];
+        let fields = [placement.closed, placement.placed, placement.far, time];
+        for (place, value) in head.chunks_exact_mut(8).zip(fields) {
+            place.copy_from_slice(&value.to_le_bytes());
+        }
     }
 }
 

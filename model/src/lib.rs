@@ -16,6 +16,7 @@ pub mod dump;
 pub mod entry;
 pub mod fuzz;
 mod hex;
+pub mod id_map;
 pub mod key;
 pub mod list_operation;
 pub mod literal;
@@ -35,6 +36,7 @@ pub mod value;
 pub mod value_row;
 
 pub use consistency::Consistency;
+pub use id_map::IdMap;
 pub use schema::{
     CdcOptions, ColumnDef, ColumnId, ColumnKind, DeltaMode, KeyspaceDef, PreimageMode, Schema,
     TableDef, TableId, TableOptions, UserType,

@@ -20,7 +20,7 @@ use jobs::Unsettled;
 use model::entry::Placement;
 use model::mutation::MutationView;
 use model::token::token_of;
-use model::{TableDef, TableId};
+use model::{IdMap, TableDef, TableId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -32,7 +32,7 @@ pub struct Engine {
     dir: PathBuf,
     options: EngineOptions,
     tables: BTreeMap<TableId, TableState>,
-    placements: BTreeMap<u64, Placement>,
+    placements: IdMap<u64, Placement>,
     cache: BlockCache,
     next_file_id: u64,
     /// The set of live files differs from what the last manifest says.
@@ -54,7 +54,7 @@ struct TableState {
     /// Newest maximum timestamp first.
     live: Vec<LiveTable>,
     /// By group, the highest index up to which all entries are in files.
-    flushed: BTreeMap<u64, u64>,
+    flushed: IdMap<u64, u64>,
     /// Files that a compaction is reading.
     compacting: BTreeSet<u64>,
 }
@@ -66,7 +66,7 @@ impl TableState {
             active: Memtable::default(),
             frozen: Vec::new(),
             live: Vec::new(),
-            flushed: BTreeMap::new(),
+            flushed: IdMap::default(),
             compacting: BTreeSet::new(),
         }
     }
@@ -91,7 +91,7 @@ impl Engine {
         let mut tables = BTreeMap::new();
         for (id, listed) in &manifest.tables {
             let mut state = TableState::new(TableConfig::unknown());
-            state.flushed.clone_from(&listed.flushed);
+            state.flushed = listed.flushed.iter().map(|(group, i)| (*group, *i)).collect();
             for (file_id, hidden) in &listed.files {
                 let table = Arc::new(SsTable::open(&disk, dir, *file_id)?);
                 state.add_live(LiveTable { table, hidden: hidden.clone() });
@@ -103,7 +103,7 @@ impl Engine {
             dir: dir.to_owned(),
             options,
             tables,
-            placements: manifest.placements,
+            placements: manifest.placements.into_iter().collect(),
             cache: BlockCache::new(options.block_cache_bytes_max),
             next_file_id: manifest.next_file_id,
             is_manifest_due: false,
@@ -206,7 +206,7 @@ impl Engine {
         let mut needed = BTreeMap::new();
         for memtable in self.tables.values().flat_map(TableState::memtables) {
             for (group, span) in memtable.indexes() {
-                let lowest = needed.entry(*group).or_insert(span.first);
+                let lowest = needed.entry(group).or_insert(span.first);
                 *lowest = span.first.min(*lowest);
             }
         }

@@ -34,10 +34,10 @@ use arena::{Arena, Place};
 use content::{Content, Contents};
 use index::{Found, Index};
 use leaves::{Leaves, Position};
-use model::Token;
 use model::merge::{is_overwritten, merge_deletions, merge_rows};
 use model::mutation::{MutationItem, MutationView};
 use model::row::RowView;
+use model::{IdMap, Token};
 use record::{RecordHead, key_of};
 use rows::{RowHandle, replace_row};
 use std::collections::BTreeMap;
@@ -69,7 +69,7 @@ pub(crate) struct Memtable {
     /// Memory of what contents own.
     content_bytes: usize,
     timestamps: Option<TimestampBounds>,
-    spans: BTreeMap<u64, IndexSpan>,
+    spans: IdMap<u64, IndexSpan>,
 }
 
 /// A partition in the order of partitions.
@@ -251,8 +251,13 @@ impl Memtable {
     }
 
     /// The entries it holds, by group.
-    pub(crate) fn indexes(&self) -> &BTreeMap<u64, IndexSpan> {
-        &self.spans
+    pub(crate) fn indexes(&self) -> BTreeMap<u64, IndexSpan> {
+        self.spans.iter().map(|(group, span)| (*group, *span)).collect()
+    }
+
+    /// The entries of one group that it holds.
+    pub(crate) fn indexes_of(&self, group: u64) -> Option<IndexSpan> {
+        self.spans.get(&group).copied()
     }
 
     /// Whether no entry was noted and nothing was applied.

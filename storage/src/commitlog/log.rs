@@ -31,6 +31,7 @@ use super::format::{
 use super::options::{FIRST_SEGMENT_BYTES, LogOptions, SyncMode};
 use super::replay::{HardState, LogStart, Replay};
 use super::writer::{Job, LogJob, LogReport, LogWriter};
+use model::IdMap;
 
 /// A point in what was appended since the log was opened: bytes of records up to it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,7 +41,7 @@ pub struct LogPosition(pub u64);
 #[derive(Debug)]
 pub struct LogCore {
     options: LogOptions,
-    groups: BTreeMap<GroupId, GroupState>,
+    groups: IdMap<GroupId, GroupState>,
     /// Groups with records in the forming batch; some may be named twice.
     touched: Vec<GroupId>,
     /// Oldest first; the last one is active.
@@ -282,7 +283,7 @@ impl LogCore {
         let group_count = self.groups.len();
         let group_count_max = self.options.group_count_max();
         match self.groups.entry(group) {
-            std::collections::btree_map::Entry::Vacant(_) if group_count >= group_count_max => {
+            std::collections::hash_map::Entry::Vacant(_) if group_count >= group_count_max => {
                 Err(LogError::TooManyGroups { group_count_max })
             }
             entry => Ok(entry.or_default()),
@@ -378,13 +379,17 @@ impl LogCore {
     /// Makes `sequence` the active segment: it begins with the groups' states.
     fn next_segment(&mut self, sequence: u64) -> NewSegment {
         let mut states = BatchBuffer::default();
-        for (id, group) in &self.groups {
-            let Some(Tracked { hard_state, start, .. }) = group.submitted else { continue };
+        let mut ids: Vec<GroupId> = self.groups.keys().copied().collect();
+        ids.sort_unstable();
+        for id in ids {
+            let Some(Tracked { hard_state, start, .. }) = self.groups[&id].submitted else {
+                continue;
+            };
             let vote = hard_state.vote.map(u128::to_le_bytes);
             let vote = vote.as_ref().map_or(&[][..], |bytes| bytes);
-            states.push(RecordKind::HardState, (*id, hard_state.term, 0), &[vote]);
+            states.push(RecordKind::HardState, (id, hard_state.term, 0), &[vote]);
             if start != LogStart::default() {
-                states.push(RecordKind::Start, (*id, start.term, start.index), &[]);
+                states.push(RecordKind::Start, (id, start.term, start.index), &[]);
             }
         }
         self.used_bytes = BLOCK_BYTES + round_up_to_block(states.len() as u64);

@@ -157,7 +157,7 @@ fn write_memtable(disk: &Disk, work: &FlushWork) -> Result<bool, StorageError> {
             at = partition.next(at);
         }
     }
-    writer.finish(disk, work.memtable.indexes().clone())?;
+    writer.finish(disk, work.memtable.indexes())?;
     Ok(true)
 }
 
@@ -187,7 +187,7 @@ impl Engine {
             }
             FlushReason::Pressure => {}
             FlushReason::Log { group } => {
-                let first = |t: &TableState| t.active.indexes().get(&group).map(|span| span.first);
+                let first = |t: &TableState| t.active.indexes_of(group).map(|span| span.first);
                 let lowest = self.tables.iter().filter_map(|(id, t)| Some((first(t)?, *id))).min();
                 if let Some((_, id)) = lowest {
                     self.freeze(id);
@@ -248,12 +248,12 @@ impl Engine {
     pub(super) fn manifest(&self) -> Manifest {
         let table = |state: &TableState| ManifestTable {
             files: state.live.iter().map(|l| (l.table.id(), l.hidden.clone())).collect(),
-            flushed: state.flushed.clone(),
+            flushed: state.flushed.iter().map(|(group, index)| (*group, *index)).collect(),
         };
         Manifest {
             next_file_id: self.next_file_id,
             tables: self.tables.iter().map(|(id, state)| (*id, table(state))).collect(),
-            placements: self.placements.clone(),
+            placements: self.placements.iter().map(|(group, p)| (*group, *p)).collect(),
         }
     }
 
@@ -300,7 +300,7 @@ impl Engine {
         };
         assert_eq!(at, 0, "memtables become files in the order in which they were filled");
         let frozen = state.frozen.remove(at);
-        let spans = frozen.memtable.indexes().clone();
+        let spans = frozen.memtable.indexes();
         for (group, span) in &spans {
             let flushed = state.flushed.entry(*group).or_insert(span.last);
             *flushed = span.last.max(*flushed);
