@@ -175,7 +175,7 @@ fn split_parts(view: &View, mut parts: &[u8]) -> Vec<PartitionWrite> {
         if let Some(table) = view.table(mutation.table()) {
             writes.push(PartitionWrite {
                 table: table.clone(),
-                key: mutation.key().to_vec(),
+                token: View::token(table, mutation.key()),
                 mutation: bytes.to_vec(),
                 is_stamped: true,
                 list_operations: Vec::new(),
@@ -203,7 +203,7 @@ fn record(id: [u8; 16], parts: &[u8], timestamp: i64) -> PartitionWrite {
 fn partition_write(id: [u8; 16], mutation: Vec<u8>) -> PartitionWrite {
     PartitionWrite {
         table: TABLE.clone(),
-        key: id.to_vec(),
+        token: View::token(&TABLE, &id),
         mutation,
         is_stamped: true,
         list_operations: Vec::new(),

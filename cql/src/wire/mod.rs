@@ -32,6 +32,7 @@ mod extensions;
 mod frame;
 pub mod fuzz;
 mod metadata;
+mod peek;
 mod request;
 mod response;
 mod rows;
@@ -62,6 +63,7 @@ pub use frame::{
 };
 pub use metadata::{BindMetadata, ColumnSpec, ResultMetadata};
 pub use model::Consistency;
+pub use peek::PeekedExecute;
 pub use request::{BatchKind, BatchStatement, QueryParameters, Request, Startup, StatementSource};
 pub use response::{
     EVENT_STREAM, OpenFrame, Prepared, ResponseHead, ResponseTooLarge, write_auth_success,

@@ -79,7 +79,7 @@ impl Restrictions {
         let key = keys.bind(table, values, context)?;
         let clustering = self.clustering.bind_prefixes(table, values, context)?;
         match (key, clustering) {
-            (OneOrMany::One(key), OneOrMany::One(prefix)) => Ok((key, prefix.encoded)),
+            (OneOrMany::One(key), OneOrMany::One(prefix)) => Ok((key.into_owned(), prefix.encoded)),
             _ => Err(PlanError::invalid("The statement does not name one row")),
         }
     }

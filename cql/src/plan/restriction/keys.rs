@@ -10,7 +10,7 @@ use crate::plan::context::{BindContext, BoundValues};
 use crate::plan::error::PlanError;
 use crate::plan::term::{BoundTerm, Marker, PreparedTerm};
 use crate::syntax::ast::Comparison;
-use model::key::encode_partition_key;
+use model::key::{check_partition_key, encode_partition_key};
 use model::read::Slice;
 use model::value::{ListView, TupleView, compare_values};
 use model::{ColumnDef, ColumnKind, TableDef};
@@ -154,22 +154,25 @@ impl PartitionKeys {
 
     /// The serialized keys, each once, in the order of their columns' values, as Cassandra returns
     /// partitions.
-    pub fn bind(
-        &self,
+    pub fn bind<'a>(
+        &'a self,
         table: &TableDef,
-        values: &BoundValues,
+        values: &BoundValues<'a>,
         context: &mut BindContext,
-    ) -> Result<OneOrMany<Vec<u8>>, PlanError> {
+    ) -> Result<OneOrMany<Cow<'a, [u8]>>, PlanError> {
         let columns = table.partition_key();
-        // The usual key of one column is allocated once, as the key itself.
+        // The usual key of one column is the value, where it stands in the request.
         if let ([column], [Choice::One(term)]) = (columns, self.0.as_slice()) {
             let value = bind_value(term, column, values, context)?;
-            return Ok(OneOrMany::One(encode_partition_key(&[&value])?));
+            check_partition_key(&value)?;
+            return Ok(OneOrMany::One(value));
         }
         if !self.is_several() {
-            return self.bind_one(columns, values, context).map(OneOrMany::One);
+            let key = self.bind_one(columns, values, context)?;
+            return Ok(OneOrMany::One(Cow::Owned(key)));
         }
-        self.bind_several(columns, values, context).map(OneOrMany::Many)
+        let keys = self.bind_several(columns, values, context)?;
+        Ok(OneOrMany::Many(keys.into_iter().map(Cow::Owned).collect()))
     }
 
     /// The keys, where there may be several.

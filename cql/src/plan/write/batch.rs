@@ -113,7 +113,7 @@ pub fn bind_batch<'a>(
             byte_count += write.mutation.len();
             check_length(byte_count, WRITE_BYTES_MAX)?;
             let place =
-                *group_of.entry((write.table.id, write.key.clone())).or_insert(groups.len());
+                *group_of.entry((write.table.id, write.key().to_vec())).or_insert(groups.len());
             match groups.get_mut(place) {
                 Some(group) => group.push(write),
                 None => groups.push(vec![write]),
@@ -160,10 +160,9 @@ fn merge_writes(
     let Some(mut merged) = writes.next() else {
         return Err(PlanError::invalid("A group of writes is empty"));
     };
+    let (table, key) = (&merged.table, merged.key().to_vec());
     merged.mutation.clear();
-    let table = &merged.table;
-    let mut writer =
-        MutationWriter::new(&mut merged.mutation, table.id, table.version, &merged.key);
+    let mut writer = MutationWriter::new(&mut merged.mutation, table.id, table.version, &key);
     partition.write(&mut writer);
     check_length(writer.byte_count(), MUTATION_BYTES_MAX)?;
     if all_unstamped {

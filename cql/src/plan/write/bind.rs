@@ -6,11 +6,12 @@ use super::prepare::{Target, WritePlan};
 use crate::plan::context::{BindContext, BoundValues};
 use crate::plan::error::PlanError;
 use crate::plan::restriction::{KeySelection, OneOrMany, Prefix, checked_product};
-use model::TableDef;
 use model::list_operation::ListOperation;
-use model::mutation::MutationWriter;
+use model::mutation::{MutationView, MutationWriter};
 use model::read::Slice;
 use model::row::{Deletion, Marker, RowHead, UNSTAMPED};
+use model::token::token_of;
+use model::{TableDef, Token};
 use std::sync::Arc;
 
 /// A write of one execution.
@@ -27,14 +28,21 @@ pub struct BoundWrite {
 pub struct PartitionWrite {
     /// The table, as the statement was prepared for it.
     pub table: Arc<TableDef>,
-    /// The serialized partition key.
-    pub key: Vec<u8>,
+    /// The token of the partition's key.
+    pub token: Token,
     /// A [`model::mutation`]; it may change nothing. Without timestamps where none was given.
     pub mutation: Vec<u8>,
     /// Whether every part has its timestamp; otherwise none has.
     pub is_stamped: bool,
     /// What the leader adds to the mutation after a look at the rows.
     pub list_operations: Vec<ListOperation>,
+}
+
+impl PartitionWrite {
+    /// The serialized partition key.
+    pub fn key(&self) -> &[u8] {
+        MutationView::new(&self.mutation).map_or(&[], |mutation| mutation.key())
+    }
 }
 
 /// Longest mutation of one partition, in bytes, as in Cassandra with its default segments: it has to
@@ -75,7 +83,7 @@ impl WritePlan {
         let mut partitions = Vec::with_capacity(key_count);
         let mut byte_count = 0;
         for key in keys.into_items() {
-            let write = self.bind_partition(key, rows, &ranges, &mut maker)?;
+            let write = self.bind_partition(&key, rows, &ranges, &mut maker)?;
             byte_count += write.mutation.len();
             check_length(byte_count, WRITE_BYTES_MAX)?;
             partitions.push(write);
@@ -85,14 +93,14 @@ impl WritePlan {
 
     fn bind_partition(
         &self,
-        key: Vec<u8>,
+        key: &[u8],
         rows: &[Prefix],
         ranges: &[Slice],
         maker: &mut CellMaker,
     ) -> Result<PartitionWrite, PlanError> {
         let mut mutation = Vec::with_capacity(MUTATION_BYTES_USUAL);
         let table = &self.table;
-        let mut writer = MutationWriter::new(&mut mutation, table.id, table.version, &key);
+        let mut writer = MutationWriter::new(&mut mutation, table.id, table.version, key);
         let BoundAttributes { timestamp, expiry, .. } = maker.attributes;
         let deletion = Deletion { timestamp, deleted_at: maker.context.now_seconds };
         if self.target == Target::DeletedPartition {
@@ -125,7 +133,7 @@ impl WritePlan {
         let list_operations = std::mem::take(&mut maker.list_operations);
         Ok(PartitionWrite {
             table: self.table.clone(),
-            key,
+            token: token_of(table.partitioner, key),
             mutation,
             is_stamped: timestamp != UNSTAMPED,
             list_operations,

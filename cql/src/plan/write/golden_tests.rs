@@ -192,7 +192,7 @@ fn run(schema: &mut Schema, input: &[&str]) -> Result<String, PlanError> {
     };
     for write in &bound.partitions {
         let view = MutationView::check(&write.mutation).unwrap();
-        assert_eq!(view.key(), write.key);
+        assert_eq!(model::token::token_of(write.table.partitioner, view.key()), write.token);
         out.push_str(&dump_mutation(&write.table, &view));
         for operation in &write.list_operations {
             writeln!(out, "  list {}", dump_list_operation(&write.table, operation)).unwrap();
