@@ -28,13 +28,19 @@ pub fn encode_partition_key(values: &[&[u8]]) -> Result<Vec<u8>, ValueError> {
         [value] => value.to_vec(),
         _ => encode_composite(values)?,
     };
+    check_partition_key(&key)?;
+    Ok(key)
+}
+
+/// Checks the length of a serialized partition key. A key of one column is the column's value.
+pub fn check_partition_key(key: &[u8]) -> Result<(), ValueError> {
     if key.is_empty() {
         return Err(ValueError::new("Key may not be empty"));
     }
     if key.len() > KEY_BYTES_MAX {
         return Err(key_too_long(key.len()));
     }
-    Ok(key)
+    Ok(())
 }
 
 fn encode_composite(values: &[&[u8]]) -> Result<Vec<u8>, ValueError> {

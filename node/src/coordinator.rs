@@ -11,7 +11,7 @@ use cluster::consistency::{self, Replica};
 use cluster::{Access, GroupId, Unavailable};
 use cql::plan::write::PartitionWrite;
 use model::read::{Page, ReadCommand, ReadScope, ResumePoint};
-use model::{Consistency, TableDef, TimestampMicros, Token};
+use model::{Consistency, TableDef, TableId, TimestampMicros, Token};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -41,6 +41,14 @@ impl From<ReadError> for CoordinatorError {
 /// The changes of one write, by the group that is to make them.
 pub(crate) type Routed = BTreeMap<(GroupId, u16), Vec<PartitionWrite>>;
 
+/// Who makes a write.
+pub(crate) enum Destination {
+    /// This group of this shard, all of it.
+    Here(GroupId, Vec<PartitionWrite>),
+    /// Others, or several.
+    Routed(Routed),
+}
+
 impl Shard {
     /// Finds the group of each partition and judges the consistency level.
     pub(crate) fn route(
@@ -51,11 +59,42 @@ impl Shard {
     ) -> Result<Routed, Unavailable> {
         let mut routed = Routed::new();
         for write in writes {
-            let token = View::token(&write.table, &write.key);
-            let at = self.judged_location(view, &write.table, token, Access::Write, level)?;
+            let at = self.location_for_write(view, &write, level)?;
             routed.entry((at.group, at.shard)).or_default().push(write);
         }
         Ok(routed)
+    }
+
+    /// As [`Shard::route`], but tells apart what one group of this shard makes alone: that is the
+    /// usual case, and takes no map.
+    pub(crate) fn destination(
+        &self,
+        view: &View,
+        writes: Vec<PartitionWrite>,
+        level: Consistency,
+    ) -> Result<Destination, Unavailable> {
+        if let [only] = writes.as_slice() {
+            let at = self.location_for_write(view, only, level)?;
+            if at.shard == self.index {
+                return Ok(Destination::Here(at.group, writes));
+            }
+        }
+        let mut routed = self.route(view, writes, level)?;
+        let is_here = routed.len() == 1 && routed.keys().all(|(_, at)| *at == self.index);
+        if is_here && let Some(((group, _), writes)) = routed.pop_first() {
+            return Ok(Destination::Here(group, writes));
+        }
+        Ok(Destination::Routed(routed))
+    }
+
+    /// Where a partition is written.
+    fn location_for_write(
+        &self,
+        view: &View,
+        write: &PartitionWrite,
+        level: Consistency,
+    ) -> Result<Location, Unavailable> {
+        self.judged_location(view, write.table.id, write.token, Access::Write, level)
     }
 
     /// Where a partition is read.
@@ -66,28 +105,27 @@ impl Shard {
         token: Token,
         level: Consistency,
     ) -> Result<Location, Unavailable> {
-        self.judged_location(view, table, token, Access::Read, level)
+        self.judged_location(view, table.id, token, Access::Read, level)
     }
 
     fn judged_location(
         &self,
         view: &View,
-        table: &TableDef,
+        table: TableId,
         token: Token,
         access: Access,
         level: Consistency,
     ) -> Result<Location, Unavailable> {
         let nothing = Unavailable { consistency: level, required: 1, alive: 0 };
-        let keyspace = view.schema.keyspace(&table.keyspace).ok_or(nothing)?;
-        let placement = view.placement(&table.keyspace).ok_or(nothing)?;
-        let location = view.locate(placement, token, self.shared.shard_count);
-        let nodes = placement.replicas(location.range);
+        let table = view.placed_table(table).ok_or(nothing)?;
+        let location = view.locate(&table.placement, token, self.shared.shard_count);
+        let nodes = table.placement.replicas(location.range);
         let replicas = nodes.iter().map(|node| Replica {
             data_centre: &view.ring.node(*node).data_centre,
             is_alive: *node == view.local,
         });
         let local_centre = &view.ring.node(view.local).data_centre;
-        consistency::judge(access, level, &keyspace.replication, local_centre, replicas)?;
+        consistency::judge(access, level, &table.replication, local_centre, replicas)?;
         Ok(location)
     }
 
@@ -164,13 +202,13 @@ impl Shard {
             ReadScope::Partition(key) => {
                 let token = View::token(table, key);
                 let location = self
-                    .judged_location(&view, table, token, Access::Read, level)
+                    .judged_location(&view, table.id, token, Access::Read, level)
                     .map_err(CoordinatorError::Unavailable)?;
                 Ok(self.read_on(location.shard, command, barrier).await?)
             }
             ReadScope::TokenRange { first, last } => {
                 let (first, last) = (*first, *last);
-                self.judged_location(&view, table, Token(first), Access::Read, level)
+                self.judged_location(&view, table.id, Token(first), Access::Read, level)
                     .map_err(CoordinatorError::Unavailable)?;
                 Ok(self.scan(&view, table, command, barrier, first, last).await?)
             }

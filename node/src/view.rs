@@ -9,12 +9,17 @@ use crate::metadata::Metadata;
 use cdc::LogLayout;
 use cdc::stream::Generations;
 use cluster::{GroupId, HostId, NodeIndex, Placement, RangeIndex, Ranges, Ring};
-use model::Token;
 use model::schema::{KeyspaceDef, Replication, Schema, TableDef, TableId};
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use model::{IdMap, Token};
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use storage::TokenInterval;
+
+/// A shard's hold on a view, counted by the shard alone: a count that all shards share would be
+/// fought over with every request.
+pub(crate) type SeenView = Rc<Arc<View>>;
 
 /// The cluster as this node knows it at one metadata index.
 #[derive(Debug)]
@@ -28,11 +33,21 @@ pub(crate) struct View {
     /// This node on the ring.
     pub local: NodeIndex,
     pub generations: Arc<Generations>,
-    tables: HashMap<TableId, Arc<TableDef>>,
-    virtual_tables: HashSet<TableId>,
+    tables: IdMap<TableId, PlacedTable>,
     placements: BTreeMap<Replication, Arc<Placement>>,
-    /// By base table with CDC on.
-    log_layouts: HashMap<TableId, Arc<LogLayout>>,
+}
+
+/// A table with all that requests ask of it, so that one look finds it.
+#[derive(Debug)]
+pub(crate) struct PlacedTable {
+    pub definition: Arc<TableDef>,
+    pub replication: Replication,
+    /// Where its keyspace's data lies.
+    pub placement: Arc<Placement>,
+    /// Its rows are made up by the node when they are read: the system's own.
+    pub is_virtual: bool,
+    /// How its changes are logged, when they are.
+    pub log_layout: Option<Arc<LogLayout>>,
 }
 
 /// Where a partition's range is.
@@ -56,31 +71,29 @@ impl View {
         let local = ring.index_of(host_id).unwrap_or(NodeIndex(0));
         let mut schema = metadata.schema.clone();
         schema.keyspaces.extend(system.iter().map(|k| (k.name.clone(), k.clone())));
-        let mut tables = HashMap::new();
-        let virtual_tables =
-            system.iter().flat_map(|k| k.tables.values()).map(|table| table.id).collect();
         let mut placements = BTreeMap::new();
+        let mut tables = IdMap::default();
         for keyspace in schema.keyspaces.values() {
-            tables.extend(keyspace.tables.values().map(|table| (table.id, table.clone())));
-            placements.entry(keyspace.replication.clone()).or_insert_with(|| {
-                Arc::new(Placement::new(&ring, &ranges, &keyspace.replication, local))
-            });
+            let replication = &keyspace.replication;
+            let placement: &Arc<Placement> = placements
+                .entry(replication.clone())
+                .or_insert_with(|| Arc::new(Placement::new(&ring, &ranges, replication, local)));
+            let is_virtual = system.iter().any(|own| own.name == keyspace.name);
+            for definition in keyspace.tables.values() {
+                let placed = PlacedTable {
+                    definition: definition.clone(),
+                    replication: replication.clone(),
+                    placement: placement.clone(),
+                    is_virtual,
+                    log_layout: None,
+                };
+                tables.insert(definition.id, placed);
+            }
         }
-        let log_layouts = log_layouts(&tables);
+        add_log_layouts(&mut tables);
         let generations = Arc::new(metadata.cdc_generations());
         let schema = Arc::new(schema);
-        Ok(View {
-            metadata,
-            schema,
-            ring,
-            ranges,
-            local,
-            generations,
-            tables,
-            virtual_tables,
-            placements,
-            log_layouts,
-        })
+        Ok(View { metadata, schema, ring, ranges, local, generations, tables, placements })
     }
 
     /// The index of the metadata log that made it.
@@ -91,20 +104,27 @@ impl View {
     /// Whether any log holds images in one of the views and not in the other.
     pub(crate) fn images_differ(&self, other: &View) -> bool {
         let with_images = |view: &View| -> BTreeSet<TableId> {
-            let layouts = view.log_layouts.iter().filter(|(_, layout)| layout.has_images());
-            layouts.map(|(id, _)| *id).collect()
+            let has_images =
+                |table: &&PlacedTable| table.log_layout.as_ref().is_some_and(|l| l.has_images());
+            view.tables.values().filter(has_images).map(|table| table.definition.id).collect()
         };
         with_images(self) != with_images(other)
     }
 
     /// The table of that id.
     pub(crate) fn table(&self, id: TableId) -> Option<&Arc<TableDef>> {
+        self.tables.get(&id).map(|table| &table.definition)
+    }
+
+    /// The table of that id, and where its data lies.
+    #[inline]
+    pub(crate) fn placed_table(&self, id: TableId) -> Option<&PlacedTable> {
         self.tables.get(&id)
     }
 
     /// How changes of a table are logged; `None` when they are not.
     pub(crate) fn log_layout(&self, base: TableId) -> Option<&Arc<LogLayout>> {
-        self.log_layouts.get(&base)
+        self.tables.get(&base)?.log_layout.as_ref()
     }
 
     /// The placement of a keyspace's data.
@@ -126,12 +146,12 @@ impl View {
 
     /// Whether a table's rows are made up by the node when they are read: the system's own.
     pub(crate) fn is_virtual(&self, table: TableId) -> bool {
-        self.virtual_tables.contains(&table)
+        self.tables.get(&table).is_some_and(|table| table.is_virtual)
     }
 
     /// The tables whose rows are in the engine.
     pub(crate) fn stored_tables(&self) -> impl Iterator<Item = &Arc<TableDef>> {
-        self.tables.values().filter(|table| !self.is_virtual(table.id))
+        self.tables.values().filter(|table| !table.is_virtual).map(|table| &table.definition)
     }
 
     /// The tokens that a shard of this node holds; none when first is above last.
@@ -183,20 +203,24 @@ impl View {
     }
 }
 
-fn log_layouts(tables: &HashMap<TableId, Arc<TableDef>>) -> HashMap<TableId, Arc<LogLayout>> {
-    let mut layouts = HashMap::new();
-    for base in tables.values().filter(|table| table.cdc_enabled().is_some()) {
-        let Some(log) = base.cdc_log.and_then(|id| tables.get(&id)) else { continue };
-        match LogLayout::new(base.clone(), log.clone()) {
-            Ok(layout) => {
-                layouts.insert(base.id, Arc::new(layout));
-            }
+fn add_log_layouts(tables: &mut IdMap<TableId, PlacedTable>) {
+    let log_of = |base: &PlacedTable| Some((base.definition.id, base.definition.cdc_log?));
+    let logs: Vec<_> = tables
+        .values()
+        .filter(|table| table.definition.cdc_enabled().is_some())
+        .filter_map(log_of)
+        .collect();
+    for (base, log) in logs {
+        let Some(log) = tables.get(&log).map(|log| log.definition.clone()) else { continue };
+        let Some(base) = tables.get_mut(&base) else { continue };
+        match LogLayout::new(base.definition.clone(), log) {
+            Ok(layout) => base.log_layout = Some(Arc::new(layout)),
             Err(error) => {
-                tracing::error!("{}.{} has no usable log: {error}", base.keyspace, base.name);
+                let TableDef { keyspace, name, .. } = &*base.definition;
+                tracing::error!("{keyspace}.{name} has no usable log: {error}");
             }
         }
     }
-    layouts
 }
 
 /// The newest snapshot, for all threads.

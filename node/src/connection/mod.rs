@@ -16,9 +16,12 @@ pub(crate) use outbox::Outbox;
 pub(crate) use session::{ClientInfo, Session};
 
 use crate::shard::Shard;
-use crate::statement;
-use cql::wire::{ErrorBody, ErrorResponse, ErrorScope, FrameDecoder, ResponseHead, WireError};
+use crate::statement::{self, FRAMES_AHEAD_MAX};
+use cql::wire::{
+    ErrorBody, ErrorResponse, ErrorScope, Frame, FrameDecoder, ResponseHead, WireError,
+};
 use env::net::{DetachedStream, TcpStream};
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -52,10 +55,14 @@ pub(crate) async fn serve(shard: Rc<Shard>, stream: DetachedStream, peer: Socket
         sent_bytes: 0,
         is_ended: false,
         has_waiting_frames: false,
+        waiting: VecDeque::new(),
     };
     poll_fn(|context| connection.poll(context)).await;
     session.close();
 }
+
+/// A frame, or what is wrong with it.
+pub(crate) type DecodedFrame = Result<Frame, WireError>;
 
 struct Connection {
     stream: TcpStream,
@@ -66,8 +73,10 @@ struct Connection {
     sent_bytes: usize,
     /// Nothing is read any more; what is in the outbox is still sent.
     is_ended: bool,
-    /// The decoder may hold whole frames, left there because the client was paused.
+    /// There may be whole frames, decoded or not, left because the client was paused.
     has_waiting_frames: bool,
+    /// The decoded ones of them; empty while the client is not paused.
+    waiting: VecDeque<DecodedFrame>,
 }
 
 impl Connection {
@@ -108,11 +117,11 @@ impl Connection {
         if self.is_ended || self.is_paused() {
             return Ok(false);
         }
+        let shard = self.session.shard().clone();
         if self.has_waiting_frames {
-            self.execute_frames();
+            shard.take_turn(|| self.execute_frames());
             return Ok(true);
         }
-        let shard = self.session.shard().clone();
         let mut scratch = shard.read_buffer.borrow_mut();
         let mut buffer = ReadBuf::new(&mut scratch);
         match Pin::new(&mut self.stream).poll_read(context, &mut buffer) {
@@ -125,7 +134,7 @@ impl Connection {
             Poll::Ready(Ok(())) => {
                 self.decoder.feed(buffer.filled());
                 drop(scratch);
-                self.execute_frames();
+                shard.take_turn(|| self.execute_frames());
                 Ok(true)
             }
         }
@@ -135,31 +144,63 @@ impl Connection {
     /// thousand small requests with large answers.
     fn execute_frames(&mut self) {
         self.has_waiting_frames = false;
+        let shard = self.session.shard().clone();
+        let mut frames = if self.waiting.is_empty() {
+            shard.frames.take()
+        } else {
+            std::mem::take(&mut self.waiting)
+        };
         loop {
             if self.is_paused() {
                 self.has_waiting_frames = true;
                 break;
             }
-            match self.decoder.next_frame() {
-                Ok(Some(frame)) => {
+            if frames.is_empty() {
+                self.decode_frames(&mut frames);
+            }
+            match frames.pop_front() {
+                Some(Ok(frame)) => {
                     self.session.note_frame();
                     if let Some(started) = statement::dispatch(&self.session, &frame) {
                         let (version, framing) = (started.version, started.framing);
                         self.decoder.started(version, framing, started.frame_bytes_max);
                     }
                 }
-                Ok(None) => break,
-                Err(error) => {
+                Some(Err(error)) => {
                     self.refuse(&error);
                     if error.scope == ErrorScope::Connection {
                         self.is_ended = true;
                         break;
                     }
                 }
+                None => break,
             }
+        }
+        if frames.is_empty() {
+            shard.frames.replace(frames);
+        } else {
+            self.waiting = frames;
         }
         let is_partial = !self.has_waiting_frames && self.decoder.bytes_buffered() > 0;
         self.session.note_partial_frame(is_partial);
+    }
+
+    /// Takes the next frames from the decoder and looks ahead at them. Before STARTUP is answered
+    /// only one: how the next is to be read depends on it.
+    fn decode_frames(&mut self, frames: &mut VecDeque<DecodedFrame>) {
+        let count_max = if self.session.is_started.get() { FRAMES_AHEAD_MAX } else { 1 };
+        while frames.len() < count_max
+            && let Some(frame) = self.decoder.next_frame().transpose()
+        {
+            let is_last = matches!(&frame, Err(error) if error.scope == ErrorScope::Connection);
+            frames.push_back(frame);
+            if is_last {
+                break;
+            }
+        }
+        if frames.len() > 1 {
+            statement::look_ahead(&self.session, frames.iter().flatten());
+        }
     }
 
     /// Answers bytes that are no request.

@@ -19,11 +19,14 @@ use model::mutation::{MutationItem, MutationView, MutationWriter, stamp};
 use model::partition::Partition;
 use model::read::Slice;
 use model::row::{Cell, RowHead, RowView, RowWriter};
-use model::{TableDef, TimestampMicros, Token};
+use model::{TableDef, TableId, TimestampMicros, Token};
 
 /// How far behind the clock a range is closed when nobody reads its closed time, in microseconds:
 /// a write that arrives later than this after its own timestamp is a late one.
 pub(super) const CLOSED_TRAILS_MICROS: i64 = 5_000_000;
+
+/// Partitions of one turn that are fetched ahead. More would push each other out of the cache.
+const FORESEEN_MAX: usize = 256;
 
 /// A decided entry, to be proposed.
 pub(super) struct Proposal {
@@ -96,7 +99,7 @@ impl ShardState {
         let closed = wall.saturating_sub(CLOSED_TRAILS_MICROS);
         times.placement.closed = times.placement.closed.max(closed);
         let time = self.clock.now(wall);
-        let mut payload = Vec::with_capacity(256);
+        let mut payload = self.replicas.payload_buffer();
         let mut partitions = PartitionMask::default();
         let mut log_times = Vec::new();
         match &mut request.change {
@@ -145,11 +148,17 @@ impl ShardState {
         write: &mut PartitionWrite,
         entry: &mut WriteEntryWriter,
     ) -> Result<(PartitionMask, bool), Attempt> {
-        let token = View::token(&write.table, &write.key);
+        let (token, group) = (write.token, step.group);
         let mask = partition_mask(&write.table, token);
-        let table = write.table.clone();
-        let target = Target { table: &table, key: &write.key, token, group: step.group, mask };
-        let newest = self.newest_timestamp(&target);
+        let layout = step.view.log_layout(write.table.id);
+        // A write with a timestamp and without a log depends on nothing that is there.
+        let newest = if layout.is_some() || !write.is_stamped {
+            let target = Target { table: &write.table, key: write.key(), token, group, mask };
+            self.newest_timestamp(&target)
+        } else {
+            self.foresee(write.table.id, token);
+            None
+        };
         if !write.is_stamped {
             let timestamp = self.clock.next(step.wall, newest);
             stamp(&mut write.mutation, timestamp).expect("the planner's bytes are well-formed");
@@ -159,19 +168,29 @@ impl ShardState {
             write.is_stamped = true;
         }
         let operations = &write.list_operations;
+        let table = &*write.table;
+        let target = Target { table, key: write.key(), token, group, mask };
         let resolved = self.resolve_lists(&target, &write.mutation, operations, step.wall)?;
         let bytes = resolved.as_deref().unwrap_or(&write.mutation);
         let mutation = MutationView::new(bytes).expect("the planner's bytes are well-formed");
         if mutation.is_empty() {
             return Ok((mask, false));
         }
-        let changed = if let Some(layout) = step.view.log_layout(table.id) {
+        let changed = if let Some(layout) = layout {
             self.decide_logged(step, layout, &target, mutation, newest, entry)?
         } else {
             entry.mutation(|out| out.extend_from_slice(bytes));
             true
         };
         Ok((mask, changed))
+    }
+
+    /// Begins to fetch where a partition is, which will be looked at when the write is applied.
+    fn foresee(&mut self, table: TableId, token: Token) {
+        if self.foreseen.len() < FORESEEN_MAX {
+            self.engine.prefetch_index(table, token);
+            self.foreseen.push((table, token));
+        }
     }
 
     /// Decides a change of a table with CDC on: where it stands in the log's time, and the log rows

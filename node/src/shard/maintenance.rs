@@ -90,7 +90,7 @@ impl Shard {
     async fn sync_log(&self) -> bool {
         let Ok(applied) = self.state.borrow().log.log.held() else { return false };
         self.state.borrow_mut().log.log.request_sync();
-        self.log_work.notify_one();
+        self.wake_log();
         loop {
             {
                 let log = &self.state.borrow().log.log;
@@ -122,7 +122,7 @@ impl Shard {
         });
         // A log that failed has ended the shard's writes already, and said so.
         if let Ok(true) = released {
-            self.log_work.notify_one();
+            self.wake_log();
         }
     }
 

@@ -29,19 +29,21 @@ pub(crate) use recovery::start;
 pub(crate) use state::ShardStatistics;
 pub(crate) use write::{Change, Waiter, WaitingClient, WriteError, WriteRequest};
 
-use crate::connection::{self, Session};
+use crate::connection::{self, DecodedFrame, Session};
 use crate::metadata::{DdlRequest, DdlResult};
 use crate::node::Shared;
-use crate::view::View;
+use crate::statement::RecentStatements;
+use crate::view::{SeenView, View};
 use cql::plan::select::RowScratch;
 use cql::wire::{Event, Values};
 use env::Entropy;
 use env::net::DetachedStream;
 use env::tasks::queue::Receiver;
+use model::TimestampMicros;
 use model::read::{Page, ReadCommand};
 use state::ShardState;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -76,14 +78,25 @@ pub(crate) enum Message {
     Stop(oneshot::Sender<()>),
 }
 
+/// The time of a turn.
+#[derive(Clone, Copy)]
+struct TurnTime {
+    wall_micros: TimestampMicros,
+    monotonic_nanos: u64,
+}
+
 /// A shard, as its own tasks see it.
 pub(crate) struct Shard {
     pub index: u16,
     pub shared: Arc<Shared>,
-    view: RefCell<Arc<View>>,
+    view: RefCell<SeenView>,
+    /// The time of the turn that is being taken, if any.
+    turn_time: Cell<Option<TurnTime>>,
     state: RefCell<ShardState>,
     /// Told when entries were appended and a job may be due.
     log_work: Notify,
+    /// It was told and has not looked yet.
+    is_log_work_known: Cell<bool>,
     pub entropy: RefCell<Entropy>,
     pub sessions: RefCell<BTreeMap<u64, Rc<Session>>>,
     next_session: Cell<u64>,
@@ -94,8 +107,13 @@ pub(crate) struct Shard {
     /// Told when entries were applied: groups may have become led.
     settled: Notify,
     last_timeuuid_micros: Cell<i64>,
-    values: RefCell<Values>,
+    /// The values of the request in hand; one set of slots serves all requests of the shard.
+    pub values: RefCell<Values>,
+    /// The statements that were run last.
+    pub recent_statements: RefCell<RecentStatements>,
     pub request_count: Cell<u64>,
+    /// Room for the frames of one read; empty between turns.
+    pub frames: RefCell<VecDeque<DecodedFrame>>,
     /// Room for one row's columns, for all reads of the shard.
     pub row_scratch: RefCell<RowScratch>,
 }
@@ -117,9 +135,11 @@ impl Shard {
         Rc::new(Shard {
             index,
             shared,
-            view: RefCell::new(view),
+            view: RefCell::new(Rc::new(view)),
+            turn_time: Cell::new(None),
             state: RefCell::new(state),
             log_work: Notify::new(),
+            is_log_work_known: Cell::new(false),
             entropy: RefCell::new(entropy),
             sessions: RefCell::new(BTreeMap::new()),
             next_session: Cell::new(0),
@@ -128,22 +148,56 @@ impl Shard {
             settled: Notify::new(),
             last_timeuuid_micros: Cell::new(i64::MIN),
             values: RefCell::new(Values::new()),
+            recent_statements: RefCell::default(),
             request_count: Cell::new(0),
+            frames: RefCell::default(),
             row_scratch: RefCell::new(RowScratch::default()),
         })
     }
 
     /// The newest view.
-    pub(crate) fn view(&self) -> Arc<View> {
+    pub(crate) fn view(&self) -> SeenView {
         let mut view = self.view.borrow_mut();
         if self.shared.views().is_newer(&view) {
             let newest = self.shared.views().newest();
             if view.images_differ(&newest) {
                 self.state.borrow_mut().close_for_images();
             }
-            *view = newest;
+            *view = Rc::new(newest);
         }
         view.clone()
+    }
+
+    /// Does what takes no waiting, such as the requests of one read, at one time: the clocks are
+    /// read once for all of it.
+    pub(crate) fn take_turn<R>(&self, work: impl FnOnce() -> R) -> R {
+        let clock = &self.shared.env.clock;
+        self.turn_time.set(Some(TurnTime {
+            wall_micros: clock.now_micros(),
+            monotonic_nanos: clock.monotonic_nanos(),
+        }));
+        let result = work();
+        self.turn_time.set(None);
+        result
+    }
+
+    /// The wall clock, which stands still during a turn.
+    pub(crate) fn now_micros(&self) -> TimestampMicros {
+        let turn = self.turn_time.get().map(|turn| turn.wall_micros);
+        turn.unwrap_or_else(|| self.shared.env.clock.now_micros())
+    }
+
+    /// The monotonic clock, which stands still during a turn.
+    pub(crate) fn monotonic_nanos(&self) -> u64 {
+        let turn = self.turn_time.get().map(|turn| turn.monotonic_nanos);
+        turn.unwrap_or_else(|| self.shared.env.clock.monotonic_nanos())
+    }
+
+    /// Lets the log's task look for work, once for all that comes up before it does.
+    fn wake_log(&self) {
+        if !self.is_log_work_known.replace(true) {
+            self.log_work.notify_one();
+        }
     }
 
     pub(crate) fn next_session_id(&self) -> u64 {
@@ -155,11 +209,11 @@ impl Shard {
     /// The moment of the monotonic clock at which something that begins now is late.
     pub(crate) fn deadline_nanos(&self, timeout: Duration) -> u64 {
         let timeout = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
-        self.shared.env.clock.monotonic_nanos().saturating_add(timeout)
+        self.monotonic_nanos().saturating_add(timeout)
     }
 
     pub(crate) fn monotonic_seconds(&self) -> u64 {
-        self.shared.env.clock.monotonic_nanos() / 1_000_000_000
+        self.monotonic_nanos() / 1_000_000_000
     }
 
     /// Serves messages until the node stops.
@@ -240,7 +294,7 @@ impl Shard {
             if let Err(error) = state.adopt_groups(groups, self.shared.host_id) {
                 tracing::error!("shard {}: new groups are not led: {error}", self.index);
             }
-            self.log_work.notify_one();
+            self.wake_log();
         }
         while !self.state.borrow().leads_all() {
             self.settled.notified().await;
@@ -258,15 +312,6 @@ impl Shard {
     /// A random UUID.
     pub(crate) fn fresh_uuid(&self) -> [u8; 16] {
         crate::data_directory::random_uuid(&mut self.entropy.borrow_mut()).to_be_bytes()
-    }
-
-    /// The values of the request in hand; one set of slots serves all requests of the shard.
-    pub(crate) fn take_values(&self) -> Values {
-        self.values.take()
-    }
-
-    pub(crate) fn put_values(&self, values: Values) {
-        self.values.replace(values);
     }
 
     fn send_events(&self, events: &[Event]) {

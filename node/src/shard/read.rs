@@ -4,7 +4,7 @@ use super::Shard;
 use cql::plan::select::{PointRead, SelectPlan};
 use model::read::{Page, ReadCommand};
 use model::row::RowView;
-use model::{EpochSeconds, Token};
+use model::{EpochSeconds, TableId, Token};
 use std::fmt;
 use std::rc::Rc;
 use storage::{BlockMiss, ReadProgress, StorageError};
@@ -100,6 +100,17 @@ impl Shard {
         let (table, with_static) = (plan.table.id, plan.wants_static_row());
         let engine = &mut self.state.borrow_mut().engine;
         engine.read_row(table, token, &point.key, &point.clustering, now, with_static, answer)
+    }
+
+    /// Begins to fetch partitions into the processor's cache, as far as they are in memory.
+    pub(crate) fn prefetch(&self, partitions: impl Iterator<Item = (TableId, Token)> + Clone) {
+        let engine = &self.state.borrow().engine;
+        for (table, token) in partitions.clone() {
+            engine.prefetch_index(table, token);
+        }
+        for (table, token) in partitions {
+            engine.prefetch_partition(table, token);
+        }
     }
 
     /// Does what a read needs before it can go on.

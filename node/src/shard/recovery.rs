@@ -17,6 +17,7 @@ use cluster::consensus::{EntryId, HardState, LogIndex, Membership, Recovered, Te
 use cluster::replica::{Decided, LogPosition, PartitionMask, Replicas};
 use cluster::{GroupId, HostId, Ring};
 use env::{Entropy, Env};
+use model::IdMap;
 use model::entry::Entry;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -111,13 +112,14 @@ impl Opened {
             engine,
             log: ShardLog::new(log, &replay),
             replicas: Replicas::new(options.host_id),
-            times: BTreeMap::new(),
+            times: IdMap::default(),
             clock: TimestampClock::new(i64::MIN, options.clock.clone()),
             log_times: LogTimes::default(),
             metadata,
             intervals: BTreeMap::new(),
             failure: None,
             counters: Counters::default(),
+            foreseen: Vec::new(),
         };
         let mut opened = Opened { state, replay, decided: Decided::default() };
         opened.check_log_reaches_tables()?;

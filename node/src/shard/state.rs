@@ -10,8 +10,8 @@ use crate::view::View;
 use cluster::consensus::LogIndex;
 use cluster::replica::{Decided, LocalState, LogPosition, Replicas};
 use cluster::{GroupId, HostId};
-use model::TableId;
 use model::entry::{Entry, Placement};
+use model::{IdMap, TableId, Token};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use storage::commitlog::LogError;
 use storage::{Engine, TokenInterval};
@@ -22,7 +22,7 @@ pub(super) struct ShardState {
     pub log: ShardLog,
     pub replicas: Replicas<Waiter>,
     /// The place in time of each group it leads, undecided entries included.
-    pub times: BTreeMap<GroupId, LeaderTimes>,
+    pub times: IdMap<GroupId, LeaderTimes>,
     pub clock: TimestampClock,
     pub log_times: LogTimes,
     /// Shard 0 holds the metadata group.
@@ -32,6 +32,8 @@ pub(super) struct ShardState {
     /// Set once the log has failed: nothing is acknowledged any more.
     pub failure: Option<String>,
     pub counters: Counters,
+    /// Partitions that were written and not looked at since the log was brought forward.
+    pub foreseen: Vec<(TableId, Token)>,
 }
 
 /// A leader's view of its group's time.
@@ -150,6 +152,9 @@ impl ShardState {
     /// there is between a proposal and its answer.
     pub(super) fn advance_log(&mut self, decided: &mut Decided<Waiter>) -> Result<(), LogError> {
         let mut position = self.log.submit()?;
+        for (table, token) in self.foreseen.drain(..) {
+            self.engine.prefetch_partition(table, token);
+        }
         loop {
             self.log_synced(position, decided)?;
             // Applying may have appended: a new leader's first entry.

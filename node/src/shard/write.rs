@@ -153,7 +153,7 @@ impl Shard {
         waiter: impl FnOnce() -> Waiter,
     ) -> Result<Written, Attempt> {
         let view = self.view();
-        let wall = self.shared.env.clock.now_micros();
+        let wall = self.now_micros();
         let mut state = self.state.borrow_mut();
         if let Some(failure) = &state.failure {
             return Err(Attempt::Failed(WriteError::Failed(failure.clone())));
@@ -169,7 +169,7 @@ impl Shard {
                 state.times.insert(group, times);
                 state.log_times.extend(&log_times, wall.saturating_sub(CLOSED_TRAILS_MICROS));
                 state.counters.writes += 1;
-                self.log_work.notify_one();
+                self.wake_log();
                 Ok(Written::Proposed)
             }
             Err(error) => Err(Attempt::Failed(propose_error(error))),
@@ -192,6 +192,7 @@ impl Shard {
                 }) => reported,
                 () = self.log_work.notified() => Ok(()),
             };
+            self.is_log_work_known.set(false);
             let result = reported.and_then(|()| self.state.borrow_mut().advance_log(&mut decided));
             for waiter in decided.applied.drain(..) {
                 waiter.finish(Ok(()));

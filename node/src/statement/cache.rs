@@ -4,13 +4,21 @@
 //! It is bounded by count and by bytes of text, and forgets the least recently used: clients whose
 //! statement is gone prepare it again by themselves. Each entry is planned for one schema; one
 //! whose tables have changed since is planned anew when it is used, under the same id.
+//!
+//! Each shard has the statements that it ran last at hand ([`RecentStatements`]): finding one there
+//! takes no lock and touches no memory that other shards write to.
 
 use crate::view::View;
 use cql::plan::{self, Plan, PlanError, Prepared};
 use cql::syntax;
 use cql::syntax::ast::ParsedStatement;
 use cql::wire::{BindMetadata, ColumnSpec, ResultMetadata, Version};
+use model::schema::Partitioner;
+use model::token::token_of;
+use model::{TableId, Token};
 use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Most statements kept.
@@ -34,8 +42,12 @@ pub(crate) struct PreparedStatement {
     no_columns: ResultMetadata,
     /// Changes when the columns of the result change.
     pub result_metadata_id: [u8; 16],
+    /// What an execution will look at in memory, if that can be told from its values.
+    pub foreseen: Option<ForeseenPartition>,
     /// The schema it was planned for.
     pub schema_version: u64,
+    /// When it was last used, by the cache's clock.
+    used: AtomicU64,
 }
 
 impl PreparedStatement {
@@ -69,6 +81,7 @@ impl PreparedStatement {
             })
             .collect();
         let bind_metadata = BindMetadata::new(&markers, &prepared.partition_key_indexes);
+        let foreseen = ForeseenPartition::of(&prepared, view);
         let no_columns = ResultMetadata::new(&[]);
         let columns = result_metadata(&prepared.plan).unwrap_or(&no_columns);
         let result_metadata_id = plan::digest(columns.encoded(Version::V5));
@@ -80,7 +93,9 @@ impl PreparedStatement {
             bind_metadata,
             no_columns,
             result_metadata_id,
+            foreseen,
             schema_version: view.index(),
+            used: AtomicU64::new(0),
         })
     }
 
@@ -92,6 +107,36 @@ impl PreparedStatement {
     /// Whether it still means the same under this view.
     pub(crate) fn is_current(&self, view: &View) -> bool {
         self.schema_version == view.index()
+    }
+}
+
+/// A partition that an execution will look at as soon as its turn comes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ForeseenPartition {
+    pub table: TableId,
+    partitioner: Partitioner,
+    /// The marker whose value is the key.
+    pub key_slot: u16,
+}
+
+impl ForeseenPartition {
+    /// Of a statement that reads one row, or writes and has to look first, where one marker is the
+    /// whole key. (Writes that need no look meet their partition when they are applied.)
+    fn of(prepared: &Prepared, view: &View) -> Option<Self> {
+        let table = match &prepared.plan {
+            Plan::Select(plan) if plan.is_point_read() => &plan.table,
+            Plan::Write(plan) if view.log_layout(plan.table.id).is_some() => &plan.table,
+            _ => return None,
+        };
+        let ([_], &[key_slot]) = (table.partition_key(), &prepared.partition_key_indexes[..])
+        else {
+            return None;
+        };
+        Some(ForeseenPartition { table: table.id, partitioner: table.partitioner, key_slot })
+    }
+
+    pub(crate) fn token(&self, key: &[u8]) -> Token {
+        token_of(self.partitioner, key)
     }
 }
 
@@ -108,42 +153,45 @@ fn result_metadata(plan: &Plan) -> Option<&ResultMetadata> {
 #[derive(Debug, Default)]
 pub(crate) struct StatementCache {
     inner: Mutex<Inner>,
+    /// Counts preparations and looks, to tell the least recent.
+    clock: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
-    statements: HashMap<StatementId, Entry>,
-    /// Counts uses, to tell the least recent.
-    clock: u64,
+    statements: HashMap<StatementId, Arc<PreparedStatement>>,
     text_bytes: usize,
-}
-
-#[derive(Debug)]
-struct Entry {
-    statement: Arc<PreparedStatement>,
-    used: u64,
 }
 
 impl StatementCache {
     /// The statement of that id.
     pub(crate) fn get(&self, id: &[u8]) -> Option<Arc<PreparedStatement>> {
         let id: StatementId = id.try_into().ok()?;
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.clock += 1;
-        let clock = inner.clock;
-        let entry = inner.statements.get_mut(&id)?;
-        entry.used = clock;
-        Some(entry.statement.clone())
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let statement = inner.statements.get(&id)?.clone();
+        drop(inner);
+        self.clock.fetch_add(1, Ordering::Relaxed);
+        self.note_use(&statement);
+        Some(statement)
+    }
+
+    /// Notes that a statement was used that [`StatementCache::get`] gave out before.
+    #[inline]
+    fn note_use(&self, statement: &PreparedStatement) {
+        let now = self.clock.load(Ordering::Relaxed);
+        if statement.used.load(Ordering::Relaxed) != now {
+            statement.used.store(now, Ordering::Relaxed);
+        }
     }
 
     /// Keeps a statement, in place of an older plan of it.
     pub(crate) fn put(&self, statement: Arc<PreparedStatement>) {
+        self.clock.fetch_add(1, Ordering::Relaxed);
+        self.note_use(&statement);
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.clock += 1;
-        let used = inner.clock;
         inner.text_bytes += statement.text.len();
-        if let Some(old) = inner.statements.insert(statement.id, Entry { statement, used }) {
-            inner.text_bytes -= old.statement.text.len();
+        if let Some(old) = inner.statements.insert(statement.id, statement) {
+            inner.text_bytes -= old.text.len();
         }
         while inner.statements.len() > STATEMENTS_MAX || inner.text_bytes > TEXT_BYTES_MAX {
             inner.forget_oldest();
@@ -153,7 +201,7 @@ impl StatementCache {
     /// Every statement, for `system.prepared_statements`.
     pub(crate) fn all(&self) -> Vec<Arc<PreparedStatement>> {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut all: Vec<_> = inner.statements.values().map(|e| e.statement.clone()).collect();
+        let mut all: Vec<_> = inner.statements.values().cloned().collect();
         all.sort_by_key(|statement| statement.id);
         all
     }
@@ -162,16 +210,66 @@ impl StatementCache {
 impl Inner {
     /// Forgets the least recently used eighth, so that the search for it is paid rarely.
     fn forget_oldest(&mut self) {
-        let mut uses: Vec<u64> = self.statements.values().map(|entry| entry.used).collect();
+        let uses = self.statements.values().map(|s| (s.used.load(Ordering::Relaxed), s.id));
+        let mut uses: Vec<_> = uses.collect();
         uses.sort_unstable();
-        let Some(limit) = uses.get(uses.len() / 8).copied() else { return };
-        let text_bytes = &mut self.text_bytes;
-        self.statements.retain(|_, entry| {
-            let is_kept = entry.used > limit;
-            if !is_kept {
-                *text_bytes -= entry.statement.text.len();
+        for (_, id) in &uses[..uses.len().div_ceil(8)] {
+            if let Some(statement) = self.statements.remove(id) {
+                self.text_bytes -= statement.text.len();
             }
-            is_kept
-        });
+        }
+    }
+}
+
+/// Places for the statements that a shard ran last; one for each first byte of an id, which is a
+/// hash.
+const RECENT_STATEMENTS_MAX: usize = 256;
+/// A longer text is looked for in the cache each time, so that all recent statements of a shard
+/// together have 4 MiB at most.
+const RECENT_TEXT_BYTES_MAX: usize = 16 << 10;
+
+/// A shard's hold on a statement, counted by the shard alone: see [`crate::view::SeenView`].
+pub(crate) type SeenStatement = Rc<Arc<PreparedStatement>>;
+
+/// The statements that one shard ran last.
+#[derive(Debug)]
+pub(crate) struct RecentStatements {
+    places: Vec<Option<SeenStatement>>,
+}
+
+impl Default for RecentStatements {
+    fn default() -> Self {
+        RecentStatements { places: vec![None; RECENT_STATEMENTS_MAX] }
+    }
+}
+
+impl RecentStatements {
+    /// The statement of that id, if it was run lately and still means the same under the view.
+    #[inline]
+    pub(crate) fn get(
+        &self,
+        id: &[u8],
+        view: &View,
+        all: &StatementCache,
+    ) -> Option<SeenStatement> {
+        let statement = self.peek(id, view)?;
+        all.note_use(statement);
+        Some(statement.clone())
+    }
+
+    /// The same, without using it.
+    #[inline]
+    pub(crate) fn peek(&self, id: &[u8], view: &View) -> Option<&SeenStatement> {
+        let statement = self.places[usize::from(*id.first()?)].as_ref()?;
+        (statement.id[..] == *id && statement.is_current(view)).then_some(statement)
+    }
+
+    /// Keeps a statement at hand.
+    pub(crate) fn put(&mut self, statement: Arc<PreparedStatement>) -> SeenStatement {
+        let statement = Rc::new(statement);
+        if statement.text.len() <= RECENT_TEXT_BYTES_MAX {
+            self.places[usize::from(statement.id[0])] = Some(statement.clone());
+        }
+        statement
     }
 }

@@ -1,6 +1,6 @@
 //! QUERY, PREPARE, EXECUTE and BATCH: finding the plan, binding the values, and what follows.
 
-use super::cache::PreparedStatement;
+use super::cache::{PreparedStatement, SeenStatement};
 use super::{Reply, read, write};
 use crate::connection::Session;
 use crate::metadata::{DdlRequest, MetadataRequest};
@@ -11,10 +11,11 @@ use cql::plan::{BindContext, BoundValues, Plan, PlanError, slots_from_names};
 use cql::syntax;
 use cql::syntax::ast::{ParsedStatement, Statement};
 use cql::wire::{
-    BatchKind, BatchStatement, ErrorBody, ErrorResponse, QueryParameters, StatementSource, Value,
-    Values, WriteType,
+    BatchKind, BatchStatement, ErrorBody, ErrorResponse, Frame, PeekedExecute, QueryParameters,
+    StatementSource, Value, Values, WriteType,
 };
 use model::row::UNSTAMPED;
+use model::{TableId, Token};
 use std::fmt::Write;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -95,17 +96,29 @@ enum Missing {
 }
 
 /// The statement of that id, planned for the view.
-fn find(session: &Session, view: &View, id: &[u8]) -> Result<Arc<PreparedStatement>, Missing> {
-    let statements = &session.shard().shared.statements;
-    let statement = statements.get(id).ok_or(Missing::Unknown)?;
-    if statement.is_current(view) {
+fn find(session: &Session, view: &View, id: &[u8]) -> Result<SeenStatement, Missing> {
+    let shard = session.shard();
+    let (all, recent) = (&shard.shared.statements, &shard.recent_statements);
+    if let Some(statement) = recent.borrow().get(id, view, all) {
         return Ok(statement);
     }
-    let planned = PreparedStatement::plan(view, &statement.text, statement.keyspace.clone())
-        .map_err(Missing::Refused)?;
-    let planned = Arc::new(planned);
-    statements.put(planned.clone());
-    Ok(planned)
+    let mut statement = all.get(id).ok_or(Missing::Unknown)?;
+    if !statement.is_current(view) {
+        let planned = PreparedStatement::plan(view, &statement.text, statement.keyspace.clone());
+        statement = Arc::new(planned.map_err(Missing::Refused)?);
+        all.put(statement.clone());
+    }
+    Ok(recent.borrow_mut().put(statement))
+}
+
+/// The partition that a request will look at when its turn comes, if it is of a statement that was
+/// run lately and that tells.
+pub(super) fn foreseen(session: &Session, view: &View, frame: &Frame) -> Option<(TableId, Token)> {
+    let peeked = PeekedExecute::new(frame, session.extensions.get())?;
+    let shard = session.shard();
+    let recent = shard.recent_statements.borrow();
+    let foreseen = recent.peek(peeked.id, view)?.foreseen?;
+    Some((foreseen.table, foreseen.token(peeked.value(foreseen.key_slot)?)))
 }
 
 fn unprepared(reply: &Reply, id: &[u8]) {
@@ -194,7 +207,7 @@ pub(super) fn batch(
     for statement in statements {
         let found = match statement.source {
             StatementSource::Text(text) => {
-                PreparedStatement::plan(&view, text, keyspace.clone()).map(Arc::new)
+                PreparedStatement::plan(&view, text, keyspace.clone()).map(|s| Rc::new(Arc::new(s)))
             }
             StatementSource::Prepared(id) => match find(session, &view, id) {
                 Ok(statement) => Ok(statement),
@@ -232,7 +245,7 @@ pub(super) fn with_context<T>(
     bind: impl FnOnce(&mut BindContext) -> T,
 ) -> T {
     let shard = session.shard();
-    let now_micros = shard.shared.env.clock.now_micros();
+    let now_micros = shard.now_micros();
     let mut fresh_timeuuid = || shard.fresh_timeuuid(now_micros);
     let mut fresh_uuid = || shard.fresh_uuid();
     let mut context = BindContext {

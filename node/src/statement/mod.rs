@@ -11,7 +11,7 @@ mod read;
 mod reply;
 mod write;
 
-pub(crate) use cache::StatementCache;
+pub(crate) use cache::{RecentStatements, StatementCache};
 pub(crate) use handshake::{Started, format_uuid};
 pub(crate) use reply::Reply;
 pub(crate) use write::WriteAnswer;
@@ -20,10 +20,25 @@ use crate::connection::Session;
 use cql::wire::{Frame, Request, Values, frame_flags};
 use std::rc::Rc;
 
+/// Requests of one connection that are looked at together before the first is carried out.
+pub(crate) const FRAMES_AHEAD_MAX: usize = 32;
+
+/// Lets memory be fetched that the requests will need, at most [`FRAMES_AHEAD_MAX`] of them. Each
+/// would wait for it in its turn, one after the other; together the waits overlap.
+pub(crate) fn look_ahead<'f>(session: &Session, frames: impl Iterator<Item = &'f Frame>) {
+    let shard = session.shard();
+    let view = shard.view();
+    let mut foreseen = [None; FRAMES_AHEAD_MAX];
+    for (place, frame) in foreseen.iter_mut().zip(frames) {
+        *place = execute::foreseen(session, &view, frame);
+    }
+    shard.prefetch(foreseen.into_iter().flatten());
+}
+
 /// Carries out one frame. Says so when it began the connection.
 pub(crate) fn dispatch(session: &Rc<Session>, frame: &Frame) -> Option<Started> {
     let mut reply = Reply::new(session, &frame.header);
-    let mut values = session.shard().take_values();
+    let mut values = session.shard().values.borrow_mut();
     let started = match Request::parse(frame, session.extensions.get(), &mut values) {
         Err(error) => {
             reply.wire_error(&error);
@@ -37,7 +52,6 @@ pub(crate) fn dispatch(session: &Rc<Session>, frame: &Frame) -> Option<Started> 
         }
     };
     values.clear();
-    session.shard().put_values(values);
     started
 }
 

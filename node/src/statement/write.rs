@@ -2,11 +2,12 @@
 
 use super::Reply;
 use crate::connection::Session;
-use crate::coordinator::{CoordinatorError, Routed};
+use crate::coordinator::{CoordinatorError, Destination, Routed};
 use crate::shard::{Attempt, Change, Waiter, WaitingClient, WriteError, WriteRequest};
 use crate::view::View;
+use cluster::GroupId;
 use cql::plan::PlanError;
-use cql::plan::write::BoundWrite;
+use cql::plan::write::{BoundWrite, PartitionWrite};
 use cql::wire::{ErrorBody, ErrorResponse, QueryParameters, WriteType};
 use model::{Consistency, TableDef, TimestampMicros};
 use std::rc::Rc;
@@ -41,22 +42,19 @@ pub(super) fn start(
         return reply.plan_error(&refusal);
     }
     let timeout = bound.timeout_nanos.map_or(WRITE_TIMEOUT, Duration::from_nanos);
-    let shard = session.shard();
-    let routed = match shard.route(view, bound.partitions, level) {
-        Ok(routed) => routed,
+    let timing = Timing { timeout, level, write_type };
+    let destination = match session.shard().destination(view, bound.partitions, level) {
+        Ok(destination) => destination,
         Err(unavailable) => {
             let error = CoordinatorError::Unavailable(unavailable);
             return reply.coordinator_error(&error, level, write_type);
         }
     };
     reply.note("Determining replicas for mutation");
-    if routed.is_empty() {
-        return reply.void();
-    }
-    let timing = Timing { timeout, level, write_type };
-    match propose_here(session, reply, routed, timing) {
-        Ok(()) => {}
-        Err((reply, routed)) => wait(session, reply, routed, timing),
+    match destination {
+        Destination::Routed(routed) if routed.is_empty() => reply.void(),
+        Destination::Routed(routed) => wait(session, reply, routed, timing),
+        Destination::Here(group, writes) => propose_here(session, reply, group, writes, timing),
     }
 }
 
@@ -69,19 +67,16 @@ struct Timing {
 }
 
 /// The usual case, a range of this shard: proposed here and now, so that all writes of a client's
-/// burst are in one write of the log. Gives everything back when it is not that case.
+/// burst are in one write of the log. A task is made only when something has to be read first.
 fn propose_here(
     session: &Rc<Session>,
     reply: Reply,
-    mut routed: Routed,
-    Timing { timeout, level, write_type }: Timing,
-) -> Result<(), (Reply, Routed)> {
+    group: GroupId,
+    writes: Vec<PartitionWrite>,
+    timing: Timing,
+) {
     let shard = session.shard();
-    let is_here = routed.len() == 1 && routed.keys().all(|(_, at)| *at == shard.index);
-    if !is_here {
-        return Err((reply, routed));
-    }
-    let Some(((group, at), writes)) = routed.pop_first() else { return Err((reply, routed)) };
+    let Timing { timeout, level, write_type } = timing;
     let mut request = WriteRequest::new(group, Change::Write(writes));
     let deadline_nanos = shard.deadline_nanos(timeout);
     let mut owed = Some(reply);
@@ -91,19 +86,17 @@ fn propose_here(
         let answer = WriteAnswer { reply, level, write_type };
         Waiter::Client(WaitingClient { answer, deadline_nanos })
     });
-    let Some(reply) = owed else { return Ok(()) };
+    let Some(reply) = owed else { return };
     match (written, request.change) {
         (Ok(_), _) => reply.void(),
         (Err(Attempt::Failed(error)), _) => {
             reply.coordinator_error(&error.into(), level, write_type);
         }
         (Err(Attempt::NeedsRead(_)), Change::Write(writes)) => {
-            routed.insert((group, at), writes);
-            return Err((reply, routed));
+            wait(session, reply, Routed::from([((group, shard.index), writes)]), timing);
         }
         (Err(Attempt::NeedsRead(_)), _) => unreachable!("the request is a write"),
     }
-    Ok(())
 }
 
 /// Makes a write in a task of its own.
