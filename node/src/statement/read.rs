@@ -12,7 +12,7 @@ use crate::view::View;
 use cql::plan::describe::{DescribeContext, DescribePlan};
 use cql::plan::select::{BoundSelect, PageRequest, SelectExecution, SelectPlan};
 use cql::plan::{BoundValues, PlanError};
-use cql::wire::{QueryParameters, ResponseHead, RowsHead, WriteType};
+use cql::wire::{QueryParameters, RowsHead, WriteType};
 use model::read::ReadCommand;
 use model::{Consistency, TableDef};
 use std::rc::Rc;
@@ -75,6 +75,7 @@ pub(super) fn select(
         Ok(bound) => bound,
         Err(error) => return reply.plan_error(&error),
     };
+    reply.warnings.extend(plan.warning.map(str::to_owned));
     let is_of_keys = bound.partition_keys().is_some();
     reply.note(if is_of_keys { "Reading partitions" } else { "Reading a range of tokens" });
     let (shard, view) = (session.shard().clone(), view.clone());
@@ -196,7 +197,7 @@ async fn rows(
     let request = PageRequest {
         page_size: selecting.page_size,
         paging_state: selecting.paging_state.as_deref(),
-        head: ResponseHead { warnings: &[], ..head },
+        head,
         skip_metadata: selecting.skip_metadata,
         new_metadata_id: selecting.new_metadata_id(),
     };

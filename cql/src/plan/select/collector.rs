@@ -11,7 +11,8 @@ use std::ops::Range;
 /// Most bytes of rows that are sorted in memory.
 const SORTED_BYTES_MAX: usize = 64 << 20;
 
-/// Rows of several partitions, to be sorted by their clustering columns (IN with ORDER BY).
+/// Rows, or groups, of several partitions, to be sorted by their clustering columns (IN with ORDER
+/// BY).
 #[derive(Debug, Default)]
 pub(super) struct SortedRows {
     bytes: Vec<u8>,
@@ -24,6 +25,7 @@ impl SortedRows {
         &mut self,
         select: &BoundSelect,
         parts: &RowParts,
+        aggregates: &[Option<Vec<u8>>],
         scratch: &mut RowScratch,
     ) -> Result<(), PlanError> {
         let plan = &select.plan;
@@ -36,7 +38,7 @@ impl SortedRows {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(clustering.get(..length).unwrap_or_default());
         let middle = self.bytes.len();
-        plan.write_row(parts, &select.terms, &[], select.now, scratch, &mut self.bytes)?;
+        plan.write_row(parts, &select.terms, aggregates, select.now, scratch, &mut self.bytes)?;
         self.rows.push((start..middle, middle..self.bytes.len()));
         if self.bytes.len() > SORTED_BYTES_MAX {
             return Err(PlanError::invalid(format!(
@@ -150,19 +152,30 @@ impl Group {
         scratch: &mut RowScratch,
         out: &mut Vec<u8>,
     ) -> Result<(), PlanError> {
-        let plan = &select.plan;
-        let aggregates: Vec<Option<Vec<u8>>> = plan
-            .selection
-            .aggregates
-            .iter()
-            .zip(&self.states)
-            .map(|(selected, state)| selected.aggregate.finish(state))
-            .collect();
+        let (parts, aggregates) = self.result(&select.plan);
+        select.plan.write_row(&parts, &select.terms, &aggregates, select.now, scratch, out)
+    }
+
+    /// Hands the group's row over to be sorted by the first of its rows.
+    pub(super) fn write_sorted(
+        &self,
+        select: &BoundSelect,
+        rows: &mut SortedRows,
+        scratch: &mut RowScratch,
+    ) -> Result<(), PlanError> {
+        let (parts, aggregates) = self.result(&select.plan);
+        rows.take(select, &parts, &aggregates, scratch)
+    }
+
+    /// The first of its rows, and the aggregates' results.
+    fn result(&self, plan: &SelectPlan) -> (RowParts<'_>, Vec<Option<Vec<u8>>>) {
+        let selected = plan.selection.aggregates.iter().zip(&self.states);
+        let aggregates = selected.map(|(one, state)| one.aggregate.finish(state)).collect();
         let parts = RowParts {
             key: &self.key,
             static_row: self.static_row.as_deref().map(RowView::new),
             row: self.row.as_ref().map(|(clustering, row)| (&clustering[..], RowView::new(row))),
         };
-        plan.write_row(&parts, &select.terms, &aggregates, select.now, scratch, out)
+        (parts, aggregates)
     }
 }

@@ -71,6 +71,8 @@ pub struct SelectExecution {
     last_taken: LastTaken,
     filtered_rows: u32,
     collector: Collector,
+    /// Rows of the result that are sorted before they go out.
+    sorted: Option<SortedRows>,
     scratch: RowScratch,
     error: Option<PlanError>,
 }
@@ -123,7 +125,9 @@ impl LastTaken {
 enum Collector {
     /// Each row goes out as it comes.
     Rows,
-    Sorted(SortedRows),
+    /// Rows are sorted.
+    Sorted,
+    /// Rows become groups, which are sorted where the statement says so.
     Groups(Option<Box<Group>>),
 }
 
@@ -139,19 +143,18 @@ impl SelectExecution {
         let page_size = page_size.filter(|size| *size > 0);
         let keys = select.partition_keys().map_or(0, <[_]>::len);
         let is_aggregate = plan.is_aggregated() && plan.group_by.is_none();
-        let collector = if plan.is_aggregated() {
-            Collector::Groups(None)
-        } else if plan.order.column_count > 0 && keys > 1 {
-            if page_size.is_some_and(|size| size < select.limit) {
-                return Err(PlanError::invalid(
-                    "Cannot page queries with both ORDER BY and a IN restriction on the partition \
-                     key; you must either remove the ORDER BY or the IN and sort client side, or \
-                     disable paging for this query",
-                ));
-            }
-            Collector::Sorted(SortedRows::default())
-        } else {
-            Collector::Rows
+        let is_sorted = plan.order.column_count > 0 && keys > 1 && !is_aggregate;
+        if is_sorted && page_size.is_some() {
+            return Err(PlanError::invalid(
+                "Cannot page queries with both ORDER BY and a IN restriction on the partition \
+                 key; you must either remove the ORDER BY or the IN and sort client side, or \
+                 disable paging for this query",
+            ));
+        }
+        let collector = match (plan.is_aggregated(), is_sorted) {
+            (true, _) => Collector::Groups(None),
+            (false, true) => Collector::Sorted,
+            (false, false) => Collector::Rows,
         };
         let is_paged = page_size.is_some() && !is_aggregate;
         let state = match request.paging_state {
@@ -185,6 +188,7 @@ impl SelectExecution {
             last_taken: LastTaken::default(),
             filtered_rows: 0,
             collector,
+            sorted: is_sorted.then(SortedRows::default),
             scratch: RowScratch::default(),
             error: None,
             select,
@@ -242,7 +246,7 @@ impl SelectExecution {
     /// Rows, or groups, of one partition that can be in the result.
     fn partition_limit(&self) -> u32 {
         match self.collector {
-            Collector::Sorted(_) => self.select.per_partition_limit.min(self.select.limit),
+            Collector::Sorted => self.select.per_partition_limit.min(self.select.limit),
             _ => self.select.per_partition_limit,
         }
     }
@@ -344,25 +348,27 @@ impl SelectExecution {
     /// Writes what was collected.
     fn finish_collector(&mut self) -> Result<(), PlanError> {
         match std::mem::replace(&mut self.collector, Collector::Rows) {
-            Collector::Rows => Ok(()),
-            Collector::Sorted(mut rows) => {
-                for row in rows.finish(self.select.plan.order.is_reversed, self.select.limit) {
-                    self.out.extend_from_slice(row);
-                    self.open.row_written();
-                }
-                Ok(())
-            }
-            Collector::Groups(Some(group)) => self.write_group(&group),
+            Collector::Groups(Some(group)) => self.write_group(&group)?,
             Collector::Groups(None) if self.select.plan.group_by.is_none() => {
-                self.write_group(&Group::empty(&self.select.plan))
+                self.write_group(&Group::empty(&self.select.plan))?;
             }
-            Collector::Groups(None) => Ok(()),
+            Collector::Rows | Collector::Sorted | Collector::Groups(None) => {}
         }
+        if let Some(mut rows) = self.sorted.take() {
+            for row in rows.finish(self.select.plan.order.is_reversed, self.select.limit) {
+                self.out.extend_from_slice(row);
+                self.open.row_written();
+            }
+        }
+        Ok(())
     }
 
     fn write_group(&mut self, group: &Group) -> Result<(), PlanError> {
         if self.limit_left == 0 {
             return Ok(());
+        }
+        if let Some(rows) = &mut self.sorted {
+            return group.write_sorted(&self.select, rows, &mut self.scratch);
         }
         group.write(&self.select, &mut self.scratch, &mut self.out)?;
         self.row_written()
@@ -439,8 +445,8 @@ impl SelectExecution {
             return Ok(true);
         }
         self.partition_rows += 1;
-        if let Collector::Sorted(rows) = &mut self.collector {
-            rows.take(&self.select, parts, &mut self.scratch)?;
+        if let Some(rows) = &mut self.sorted {
+            rows.take(&self.select, parts, &[], &mut self.scratch)?;
             return Ok(true);
         }
         let (terms, now) = (&self.select.terms, self.select.now);
@@ -455,6 +461,7 @@ impl SelectExecution {
             && group.holds(&self.select.plan, parts)
         {
             group.add(&self.select, parts, &mut self.scratch)?;
+            self.is_partition_done = self.select.plan.is_distinct;
             return Ok(true);
         }
         if self.partition_rows >= self.select.per_partition_limit {
@@ -470,6 +477,7 @@ impl SelectExecution {
         let mut group = Group::begin(&self.select.plan, parts, &mut self.scratch)?;
         group.add(&self.select, parts, &mut self.scratch)?;
         self.partition_rows += 1;
+        self.is_partition_done = self.select.plan.is_distinct;
         self.collector = Collector::Groups(Some(Box::new(group)));
         Ok(true)
     }

@@ -163,6 +163,9 @@ impl Database {
         let mut out = String::new();
         let names: Vec<_> =
             plan.columns().iter().map(|c| format!("{} {}", c.name, c.cql_type)).collect();
+        if let Some(warning) = plan.warning {
+            writeln!(out, "warning: {warning}").unwrap();
+        }
         writeln!(out, "{}", names.join(" | ")).unwrap();
         for row in rows {
             writeln!(out, "  {}", row.join(" | ")).unwrap();

@@ -12,7 +12,7 @@ use crate::plan::restriction::{BoundRestrictions, BoundScope, Filter, Restrictio
 use crate::plan::term::{BoundTerm, PreparedTerm};
 use crate::plan::term_preparer::TermPreparer;
 use crate::plan::write::bind_timeout;
-use crate::syntax::ast::{Select, Term};
+use crate::syntax::ast::{Name, Operand, Predicate, Select, Term};
 use crate::wire::{
     ColumnSpec, OpenRows, ResponseHead, ResultMetadata, RowsHead, Version, write_cell,
 };
@@ -43,6 +43,8 @@ pub struct SelectPlan {
     pub(super) returns_static_alone: bool,
     /// Tells statements apart in paging states.
     pub(super) fingerprint: u32,
+    /// What the client is warned of with every answer.
+    pub warning: Option<&'static str>,
     limit: Option<PreparedTerm>,
     per_partition_limit: Option<PreparedTerm>,
     timeout: Option<PreparedTerm>,
@@ -104,6 +106,10 @@ impl SelectPlan {
         check_static_selection(table, &selection, &restrictions)?;
         let order = Order::prepare(table, &select.order_by, &restrictions)?;
         let group_by = prepare_group_by(table, &select.group_by, &restrictions)?;
+        let is_aggregated = group_by.is_some() || !selection.aggregates.is_empty();
+        if select.per_partition_limit.is_some() {
+            check_per_partition_limit(select.distinct, is_aggregated && group_by.is_none())?;
+        }
         let reader = row_reader(table, &selection, &restrictions);
         let returns_static_alone = table.has_static_columns()
             && !restrictions.restricts_clustering
@@ -116,6 +122,7 @@ impl SelectPlan {
             bypass_cache: select.bypass_cache,
             is_distinct: select.distinct,
             fingerprint: 0,
+            warning: if is_aggregated { aggregation_warning(table, select) } else { None },
             metadata,
             selection,
             restrictions,
@@ -294,6 +301,41 @@ fn bind_limit(
         Ok(limit) if limit > 0 => Ok(limit),
         _ => Err(PlanError::invalid("LIMIT must be strictly positive")),
     }
+}
+
+fn check_per_partition_limit(is_distinct: bool, is_one_group: bool) -> Result<(), PlanError> {
+    if is_distinct {
+        return Err(PlanError::invalid(
+            "PER PARTITION LIMIT is not allowed with SELECT DISTINCT queries",
+        ));
+    }
+    if is_one_group {
+        return Err(PlanError::invalid(
+            "PER PARTITION LIMIT is not allowed with aggregate queries.",
+        ));
+    }
+    Ok(())
+}
+
+/// Aggregates over more than one partition may read very much.
+fn aggregation_warning(table: &TableDef, select: &Select) -> Option<&'static str> {
+    let is_key = |name: &Name| table.partition_key().iter().any(|c| *c.name == *name.text);
+    let mut is_restricted = false;
+    for relation in &select.relations {
+        match &relation.operand {
+            Operand::Token(_) => is_restricted = true,
+            Operand::Column(name) if is_key(name) => {
+                if matches!(relation.predicate, Predicate::In(_)) {
+                    return Some(
+                        "Aggregation query used on multiple partition keys (IN restriction)",
+                    );
+                }
+                is_restricted = true;
+            }
+            _ => {}
+        }
+    }
+    (!is_restricted).then_some("Aggregation query used without partition key")
 }
 
 fn row_reader(table: &TableDef, selection: &Selection, restrictions: &Restrictions) -> RowReader {

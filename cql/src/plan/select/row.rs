@@ -159,7 +159,8 @@ impl RowReader {
         slots.clear();
         slots.resize(table.columns.len(), Slot::Null);
         let key_count = table.partition_key_count();
-        if self.reads_key {
+        // No partition has an empty key: it is the row of an aggregate over nothing.
+        if self.reads_key && !parts.key.is_empty() {
             for (slot, value) in slots.iter_mut().zip(PartitionKeyParts::new(key_count, parts.key))
             {
                 *slot = Slot::Value(value?);
