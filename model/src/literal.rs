@@ -15,6 +15,8 @@ mod parse;
 #[cfg(test)]
 mod tests;
 
+pub use datetime::add_months;
+pub use duration::format_duration;
 pub use format::format_value;
 pub use parse::parse_literal;
 

@@ -86,13 +86,7 @@ pub fn compute(
     let (Some(a), Some(b)) = (decode(left.0, left.1), decode(right.0, right.1)) else {
         return Ok(None);
     };
-    let failed = |reason: &str| {
-        let symbol = symbol(operator);
-        PlanError::invalid(format!(
-            "the operation '{} {symbol} {}' failed: {reason}",
-            left.0, right.0
-        ))
-    };
+    let failed = |reason: &str| super::operation::failed(operator, left.0, right.0, reason);
     let divides_by_zero =
         matches!(operator, ArithmeticOperator::Divide | ArithmeticOperator::Remainder)
             && b.is_zero();
@@ -105,7 +99,12 @@ pub fn compute(
         _ => fixed(operator, a.to_i64(), b.to_i64()).map(Number::Fixed),
     };
     let Some(result) = result else {
-        return Err(failed(if divides_by_zero { "/ by zero" } else { "out of range" }));
+        let is_wide = matches!(returns, CqlType::Varint | CqlType::Decimal);
+        return Err(failed(match (divides_by_zero, is_wide) {
+            (true, true) => "BigInteger divide by zero",
+            (true, false) => "/ by zero",
+            (false, _) => "out of range",
+        }));
     };
     let bytes = encode(&returns, &result);
     if bytes.len() > NUMBER_BYTES_MAX {
@@ -389,7 +388,7 @@ mod tests {
         assert_eq!(show(("int", "1"), Divide, ("int", "0")), failed("int / int", zero));
         assert_eq!(
             show(("decimal", "1"), Divide, ("decimal", "0.0")),
-            failed("decimal / decimal", zero)
+            failed("decimal / decimal", "BigInteger divide by zero")
         );
         assert_eq!(
             show(("decimal", "1"), Add, ("decimal", "1e-100000")),

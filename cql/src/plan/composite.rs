@@ -77,7 +77,7 @@ fn element_of<'a>(part: &'a BoundTerm) -> Result<&'a [u8], PlanError> {
 
 /// Elements of no fixed length stand behind it as an unsigned vint: the leading one bits of the
 /// first byte count the bytes that follow.
-fn put_vector_length(out: &mut Vec<u8>, length: usize) {
+pub(super) fn put_vector_length(out: &mut Vec<u8>, length: usize) {
     let length = u32::try_from(length).expect("a value came in a frame of less than 2 GiB");
     match length {
         0..0x80 => out.push(length as u8),

@@ -16,6 +16,13 @@ pub enum ErrorKind {
     Unauthorized,
     /// A definition that cannot be.
     Config,
+    /// A function, or an operator, has no result for its arguments.
+    FunctionFailure {
+        /// Its name, in the keyspace `system`.
+        function: &'static str,
+        /// Types of its arguments.
+        argument_types: Vec<String>,
+    },
     /// What CREATE would make is there. The table is empty when it is the keyspace.
     AlreadyExists {
         /// The keyspace.
@@ -38,6 +45,16 @@ impl PlanError {
     /// The statement, or what is bound to it, is wrong.
     pub fn invalid(message: impl Into<Cow<'static, str>>) -> PlanError {
         PlanError { kind: ErrorKind::Invalid, message: message.into() }
+    }
+
+    /// A function of `system` has no result for its arguments.
+    pub fn function_failure(
+        function: &'static str,
+        argument_types: Vec<String>,
+        message: impl Into<Cow<'static, str>>,
+    ) -> PlanError {
+        let kind = ErrorKind::FunctionFailure { function, argument_types };
+        PlanError { kind, message: message.into() }
     }
 
     /// The definition is wrong.

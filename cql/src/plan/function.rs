@@ -11,6 +11,7 @@ use super::arithmetic;
 use super::context::BindContext;
 use super::error::PlanError;
 use super::math::MathFunction;
+use super::operation;
 use crate::syntax::ast::ArithmeticOperator;
 use model::literal::format_value;
 use model::schema::Partitioner;
@@ -141,20 +142,14 @@ impl fmt::Display for Function {
 }
 
 impl Function {
-    /// An operation on numbers of these types, as a function; `None` if one of them is no number.
+    /// An operation on values of these types, as a function; `None` if there is none.
     pub fn arithmetic(
         operator: ArithmeticOperator,
         left: CqlType,
         right: CqlType,
     ) -> Option<Arc<Function>> {
-        let returns = arithmetic::result_type(&left, &right)?;
-        let name = match operator {
-            ArithmeticOperator::Add => "system._add",
-            ArithmeticOperator::Subtract => "system._substract",
-            ArithmeticOperator::Multiply => "system._multiply",
-            ArithmeticOperator::Divide => "system._divide",
-            ArithmeticOperator::Remainder => "system._modulo",
-        };
+        let returns = operation::result_type(operator, &left, &right)?;
+        let name = format!("system.{}", operation::function_name(operator));
         let kind = FunctionKind::Arithmetic(operator);
         Some(Arc::new(Function { name: name.into(), arguments: vec![left, right], returns, kind }))
     }
@@ -214,7 +209,7 @@ impl Function {
                 else {
                     return Ok(None);
                 };
-                return arithmetic::compute(operator, (left_type, left), (right_type, right));
+                return operation::compute(operator, (left_type, left), (right_type, right));
             }
             FunctionKind::Math(function) => {
                 let number = arguments.first().copied().unwrap_or_default();

@@ -14,6 +14,7 @@ pub mod function;
 pub mod markers;
 mod math;
 pub mod names;
+mod operation;
 mod prepared;
 pub mod restriction;
 pub mod select;

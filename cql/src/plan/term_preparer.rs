@@ -6,6 +6,7 @@ use super::context::{BindContext, BoundValues};
 use super::error::PlanError;
 use super::function::{Function, overloads};
 use super::markers::{MarkerSpecs, Receiver};
+use super::operation;
 use super::term::{BoundTerm, Call, Composite, Marker, PreparedTerm};
 use super::term_text::{literal_kind, literal_text, term_text};
 use super::type_name::resolve_type;
@@ -101,9 +102,10 @@ impl TermPreparer<'_, '_> {
                 let cast = resolve_type(self.schema, &self.table.keyspace, type_name).ok()?;
                 Some(cast.freeze())
             }
-            TermKind::Arithmetic { left, right, .. } => {
+            TermKind::Literal(Literal::Duration { .. }) => Some(CqlType::Duration),
+            TermKind::Arithmetic { left, operator, right } => {
                 match (self.own_type(left), self.own_type(right)) {
-                    (Some(left), Some(right)) => arithmetic::result_type(&left, &right),
+                    (Some(left), Some(right)) => operation::result_type(*operator, &left, &right),
                     (left, right) => left.or(right),
                 }
             }
@@ -346,20 +348,15 @@ impl TermPreparer<'_, '_> {
                 _ => None,
             })
             .collect();
-        let fits = |function: &Arc<Function>| {
-            if function.arguments.len() != call.arguments.len() {
-                return Fit::None;
-            }
-            let each = call.arguments.iter().zip(&own_types).zip(&function.arguments);
-            each.map(|((term, own_type), cql_type)| match own_type {
-                None => self.fit(term, cql_type),
+        let arguments: Vec<_> = call.arguments.iter().zip(&own_types).collect();
+        let fits =
+            |(term, own_type): &(&Term, &Option<Option<CqlType>>), wanted: &CqlType| match own_type
+            {
+                None => self.fit(term, wanted),
                 Some(None) => Fit::None,
-                Some(Some(own_type)) => fit_type(cql_type, own_type),
-            })
-            .min()
-            .unwrap_or(Fit::Exact)
-        };
-        choose_overload(name, all, call.arguments.len(), fits, receiver)
+                Some(Some(own_type)) => fit_type(wanted, own_type),
+            };
+        choose_overload(name, all, &arguments, fits, |(term, _)| term_text(term), receiver)
     }
 
     /// How well a term fits a type, without preparing it.
@@ -406,9 +403,9 @@ impl TermPreparer<'_, '_> {
                 resolve_type(self.schema, &self.table.keyspace, type_name)
                     .map_or(Fit::None, |cast| fit_type(cql_type, &cast.freeze()))
             }
-            (TermKind::Arithmetic { left, right, .. }, _) => {
+            (TermKind::Arithmetic { left, operator, right }, _) => {
                 let (left, right) = self.operand_types(left, right, cql_type);
-                arithmetic::result_type(&left, &right)
+                operation::result_type(*operator, &left, &right)
                     .map_or(Fit::None, |returns| fit_type(cql_type, &returns))
             }
             (TermKind::Negate(inner), _) => {
@@ -429,27 +426,28 @@ fn composite(parts: Vec<PreparedTerm>, cql_type: &CqlType) -> Result<PreparedTer
 }
 
 /// Chooses among the overloads of a function: of those whose result the receiver takes, the one
-/// that fits best. `fits` says how well the arguments fit one.
-pub fn choose_overload(
+/// that fits best. `fits` says how well an argument fits a type, `text` how it was written.
+pub fn choose_overload<A>(
     name: &str,
     all: Vec<Arc<Function>>,
-    argument_count: usize,
-    fits: impl Fn(&Arc<Function>) -> Fit,
+    arguments: &[A],
+    fits: impl Fn(&A, &CqlType) -> Fit,
+    text: impl Fn(&A) -> String,
     receiver: Option<&Receiver>,
 ) -> Result<Arc<Function>, PlanError> {
     if all.is_empty() {
         return Err(PlanError::invalid(format!("Unknown function {name} called")));
     }
-    if let [only] = all.as_slice()
-        && only.arguments.len() != argument_count
-    {
-        return Err(PlanError::invalid(format!(
-            "Invalid number of arguments in call to function {}: {} required but {argument_count} \
-             provided",
-            only.name,
-            only.arguments.len()
-        )));
+    if let [only] = all.as_slice() {
+        check_arguments(only, arguments, &fits, text)?;
     }
+    let fits = |function: &Arc<Function>| {
+        if function.arguments.len() != arguments.len() {
+            return Fit::None;
+        }
+        let each = arguments.iter().zip(&function.arguments);
+        each.map(|(argument, wanted)| fits(argument, wanted)).min().unwrap_or(Fit::Exact)
+    };
     let signatures = list_signatures(&all);
     let is_overloaded = all.len() > 1;
     let mut fitting: Vec<(Fit, Arc<Function>)> =
@@ -473,6 +471,34 @@ pub fn choose_overload(
              signatures: {signatures})"
         ))
     })
+}
+
+/// That the arguments fit the only overload there is.
+fn check_arguments<A>(
+    only: &Function,
+    arguments: &[A],
+    fits: impl Fn(&A, &CqlType) -> Fit,
+    text: impl Fn(&A) -> String,
+) -> Result<(), PlanError> {
+    if only.arguments.len() != arguments.len() {
+        return Err(PlanError::invalid(format!(
+            "Invalid number of arguments in call to function {}: {} required but {} provided",
+            only.name,
+            only.arguments.len(),
+            arguments.len()
+        )));
+    }
+    for (index, (argument, wanted)) in arguments.iter().zip(&only.arguments).enumerate() {
+        if fits(argument, wanted) == Fit::None {
+            return Err(PlanError::invalid(format!(
+                "Type error: {} cannot be passed as argument {index} of function {} of type \
+                 {wanted}",
+                text(argument),
+                only.name
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn list_signatures(functions: &[Arc<Function>]) -> String {

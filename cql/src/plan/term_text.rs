@@ -3,7 +3,7 @@
 use super::arithmetic::symbol;
 use crate::syntax::ast::{Comparison, InValues, Literal, Predicate, Term, TermKind};
 use model::CqlType;
-use model::literal::format_value;
+use model::literal::{format_duration, format_value};
 
 /// The name of a literal's kind, as Cassandra's errors have it.
 pub(super) fn literal_kind(literal: &Literal) -> &'static str {
@@ -27,11 +27,9 @@ pub(super) fn literal_text(literal: &Literal) -> String {
         Literal::Blob(bytes) => format_value(&CqlType::Blob, bytes),
         Literal::Boolean(value) => value.to_string(),
         Literal::Duration { months, days, nanoseconds } => {
-            let sign = if (*months, *days, *nanoseconds) < (0, 0, 0) { "-" } else { "" };
-            let (months, days) = (months.unsigned_abs(), days.unsigned_abs());
-            format!("{sign}{months}mo{days}d{}ns", nanoseconds.unsigned_abs())
+            format_duration(*months, *days, *nanoseconds)
         }
-        Literal::Null => "null".to_owned(),
+        Literal::Null => "NULL".to_owned(),
     }
 }
 
@@ -60,7 +58,7 @@ pub(super) fn term_text(term: &Term) -> String {
         TermKind::Function(call) => {
             format!("{}({})", call.function.name.as_str(), joined(&call.arguments))
         }
-        TermKind::Cast { term, .. } => format!("(…){}", term_text(term)),
+        TermKind::Cast { type_name, term } => format!("({type_name}){}", term_text(term)),
         TermKind::Arithmetic { left, operator, right } => {
             let operator = symbol(*operator);
             format!("{} {operator} {}", term_text(left), term_text(right))

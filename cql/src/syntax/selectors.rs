@@ -1,8 +1,8 @@
 //! SELECT, and the selectors: values computed from a row.
 
 use super::ast::{
-    ArithmeticOperator, CellMetadataFunction, Direction, FunctionCall, Name, Position, Select,
-    SelectedColumn, Selection, Selector, SelectorKind, Term, TermKind, TypeName,
+    ArithmeticOperator, CellMetadataFunction, Direction, FunctionCall, Literal, Name, Position,
+    Select, SelectedColumn, Selection, Selector, SelectorKind, Term, TermKind, TypeName,
 };
 use super::lexer::TokenKind;
 use super::parser::{Parsed, Parser};
@@ -159,13 +159,20 @@ impl Parser<'_> {
     fn selector_primary(&mut self) -> Parsed<Selector> {
         let position = self.position();
         let kind = match self.token.kind {
-            TokenKind::ParenthesisOpen => return self.selector_in_parentheses(),
-            _ => match self.accept_plain_term()? {
-                Some(term) => SelectorKind::Term(term),
-                None => self.selector_kind()?,
-            },
+            TokenKind::ParenthesisOpen => self.selector_in_parentheses(),
+            TokenKind::BracketOpen => self.selectors_in_brackets(),
+            TokenKind::BraceOpen => self.selectors_in_braces(),
+            _ => self.plain_selector(),
         };
-        Ok(Selector { position, kind })
+        kind.map(|kind| Selector { position, kind })
+    }
+
+    /// A selector without brackets of its own.
+    fn plain_selector(&mut self) -> Parsed<SelectorKind> {
+        match self.accept_plain_term()? {
+            Some(term) => Ok(SelectorKind::Term(term)),
+            None => self.selector_kind(),
+        }
     }
 
     fn selector_kind(&mut self) -> Parsed<SelectorKind> {
@@ -194,22 +201,19 @@ impl Parser<'_> {
         Ok(SelectorKind::Column(self.name("a selector")?))
     }
 
-    /// `count(*)` or `count(1)`; nothing is read if it is the count of something else.
+    /// `count(*)` or `count(1)`, or of any other constant; nothing is read if it is the count of something else.
     fn accept_count_rows(&mut self) -> Parsed<bool> {
         let start = self.checkpoint();
         self.advance()?;
         self.expect(TokenKind::ParenthesisOpen)?;
-        let counts_rows =
-            self.at(TokenKind::Star) || self.at(TokenKind::Integer) && self.text() == "1";
-        if counts_rows {
-            self.advance()?;
-            self.expect(TokenKind::ParenthesisClose)?;
-        } else if self.at(TokenKind::Integer) {
-            return Err(self.invalid("only COUNT(*), COUNT(1) and COUNT(column) can be counted"));
-        } else {
-            self.go_back(start);
+        // A constant is never null, so that counting it counts rows.
+        let counts_rows = self.accept(TokenKind::Star)?
+            || self.accept_literal()?.is_some_and(|literal| literal != Literal::Null);
+        if counts_rows && self.accept(TokenKind::ParenthesisClose)? {
+            return Ok(true);
         }
-        Ok(counts_rows)
+        self.go_back(start);
+        Ok(false)
     }
 
     /// `CAST(selector AS type)`
@@ -248,30 +252,41 @@ impl Parser<'_> {
     }
 
     /// `(type) term`, `(selector)`, or the tuple `(term, term)`
-    fn selector_in_parentheses(&mut self) -> Parsed<Selector> {
-        let position = self.position();
+    fn selector_in_parentheses(&mut self) -> Parsed<SelectorKind> {
         if let Some(type_name) = self.accept_cast(false)? {
-            let operand = self.nested(Self::selector_operand)?;
-            let at = operand.position;
-            let Some(term) = into_term(operand) else {
-                return Err(self.unexpected_at(at, "a literal"));
-            };
-            let kind = SelectorKind::Term(TermKind::Cast { type_name, term: Box::new(term) });
-            return Ok(Selector { position, kind });
+            return Ok(hinted(type_name, self.nested(Self::selector_operand)?));
         }
-        let mut selectors = self.parenthesised(Self::selector)?;
-        if selectors.len() == 1 {
-            return Ok(selectors.swap_remove(0));
+        Ok(in_parentheses(self.parenthesised(Self::selector)?))
+    }
+
+    /// `[a, b]`
+    fn selectors_in_brackets(&mut self) -> Parsed<SelectorKind> {
+        self.expect(TokenKind::BracketOpen)?;
+        if self.accept(TokenKind::BracketClose)? {
+            return Ok(SelectorKind::Term(TermKind::List(Vec::new())));
         }
-        let mut terms = Vec::with_capacity(selectors.len());
-        for selector in selectors {
-            let at = selector.position;
-            let Some(term) = into_term(selector) else {
-                return Err(self.unexpected_at(at, "a literal"));
-            };
-            terms.push(term);
+        let elements = self.comma_separated(Self::selector)?;
+        self.expect(TokenKind::BracketClose)?;
+        Ok(list_or_term(elements))
+    }
+
+    /// `{a, b}`, `{a: b}` or `{}`
+    fn selectors_in_braces(&mut self) -> Parsed<SelectorKind> {
+        self.expect(TokenKind::BraceOpen)?;
+        if self.accept(TokenKind::BraceClose)? {
+            return Ok(SelectorKind::Term(TermKind::EmptySetOrMap));
         }
-        Ok(Selector { position, kind: SelectorKind::Term(TermKind::Tuple(terms)) })
+        let entries = self.comma_separated(Self::entry)?;
+        let at = self.position();
+        self.expect(TokenKind::BraceClose)?;
+        in_braces(entries).ok_or_else(|| self.unexpected_at(at, "either elements or entries"))
+    }
+
+    /// `a` or `a: b`
+    fn entry(&mut self) -> Parsed<(Selector, Option<Selector>)> {
+        let key = self.selector()?;
+        let value = if self.accept(TokenKind::Colon)? { Some(self.selector()?) } else { None };
+        Ok((key, value))
     }
 }
 
@@ -301,9 +316,91 @@ const CELL_METADATA_FUNCTIONS: &[(&str, CellMetadataFunction)] = &[
     ("ttl", CellMetadataFunction::Ttl),
 ];
 
-fn into_term(selector: Selector) -> Option<Term> {
+#[expect(clippy::result_large_err, reason = "no error: what is no term goes on as it is")]
+fn into_term(selector: Selector) -> Result<Term, Selector> {
     match selector {
-        Selector { position, kind: SelectorKind::Term(kind) } => Some(Term { position, kind }),
-        _ => None,
+        Selector { position, kind: SelectorKind::Term(kind) } => Ok(Term { position, kind }),
+        other => Err(other),
     }
+}
+
+/// Terms if they are all terms, else as they were.
+fn into_terms(selectors: Vec<Selector>) -> Result<Vec<Term>, Vec<Selector>> {
+    let is_term = |selector: &Selector| matches!(selector.kind, SelectorKind::Term(_));
+    if !selectors.iter().all(is_term) {
+        return Err(selectors);
+    }
+    Ok(selectors.into_iter().filter_map(|selector| into_term(selector).ok()).collect())
+}
+
+/// Terms alone make a term: a map, or with names for keys a user type.
+fn map_or_user_type(entries: Vec<(Selector, Selector)>) -> SelectorKind {
+    let (keys, values): (Vec<Selector>, Vec<Selector>) = entries.into_iter().unzip();
+    let field = |key: &Selector| match &key.kind {
+        SelectorKind::Column(name) => Some(name.clone()),
+        _ => None,
+    };
+    let fields: Option<Vec<Name>> = keys.iter().map(field).collect();
+    let rejoin = |keys: Vec<Selector>, values: Vec<Selector>| {
+        SelectorKind::Map(keys.into_iter().zip(values).collect())
+    };
+    let values = match into_terms(values) {
+        Ok(values) => values,
+        Err(values) => return rejoin(keys, values),
+    };
+    if let Some(fields) = fields {
+        return SelectorKind::Term(TermKind::UserType(fields.into_iter().zip(values).collect()));
+    }
+    match into_terms(keys) {
+        Ok(keys) => SelectorKind::Term(TermKind::Map(keys.into_iter().zip(values).collect())),
+        Err(keys) => {
+            let of_term =
+                |Term { position, kind }| Selector { position, kind: SelectorKind::Term(kind) };
+            rejoin(keys, values.into_iter().map(of_term).collect())
+        }
+    }
+}
+
+// What becomes of parts once they are read stands outside of the recursion, whose frames it would
+// make larger.
+
+fn hinted(type_name: TypeName, operand: Selector) -> SelectorKind {
+    match into_term(operand) {
+        Ok(term) => SelectorKind::Term(TermKind::Cast { type_name, term: Box::new(term) }),
+        Err(selector) => SelectorKind::Hint { type_name, selector: Box::new(selector) },
+    }
+}
+
+fn in_parentheses(mut selectors: Vec<Selector>) -> SelectorKind {
+    if selectors.len() == 1 {
+        return match into_term(selectors.swap_remove(0)) {
+            Ok(term) => SelectorKind::Term(term.kind),
+            Err(selector) => SelectorKind::Parentheses(Box::new(selector)),
+        };
+    }
+    match into_terms(selectors) {
+        Ok(terms) => SelectorKind::Term(TermKind::Tuple(terms)),
+        Err(selectors) => SelectorKind::Tuple(selectors),
+    }
+}
+
+fn list_or_term(elements: Vec<Selector>) -> SelectorKind {
+    match into_terms(elements) {
+        Ok(terms) => SelectorKind::Term(TermKind::List(terms)),
+        Err(selectors) => SelectorKind::List(selectors),
+    }
+}
+
+/// `None` when some have a value and others not.
+fn in_braces(entries: Vec<(Selector, Option<Selector>)>) -> Option<SelectorKind> {
+    let count = entries.len();
+    let (keys, values): (Vec<Selector>, Vec<Option<Selector>>) = entries.into_iter().unzip();
+    let values: Vec<Selector> = values.into_iter().flatten().collect();
+    if values.len() == count {
+        return Some(map_or_user_type(keys.into_iter().zip(values).collect()));
+    }
+    values.is_empty().then(|| match into_terms(keys) {
+        Ok(terms) => SelectorKind::Term(TermKind::Set(terms)),
+        Err(selectors) => SelectorKind::Set(selectors),
+    })
 }

@@ -229,6 +229,16 @@ impl Scan<'_> {
     }
 }
 
+/// The same day so many months later, or the last day of that month if it is shorter; days since
+/// the epoch. `None` beyond what 64 bits of milliseconds can hold.
+pub fn add_months(days: i64, months: i64) -> Option<i64> {
+    let (year, month, day) = civil_from_days(days);
+    let month_number = year.checked_mul(12)?.checked_add(month - 1)?.checked_add(months)?;
+    let (year, month) = (month_number.div_euclid(12), month_number.rem_euclid(12) + 1);
+    let is_representable = year.unsigned_abs() < 300_000_000;
+    is_representable.then(|| days_from_civil(year, month, day.min(days_in_month(year, month))))
+}
+
 fn days_in_month(year: i64, month: i64) -> i64 {
     let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
     match month {
@@ -266,6 +276,15 @@ fn civil_from_days(days: i64) -> (i64, i64, i64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn months_end_where_they_end() {
+        let day = |year, month, day| days_from_civil(year, month, day);
+        assert_eq!(add_months(day(2024, 1, 31), 1), Some(day(2024, 2, 29)));
+        assert_eq!(add_months(day(2024, 3, 31), -13), Some(day(2023, 2, 28)));
+        assert_eq!(add_months(day(1969, 12, 15), 1), Some(day(1970, 1, 15)));
+        assert_eq!(add_months(0, i64::MAX), None);
+    }
 
     #[test]
     fn every_day_of_two_eras_comes_back_and_follows_the_last() {

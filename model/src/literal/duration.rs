@@ -61,7 +61,7 @@ pub(super) fn parse_duration(text: &str) -> Result<Vec<u8>, ValueError> {
 }
 
 /// The duration with the units of the first form; zero is `0s`.
-pub(super) fn format_duration(months: i32, days: i32, nanos: i64) -> String {
+pub fn format_duration(months: i32, days: i32, nanos: i64) -> String {
     if months == 0 && days == 0 && nanos == 0 {
         return "0s".to_owned();
     }

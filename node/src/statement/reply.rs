@@ -142,6 +142,11 @@ impl Reply {
             ErrorKind::Invalid => ErrorBody::Invalid,
             ErrorKind::Unauthorized => ErrorBody::Unauthorized,
             ErrorKind::Config => ErrorBody::Config,
+            ErrorKind::FunctionFailure { function, argument_types } => ErrorBody::FunctionFailure {
+                keyspace: "system".into(),
+                function: (*function).into(),
+                argument_types: argument_types.clone(),
+            },
             ErrorKind::AlreadyExists { keyspace, table } => ErrorBody::AlreadyExists {
                 keyspace: keyspace.as_str().into(),
                 table: table.as_str().into(),

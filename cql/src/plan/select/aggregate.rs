@@ -55,8 +55,9 @@ impl Aggregate {
         match function_of(name) {
             Some(AggregateFunction::Sum | AggregateFunction::Average) if !is_number => {
                 Err(PlanError::invalid(format!(
-                    "Invalid call to function {name}, none of its type signatures match \
-                     (argument of type {argument})"
+                    "Invalid call to function {name}, none of its type signatures match (known \
+                     type signatures: {})",
+                    number_signatures(name)
                 )))
             }
             Some(function) => Ok(Aggregate { function, argument: argument.clone() }),
@@ -168,6 +169,14 @@ impl Aggregate {
             }
         }
     }
+}
+
+/// The overloads of a function of `system` that keeps the type of any number.
+pub(super) fn number_signatures(name: &str) -> String {
+    const NUMBERS: [&str; 9] =
+        ["tinyint", "smallint", "int", "bigint", "float", "double", "decimal", "varint", "counter"];
+    let signature = |number: &&str| format!("system.{name} : ({number}) -> {number}");
+    NUMBERS.iter().map(signature).collect::<Vec<_>>().join(", ")
 }
 
 fn function_of(name: &str) -> Option<AggregateFunction> {

@@ -1,14 +1,14 @@
 //! `CAST(value AS type)` between native types.
 //!
-//! Numbers convert as in Java: whole numbers keep their low bytes, floating ones lose their
-//! fraction. Anything native has a text. Times convert as the functions `toTimestamp` and `toDate`
-//! do it. Decimals and varints convert to text and to each other's wider types, not to narrower
-//! numbers.
+//! Numbers convert as in Java: whole numbers keep their low bytes, floating ones and decimals lose
+//! their fraction, what becomes a varint goes through 64 bits. Most native types have a text. Times
+//! convert as the functions `toTimestamp` and `toDate` do it.
 
 use crate::plan::error::PlanError;
 use model::CqlType;
 use model::literal::{format_value, parse_literal};
 use model::timeuuid::timeuuid_millis;
+use num_bigint::BigInt;
 
 const DAY_MILLIS: i64 = 86_400_000;
 /// The date type's number of the Unix epoch's day.
@@ -16,19 +16,29 @@ const DATE_OF_EPOCH: i64 = 1 << 31;
 
 /// Whether values of one type convert to the other.
 pub(super) fn can_cast(from: &CqlType, to: &CqlType) -> bool {
-    use CqlType::{Ascii, Boolean, Date, Decimal, Text, TimeUuid, Timestamp, Varint};
-    let is_native = |t: &CqlType| CqlType::native_from_name(&t.to_string()).is_some();
-    match (from, to) {
-        (from, to) if from == to => true,
-        (_, Text) => is_native(from) && *from != CqlType::Blob,
-        (_, Ascii) => is_number(from) || matches!(from, Boolean | Date | Timestamp | TimeUuid),
-        (TimeUuid, Timestamp | Date) | (Timestamp, Date) | (Date, Timestamp) => true,
-        (Decimal, CqlType::Double | CqlType::Float) => true,
-        (Varint, Decimal | CqlType::Double | CqlType::Float) => true,
-        (Decimal | Varint, _) => false,
-        (CqlType::Float | CqlType::Double, Varint) => false,
-        (from, to) => is_number(from) && is_number(to),
+    from == to || castable_to(to).contains(from)
+}
+
+/// The other types whose values convert to the type.
+pub(super) fn castable_to(to: &CqlType) -> Vec<CqlType> {
+    use CqlType::{
+        Ascii, BigInt, Boolean, Counter, Date, Decimal, Double, Float, Inet, Int, SmallInt, Text,
+        Time, TimeUuid, Timestamp, TinyInt, Uuid, Varint,
+    };
+    let mut from = vec![TinyInt, SmallInt, Int, BigInt, Float, Double, Decimal, Varint, Counter];
+    match to {
+        Text | Ascii => {
+            from.extend([Boolean, Inet, Date, Time, Timestamp, TimeUuid, Uuid]);
+            if *to == Text {
+                from.push(Ascii);
+            }
+        }
+        Timestamp => from = vec![TimeUuid, Date],
+        Date => from = vec![TimeUuid, Timestamp],
+        to if *to != Counter && is_number(to) => from.retain(|from| from != to),
+        _ => from.clear(),
     }
+    from
 }
 
 fn is_number(cql_type: &CqlType) -> bool {
@@ -64,8 +74,15 @@ pub(super) fn cast(
         (CqlType::Double, _) => {
             floating(f64::from_be_bytes(value.first_chunk().copied().unwrap_or_default()), to)
         }
-        (CqlType::Varint | CqlType::Decimal, _) => {
+        (CqlType::Varint | CqlType::Decimal, CqlType::Float | CqlType::Double)
+        | (CqlType::Varint, CqlType::Decimal) => {
             Ok(Some(parse_literal(to, &format_value(from, value))?))
+        }
+        (CqlType::Varint, _) => whole(low_bytes(value), to),
+        (CqlType::Decimal, _) => {
+            let Some((scale, unscaled)) = value.split_first_chunk() else { return Ok(None) };
+            let number = whole_part(i32::from_be_bytes(*scale), unscaled);
+            whole(low_bytes(&number.to_signed_bytes_be()), to)
         }
         _ => whole(value, to),
     }
@@ -111,10 +128,29 @@ fn floating(number: f64, to: &CqlType) -> Result<Option<Vec<u8>>, PlanError> {
         CqlType::Float => (number as f32).to_be_bytes().to_vec(),
         CqlType::Double => number.to_be_bytes().to_vec(),
         CqlType::Decimal => parse_literal(to, &number.to_string())?,
+        CqlType::Varint => parse_literal(to, &(number as i64).to_string())?,
         // Narrow integers go through the 32-bit one, which ends at its bounds.
         CqlType::BigInt | CqlType::Counter => (number as i64).to_be_bytes().to_vec(),
         _ => narrowed(i64::from(number as i32), to),
     }))
+}
+
+/// The last eight bytes, or all.
+fn low_bytes(number: &[u8]) -> &[u8] {
+    number.get(number.len().saturating_sub(8)..).unwrap_or(number)
+}
+
+/// A decimal without its fraction, at least its low 64 bits: they are zero where 64 zeros or more
+/// are appended, since each ten brings a factor of two.
+fn whole_part(scale: i32, unscaled: &[u8]) -> BigInt {
+    let unscaled = BigInt::from_signed_bytes_be(unscaled);
+    let ten_to = |exponent: u32| BigInt::from(10).pow(exponent);
+    match u32::try_from(scale) {
+        Ok(scale) if u64::from(scale) > unscaled.bits() => BigInt::ZERO,
+        Ok(scale) => unscaled / ten_to(scale),
+        Err(_) if scale <= -64 => BigInt::ZERO,
+        Err(_) => unscaled * ten_to(scale.unsigned_abs()),
+    }
 }
 
 fn narrowed(number: i64, to: &CqlType) -> Vec<u8> {

@@ -19,6 +19,7 @@
 mod aggregate;
 mod cast;
 mod collector;
+mod composite;
 mod execution;
 #[cfg(test)]
 mod golden_tests;

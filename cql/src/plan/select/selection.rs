@@ -1,7 +1,7 @@
 //! What a SELECT returns: selectors to expressions, with the names and types of their columns.
 
-use super::aggregate::Aggregate;
-use super::cast::can_cast;
+use super::aggregate::{Aggregate, number_signatures};
+use super::cast::{can_cast, castable_to};
 use super::selector::{Expression, Part};
 use crate::plan::context::{BindContext, BoundValues};
 use crate::plan::error::PlanError;
@@ -13,8 +13,8 @@ use crate::plan::term_preparer::{Fit, TermPreparer, choose_overload, value_compa
 use crate::plan::term_text::term_text;
 use crate::plan::type_name::resolve_type;
 use crate::syntax::ast::{
-    ArithmeticOperator, CellMetadataFunction, FunctionCall, Name, Selection as WrittenSelection,
-    Selector, SelectorKind, Term, TermKind,
+    ArithmeticOperator, CellMetadataFunction, FunctionCall, Literal, Name,
+    Selection as WrittenSelection, Selector, SelectorKind, Term, TermKind, TypeName,
 };
 use crate::wire::ColumnSpec;
 use model::{ColumnDef, ColumnKind, CqlType, TableDef};
@@ -122,14 +122,14 @@ fn columns_of_wildcard(table: &TableDef) -> Vec<usize> {
 }
 
 /// A selector whose type and name are known.
-struct Compiled {
-    expression: Expression,
-    cql_type: CqlType,
-    name: String,
+pub(super) struct Compiled {
+    pub(super) expression: Expression,
+    pub(super) cql_type: CqlType,
+    pub(super) name: String,
 }
 
-struct Compiler<'p, 'a, 'm> {
-    preparer: &'p mut TermPreparer<'a, 'm>,
+pub(super) struct Compiler<'p, 'a, 'm> {
+    pub(super) preparer: &'p mut TermPreparer<'a, 'm>,
     aggregates: Vec<SelectedAggregate>,
     terms: Vec<PreparedTerm>,
     is_in_aggregate: bool,
@@ -142,7 +142,7 @@ enum Argument {
 }
 
 impl Compiler<'_, '_, '_> {
-    fn compile(&mut self, selector: &Selector) -> Result<Compiled, PlanError> {
+    pub(super) fn compile(&mut self, selector: &Selector) -> Result<Compiled, PlanError> {
         match &selector.kind {
             SelectorKind::Column(name) => self.column(name),
             SelectorKind::Term(kind) => {
@@ -152,24 +152,12 @@ impl Compiler<'_, '_, '_> {
                 self.aggregate(Aggregate::count_rows(), None, "count".to_owned())
             }
             SelectorKind::Function(call) => self.function(call),
-            SelectorKind::Cast { selector, type_name } => {
-                let value = self.compile(selector)?;
-                let keyspace = &self.preparer.table.keyspace;
-                let to = resolve_type(self.preparer.schema, keyspace, type_name)?;
-                let from = value.cql_type;
-                if !can_cast(&from, &to) {
-                    let message = format!("{} cannot be cast to {to}", value.name);
-                    return Err(PlanError::invalid(message));
-                }
-                let name = format!("cast({} as {to})", value.name);
-                let (value, cql_type) = (Box::new(value.expression), to.clone());
-                Ok(Compiled { expression: Expression::Cast { value, from, to }, cql_type, name })
-            }
+            SelectorKind::Cast { selector, type_name } => self.cast(selector, type_name),
             SelectorKind::CellMetadata { function, cell } => self.metadata(*function, cell),
             SelectorKind::Element { collection, key } => {
                 let (collection, key_type, value_type) = self.keyed(collection)?;
                 let name = format!("{}[{}]", collection.name, term_text(key));
-                let key = self.key_term(key, &collection.name, key_type)?;
+                let key = self.key_term(key, &collection.cql_type, &collection.name, key_type)?;
                 let (cql_type, collection) = (collection.cql_type, Box::new(collection.expression));
                 let expression = Expression::Element { collection, cql_type, key };
                 Ok(Compiled { expression, cql_type: value_type, name })
@@ -179,7 +167,8 @@ impl Compiler<'_, '_, '_> {
                 let text = |term: &Option<Term>| term.as_ref().map(term_text).unwrap_or_default();
                 let name = format!("{}[{}..{}]", collection.name, text(from), text(to));
                 let mut key = |term: &Option<Term>| {
-                    let prepare = |term| self.key_term(term, &collection.name, key_type.clone());
+                    let (of, name) = (&collection.cql_type, &collection.name);
+                    let prepare = |term| self.key_term(term, of, name, key_type.clone());
                     term.as_ref().map(prepare).transpose()
                 };
                 let (from, to) = (key(from)?, key(to)?);
@@ -201,12 +190,45 @@ impl Compiler<'_, '_, '_> {
             SelectorKind::Negate(operand) => {
                 let operand = self.compile(operand)?;
                 let function = Function::negation(operand.cql_type.clone()).ok_or_else(|| {
-                    PlanError::invalid(format!("{} is not a number", operand.name))
+                    no_such_signature("system._negate", &number_signatures("\"_negate\""))
                 })?;
                 let name = format!("-{}", operand.name);
                 Ok(called(function, vec![operand.expression], name))
             }
+            SelectorKind::Parentheses(inner) => {
+                let inner = self.compile(inner)?;
+                Ok(Compiled { name: format!("({})", inner.name), ..inner })
+            }
+            SelectorKind::Hint { .. }
+            | SelectorKind::List(_)
+            | SelectorKind::Set(_)
+            | SelectorKind::Map(_)
+            | SelectorKind::Tuple(_) => self.composite(selector, None),
         }
+    }
+
+    fn cast(&mut self, selector: &Selector, type_name: &TypeName) -> Result<Compiled, PlanError> {
+        let value = self.compile(selector)?;
+        let keyspace = &self.preparer.table.keyspace;
+        let to = resolve_type(self.preparer.schema, keyspace, type_name)?;
+        let from = value.cql_type.clone();
+        if from == to {
+            return Ok(value);
+        }
+        if !can_cast(&from, &to) {
+            let sources = castable_to(&to);
+            if sources.is_empty() {
+                let message = format!("{} cannot be cast to {to}", value.name);
+                return Err(PlanError::invalid(message));
+            }
+            let function = format!("system.cast_as_{to}");
+            let signature = |from: &CqlType| format!("{function} : ({from}) -> {to}");
+            let signatures: Vec<_> = sources.iter().map(signature).collect();
+            return Err(no_such_signature(&function, &signatures.join(", ")));
+        }
+        let name = format!("cast({} as {to})", value.name);
+        let (value, cql_type) = (Box::new(value.expression), to.clone());
+        Ok(Compiled { expression: Expression::Cast { value, from, to }, cql_type, name })
     }
 
     fn column(&mut self, name: &Name) -> Result<Compiled, PlanError> {
@@ -229,7 +251,7 @@ impl Compiler<'_, '_, '_> {
         let cql_type = resolve_type(self.preparer.schema, keyspace, type_name)?.freeze();
         let prepared =
             self.preparer.prepare(term, &Receiver::new("[selection]", cql_type.clone()))?;
-        let name = format!("({cql_type}){}", term_text(inner));
+        let name = format!("({type_name}){}", term_text(inner));
         Ok(Compiled { expression: self.term(prepared), cql_type, name })
     }
 
@@ -238,9 +260,17 @@ impl Compiler<'_, '_, '_> {
         Expression::Term(self.terms.len() - 1)
     }
 
-    fn key_term(&mut self, key: &Term, of: &str, cql_type: CqlType) -> Result<usize, PlanError> {
-        let prepared =
-            self.preparer.prepare(key, &Receiver::new(format!("key({of})"), cql_type))?;
+    /// A key of a map, or an element of a set.
+    fn key_term(
+        &mut self,
+        key: &Term,
+        collection: &CqlType,
+        name: &str,
+        cql_type: CqlType,
+    ) -> Result<usize, PlanError> {
+        let kind = if matches!(collection, CqlType::Map { .. }) { "key" } else { "value" };
+        let receiver = Receiver::new(format!("{kind}({name})"), cql_type);
+        let prepared = self.preparer.prepare(key, &receiver)?;
         self.terms.push(prepared);
         Ok(self.terms.len() - 1)
     }
@@ -279,24 +309,20 @@ impl Compiler<'_, '_, '_> {
             return self.aggregate(aggregate, Some(argument.expression), column);
         }
         let arguments = self.arguments(&call.arguments)?;
-        let fits = |function: &Arc<Function>| {
-            if function.arguments.len() != arguments.len() {
-                return Fit::None;
+        let fits = |argument: &Argument, wanted: &CqlType| match argument {
+            Argument::Term(term) => self.preparer.fit(term, wanted),
+            Argument::Compiled(compiled) if compiled.cql_type == *wanted => Fit::Exact,
+            Argument::Compiled(compiled) if value_compatible(wanted, &compiled.cql_type) => {
+                Fit::Weak
             }
-            let each = arguments.iter().zip(&function.arguments);
-            each.map(|(argument, wanted)| match argument {
-                Argument::Term(term) => self.preparer.fit(term, wanted),
-                Argument::Compiled(compiled) if compiled.cql_type == *wanted => Fit::Exact,
-                Argument::Compiled(compiled) if value_compatible(wanted, &compiled.cql_type) => {
-                    Fit::Weak
-                }
-                Argument::Compiled(_) => Fit::None,
-            })
-            .min()
-            .unwrap_or(Fit::Exact)
+            Argument::Compiled(_) => Fit::None,
         };
         let all = overloads(keyspace, name, self.preparer.table);
-        let function = choose_overload(name, all, arguments.len(), fits, None)?;
+        if all.is_empty() {
+            let name = keyspace.map_or(name.to_owned(), |keyspace| format!("{keyspace}.{name}"));
+            return Err(PlanError::invalid(format!("Unknown function '{name}'")));
+        }
+        let function = choose_overload(name, all, &arguments, fits, argument_text, None)?;
         let mut names = Vec::with_capacity(arguments.len());
         let mut expressions = Vec::with_capacity(arguments.len());
         for (index, argument) in arguments.into_iter().enumerate() {
@@ -334,43 +360,81 @@ impl Compiler<'_, '_, '_> {
         selectors.iter().map(argument).collect()
     }
 
-    /// A number without a type has the smallest of its own kind.
+    /// Operands without a type: a number has the smallest of its own kind, a text that of the
+    /// other operand.
     fn arithmetic(
         &mut self,
         left: &Selector,
         operator: ArithmeticOperator,
         right: &Selector,
     ) -> Result<Compiled, PlanError> {
-        let left = self.operand(left)?;
-        let right = self.operand(right)?;
         let symbol = crate::plan::arithmetic::symbol(operator);
+        let (left, right) = (self.operand(left)?, self.operand(right)?);
+        let (left_text, right_text) = (argument_text(&left), argument_text(&right));
+        let unsupported = || {
+            PlanError::invalid(format!(
+                "the '{symbol}' operation is not supported between {left_text} and {right_text}"
+            ))
+        };
+        if [&left, &right].into_iter().any(is_of_any_type) {
+            return Err(PlanError::invalid(format!(
+                "Ambiguous '{symbol}' operation with args {left_text} and {right_text}: use type \
+                 hint to disambiguate, example '(int) ?'"
+            )));
+        }
+        let (left, right) = match (left, right) {
+            (Argument::Compiled(left), Argument::Compiled(right)) => (left, right),
+            (Argument::Compiled(left), Argument::Term(right)) => {
+                let right = self.text_operand(&right, &left.cql_type).ok_or_else(unsupported)?;
+                (left, right)
+            }
+            (Argument::Term(left), Argument::Compiled(right)) => {
+                let left = self.text_operand(&left, &right.cql_type).ok_or_else(unsupported)?;
+                (left, right)
+            }
+            (Argument::Term(left), _) => return self.typed_term(&left),
+        };
         let name = format!("{} {symbol} {}", left.name, right.name);
         let function =
             Function::arithmetic(operator, left.cql_type.clone(), right.cql_type.clone());
-        let function = function.ok_or_else(|| {
-            PlanError::invalid(format!(
-                "the '{symbol}' operation is not supported between {} and {}",
-                left.name, right.name
-            ))
-        })?;
+        let function = function.ok_or_else(unsupported)?;
         Ok(called(function, vec![left.expression, right.expression], name))
     }
 
-    fn operand(&mut self, selector: &Selector) -> Result<Compiled, PlanError> {
-        let SelectorKind::Term(kind @ TermKind::Literal(_)) = &selector.kind else {
-            return self.compile(selector);
+    fn operand(&mut self, selector: &Selector) -> Result<Argument, PlanError> {
+        let SelectorKind::Term(kind @ (TermKind::Literal(_) | TermKind::Marker(_))) =
+            &selector.kind
+        else {
+            return self.compile(selector).map(Argument::Compiled);
         };
         let term = Term { position: selector.position, kind: kind.clone() };
-        let types = [CqlType::Int, CqlType::BigInt, CqlType::Varint, CqlType::Double];
-        for cql_type in types {
+        for cql_type in
+            [CqlType::Int, CqlType::BigInt, CqlType::Varint, CqlType::Double, CqlType::Duration]
+        {
             if self.preparer.fit(&term, &cql_type) == Fit::Exact {
-                let receiver = Receiver::new("[selection]", cql_type.clone());
-                let prepared = self.preparer.prepare(&term, &receiver)?;
-                let name = term_text(&term);
-                return Ok(Compiled { expression: self.term(prepared), cql_type, name });
+                return self.term_as(&term, cql_type).map(Argument::Compiled);
             }
         }
-        self.compile(selector)
+        Ok(Argument::Term(term))
+    }
+
+    /// A literal beside a text, if it is one too.
+    fn text_operand(&mut self, term: &Term, other: &CqlType) -> Option<Compiled> {
+        let is_text = matches!(other, CqlType::Ascii | CqlType::Text)
+            && matches!(term.kind, TermKind::Literal(Literal::String(_)));
+        is_text.then(|| self.term_as(term, CqlType::Text).ok()).flatten()
+    }
+
+    /// A term as a value of that type.
+    pub(super) fn term_as(
+        &mut self,
+        term: &Term,
+        cql_type: CqlType,
+    ) -> Result<Compiled, PlanError> {
+        let name = term_text(term);
+        let prepared =
+            self.preparer.prepare(term, &Receiver::new("[selection]", cql_type.clone()))?;
+        Ok(Compiled { expression: self.term(prepared), cql_type, name })
     }
 
     /// A set or map, and the types of its keys and of what they select.
@@ -379,13 +443,15 @@ impl Compiler<'_, '_, '_> {
         let (key, value) = match &collection.cql_type {
             CqlType::Map { key, value, .. } => ((**key).clone(), (**value).clone()),
             CqlType::Set { element, .. } => ((**element).clone(), (**element).clone()),
-            other => {
-                let kind = match other {
-                    CqlType::List { .. } => "list".to_owned(),
-                    other => other.to_string(),
-                };
+            CqlType::List { .. } => {
                 return Err(PlanError::invalid(format!(
-                    "Element selection is only allowed on sets and maps, but {} is a {kind}",
+                    "Element selection is only allowed on sets and maps, but {} is a list",
+                    collection.name
+                )));
+            }
+            other => {
+                return Err(PlanError::invalid(format!(
+                    "Invalid element selection: {} is of type {other} is not a collection",
                     collection.name
                 )));
             }
@@ -409,7 +475,7 @@ impl Compiler<'_, '_, '_> {
             _ => CqlType::BigInt,
         };
         let is_list = self.preparer.table.columns[column].cql_type.is_multi_cell()
-            && part.is_none()
+            && matches!(part, None | Some(Part::Slice { .. }))
             && function != CellMetadataFunction::MaxWriteTime;
         let cql_type =
             if is_list { CqlType::List { element: Arc::new(one), frozen: false } } else { one };
@@ -439,7 +505,7 @@ impl Compiler<'_, '_, '_> {
                 let (column, _, name) = self.cell(collection, function)?;
                 let (typed, key_type, _) = self.keyed(collection)?;
                 let text = format!("{name}[{}]", term_text(key));
-                let key = self.key_term(key, &name, key_type)?;
+                let key = self.key_term(key, &typed.cql_type, &name, key_type)?;
                 let part = typed.cql_type.is_multi_cell().then_some(Part::Element(key));
                 Ok((column, part, text))
             }
@@ -450,11 +516,43 @@ impl Compiler<'_, '_, '_> {
                 let part = cql_type.is_multi_cell().then_some(Part::Field(index as u16));
                 Ok((column, part, format!("{name}.{}", field.as_str())))
             }
-            _ => Err(PlanError::invalid(format!(
-                "{function} of a range of elements is not supported"
-            ))),
+            SelectorKind::Slice { collection, from, to } => {
+                let (column, _, name) = self.cell(collection, function)?;
+                let (typed, key_type, _) = self.keyed(collection)?;
+                let text = |term: &Option<Term>| term.as_ref().map(term_text).unwrap_or_default();
+                let name_of_slice = format!("{name}[{}..{}]", text(from), text(to));
+                let mut key = |term: &Option<Term>| {
+                    let prepare =
+                        |term| self.key_term(term, &typed.cql_type, &name, key_type.clone());
+                    term.as_ref().map(prepare).transpose()
+                };
+                let part = Part::Slice { from: key(from)?, to: key(to)? };
+                let part = typed.cql_type.is_multi_cell().then_some(part);
+                Ok((column, part, name_of_slice))
+            }
+            _ => Err(PlanError::invalid(format!("{function} takes a column or a part of one"))),
         }
     }
+}
+
+fn argument_text(argument: &Argument) -> String {
+    match argument {
+        Argument::Term(term) => term_text(term),
+        Argument::Compiled(compiled) => compiled.name.clone(),
+    }
+}
+
+/// Null and markers are whatever they are asked to be.
+fn is_of_any_type(operand: &Argument) -> bool {
+    let Argument::Term(term) = operand else { return false };
+    matches!(term.kind, TermKind::Marker(_) | TermKind::Literal(Literal::Null))
+}
+
+fn no_such_signature(function: &str, signatures: &str) -> PlanError {
+    PlanError::invalid(format!(
+        "Invalid call to function {function}, none of its type signatures match (known type \
+         signatures: {signatures})"
+    ))
 }
 
 fn called(function: Arc<Function>, arguments: Vec<Expression>, name: String) -> Compiled {
@@ -470,7 +568,7 @@ fn field_of(cql_type: &CqlType, name: &str, field: &Name) -> Result<(usize, CqlT
     };
     let position = udt.fields.iter().position(|(known, _)| **known == *field.text);
     let index = position.ok_or_else(|| {
-        PlanError::invalid(format!("{cql_type} of type {name} has no field {}", field.as_str()))
+        PlanError::invalid(format!("{name} of type {cql_type} has no field {}", field.as_str()))
     })?;
     Ok((index, udt.fields[index].1.clone()))
 }

@@ -73,6 +73,15 @@ pub(super) enum Expression {
         /// Which field.
         index: usize,
     },
+    /// Nothing.
+    Null,
+    /// A collection, tuple, vector or user type made of values.
+    Composite {
+        /// Its type.
+        cql_type: CqlType,
+        /// Its elements or fields; of a map keys and values in turns.
+        parts: Vec<Expression>,
+    },
 }
 
 /// A part of a multi-cell column.
@@ -82,6 +91,13 @@ pub(super) enum Part {
     Element(usize),
     /// A field.
     Field(u16),
+    /// The elements between two keys, both included.
+    Slice {
+        /// The term of the first key.
+        from: Option<usize>,
+        /// The term of the last key.
+        to: Option<usize>,
+    },
 }
 
 /// What expressions are computed from.
@@ -106,6 +122,7 @@ impl Expression {
         Ok(match self {
             Expression::Column(index) => scope.column(*index)?,
             Expression::Term(index) => term(index).map(Cow::Borrowed),
+            Expression::Null => None,
             Expression::Aggregate(index) => {
                 scope.aggregates.get(*index).and_then(Option::as_deref).map(Cow::Borrowed)
             }
@@ -145,6 +162,11 @@ impl Expression {
                 }
                 None => None,
             },
+            Expression::Composite { cql_type, parts } => {
+                let parts = parts.iter().map(|part| part.value(scope));
+                let parts = parts.collect::<Result<Vec<_>, _>>()?;
+                Some(Cow::Owned(super::composite::build(cql_type, &parts)?))
+            }
         })
     }
 
@@ -152,8 +174,8 @@ impl Expression {
     pub(super) fn for_each_column(&self, visit: &mut impl FnMut(usize)) {
         match self {
             Expression::Column(index) | Expression::Metadata { column: index, .. } => visit(*index),
-            Expression::Term(_) | Expression::Aggregate(_) => {}
-            Expression::Call { arguments, .. } => {
+            Expression::Term(_) | Expression::Aggregate(_) | Expression::Null => {}
+            Expression::Call { arguments, .. } | Expression::Composite { parts: arguments, .. } => {
                 for argument in arguments {
                     argument.for_each_column(visit);
                 }
@@ -204,18 +226,33 @@ impl<'s> Scope<'s, 's> {
             Slot::Null | Slot::Value(_) => return Ok(None),
         };
         let mut elements = live_elements(cells, column.id, self.now);
-        if let Some(part) = part {
+        let term = |index: &usize| self.terms.get(*index).and_then(Option::as_deref);
+        let path_of = |key: &[u8]| {
             let mut path = Vec::new();
-            match part {
-                Part::Field(index) => path.extend_from_slice(&index.to_be_bytes()),
-                Part::Element(key) => match self.terms.get(*key).and_then(Option::as_deref) {
-                    Some(key) => encode_path(&column.cql_type, key, &mut path)?,
-                    None => return Ok(None),
-                },
-            }
+            encode_path(&column.cql_type, key, &mut path).map(|()| path)
+        };
+        let path = match part {
+            Some(Part::Field(index)) => Some(index.to_be_bytes().to_vec()),
+            Some(Part::Element(key)) => match term(key) {
+                Some(key) => Some(path_of(key)?),
+                None => return Ok(None),
+            },
+            Some(Part::Slice { .. }) | None => None,
+        };
+        if let Some(path) = path {
             let found = elements.find(|(at, _, _)| *at == path);
             return Ok(found.and_then(|(_, _, cell)| metadata_of(function, &cell, self.now)));
         }
+        let bound = |key: &Option<usize>| key.as_ref().and_then(term).map(path_of).transpose();
+        let (from, to) = match part {
+            Some(Part::Slice { from, to }) => (bound(from)?, bound(to)?),
+            _ => (None, None),
+        };
+        // Paths compare as their keys do.
+        let elements = elements.filter(|(at, _, _)| {
+            from.as_ref().is_none_or(|from| *at >= from.as_slice())
+                && to.as_ref().is_none_or(|to| *at <= to.as_slice())
+        });
         if function == CellMetadataFunction::MaxWriteTime {
             let newest = elements.map(|(_, _, cell)| cell.timestamp).max();
             return Ok(newest.map(|timestamp| timestamp.to_be_bytes().to_vec()));

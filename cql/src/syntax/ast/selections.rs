@@ -130,6 +130,24 @@ pub enum SelectorKind {
     },
     /// `-a`
     Negate(Box<Selector>),
+    /// `(a)`, where `a` is no term.
+    Parentheses(Box<Selector>),
+    /// `(type) a`, where `a` is no term.
+    Hint {
+        /// The type that the value has.
+        type_name: TypeName,
+        /// The value.
+        selector: Box<Selector>,
+    },
+    /// `[a, b]`: a list or a vector. Like the forms below never of terms alone, which make a
+    /// [`SelectorKind::Term`].
+    List(Vec<Selector>),
+    /// `{a, b}`
+    Set(Vec<Selector>),
+    /// `{a: b}`: a map, or a user type if the keys are names and the type that is expected says so.
+    Map(Vec<(Selector, Selector)>),
+    /// `(a, b)`
+    Tuple(Vec<Selector>),
 }
 
 /// Which metadata of a cell is selected.

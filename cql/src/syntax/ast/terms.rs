@@ -115,6 +115,29 @@ pub enum ArithmeticOperator {
     Remainder,
 }
 
+/// As CQL has it.
+impl fmt::Display for TypeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TypeName::Native(native) => write!(f, "{native}"),
+            TypeName::List(element) => write!(f, "list<{element}>"),
+            TypeName::Set(element) => write!(f, "set<{element}>"),
+            TypeName::Map(key, value) => write!(f, "map<{key}, {value}>"),
+            TypeName::Frozen(inner) => write!(f, "frozen<{inner}>"),
+            TypeName::Tuple(fields) => {
+                let fields: Vec<_> = fields.iter().map(ToString::to_string).collect();
+                write!(f, "tuple<{}>", fields.join(", "))
+            }
+            TypeName::Vector { element, dimension } => write!(f, "vector<{element}, {dimension}>"),
+            TypeName::User(name) => match &name.keyspace {
+                Some(keyspace) => write!(f, "{}.{}", keyspace.as_str(), name.name.as_str()),
+                None => f.write_str(name.name.as_str()),
+            },
+            TypeName::Custom { class, .. } => write!(f, "'{class}'"),
+        }
+    }
+}
+
 /// A type as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TypeName {
