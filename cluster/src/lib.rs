@@ -1,6 +1,7 @@
-//! The ring, the placement of data on it, and the consensus core of a replicated range.
+//! The ring, the placement of data on it, the consensus core of a replicated range, and the
+//! connections between nodes.
 //!
-//! What is here is pure: functions of their inputs, with no clock, disk, socket or randomness.
+//! All but [`peer`] is pure: functions of their inputs, with no clock, disk, socket or randomness.
 //! - [`ring`]: nodes, their tokens, and the replicas of a token.
 //! - [`range`]: the ring as a sorted list of ranges, each on one shard of every node.
 //! - [`replica`]: the replicas of one shard: consensus cores wired to its log and its data.
@@ -8,10 +9,12 @@
 //! - [`consistency`]: whether the live replicas suffice for a consistency level.
 //! - [`consensus`]: one replicated log.
 //! - [`liveness`]: which nodes are alive, as promises between pairs of nodes.
+//! - [`peer`]: connections between shards, which carry bytes and do not know what they mean.
 
 pub mod consensus;
 pub mod consistency;
 pub mod liveness;
+pub mod peer;
 pub mod placement;
 pub mod range;
 pub mod replica;
