@@ -437,6 +437,21 @@ impl<'a> RowWriter<'a> {
             );
             self.last = Some(order);
         }
+        if let CellContent::Live { value, expiry: None } = cell.content
+            && let (Ok(column @ ..0x80), Ok(length @ ..0x80)) =
+                (u8::try_from(cell.column), u8::try_from(value.len()))
+            && cell.path.is_none()
+            && cell.timestamp == self.base
+        {
+            // The usual cell: its varints are of one byte.
+            self.out.extend_from_slice(&[column, 0, length]);
+            self.out.extend_from_slice(value);
+            return;
+        }
+        self.any_cell(cell);
+    }
+
+    fn any_cell(&mut self, cell: &Cell) {
         put_varint(self.out, u64::from(cell.column));
         let delta = cell.timestamp.wrapping_sub(self.base);
         let mut kind = if delta == 0 { 0 } else { KIND_OWN_TIMESTAMP };

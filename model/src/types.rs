@@ -112,6 +112,20 @@ impl CqlType {
         }
     }
 
+    /// Whether its values are made of values of other types.
+    #[inline]
+    pub fn has_parts(&self) -> bool {
+        matches!(
+            self,
+            CqlType::List { .. }
+                | CqlType::Set { .. }
+                | CqlType::Map { .. }
+                | CqlType::Vector { .. }
+                | CqlType::Tuple(_)
+                | CqlType::Udt(_)
+        )
+    }
+
     /// Whether this is a list, set or map.
     pub fn is_collection(&self) -> bool {
         matches!(self, CqlType::List { .. } | CqlType::Set { .. } | CqlType::Map { .. })
