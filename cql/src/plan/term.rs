@@ -44,6 +44,7 @@ pub struct Marker {
 
 impl Marker {
     /// Its value, checked and in normal order.
+    #[inline]
     pub fn bind<'a>(&self, values: &BoundValues<'a>) -> Result<BoundTerm<'a>, PlanError> {
         let bytes = match values.slot(self.slot) {
             Value::Null => return Ok(BoundTerm::Null),
@@ -51,7 +52,10 @@ impl Marker {
             Value::Set(bytes) => bytes,
         };
         validate(&self.cql_type, bytes)?;
-        Ok(BoundTerm::Value(normalize(&self.cql_type, bytes)?))
+        if self.cql_type.has_parts() {
+            return Ok(BoundTerm::Value(normalize(&self.cql_type, bytes)?));
+        }
+        Ok(BoundTerm::Value(Cow::Borrowed(bytes)))
     }
 }
 

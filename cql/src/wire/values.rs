@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::cursor::{Cursor, RawValue};
+use super::cursor::Cursor;
 use super::error::WireError;
 use super::frame::Version;
 
@@ -97,19 +97,17 @@ impl Values {
                 let name_bytes = u32::try_from(name.len()).map_err(|_| too_long())?;
                 self.names.push(end.saturating_sub(name_bytes)..end);
             }
-            let slot = match cursor.value()? {
-                RawValue::Set(bytes) => {
-                    let length = i32::try_from(bytes.len()).map_err(|_| too_long())?;
-                    let start = position(cursor)?.saturating_sub(length.unsigned_abs());
-                    Slot { start, length }
+            let length = cursor.int("value length")?;
+            let start = position(cursor)?;
+            match usize::try_from(length) {
+                Ok(byte_count) => {
+                    cursor.take(byte_count, "value")?;
                 }
-                RawValue::Null => Slot { start: 0, length: LENGTH_NULL },
-                RawValue::Unset if version < Version::V4 => {
-                    return Err(WireError::frame("value of length -2: unset exists since v4"));
-                }
-                RawValue::Unset => Slot { start: 0, length: LENGTH_UNSET },
-            };
-            self.slots.push(slot);
+                Err(_) if length == LENGTH_NULL => {}
+                Err(_) if length == LENGTH_UNSET && version >= Version::V4 => {}
+                Err(_) => return Err(wrong_length(length)),
+            }
+            self.slots.push(Slot { start, length });
         }
         Ok(())
     }
@@ -122,6 +120,14 @@ const NAMED_VALUE_BYTES_MIN: usize = 6;
 
 fn position(cursor: &Cursor<'_>) -> Result<u32, WireError> {
     u32::try_from(cursor.position()).map_err(|_| too_long())
+}
+
+#[cold]
+fn wrong_length(length: i32) -> WireError {
+    if length == LENGTH_UNSET {
+        return WireError::frame("value of length -2: unset exists since v4");
+    }
+    WireError::frame(format!("the value has the length {length}"))
 }
 
 #[cold]

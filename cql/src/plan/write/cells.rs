@@ -98,13 +98,18 @@ impl<'v, 'c, 'x> CellMaker<'v, 'c, 'x> {
             ColumnChange::Delete if !operation.cql_type.is_multi_cell() => BoundTerm::Null,
             _ => return Ok(false),
         };
-        let content = match &bound {
-            BoundTerm::Unset => return Ok(true),
-            BoundTerm::Null => self.tombstone(),
-            BoundTerm::Value(value) => CellContent::Live { value, expiry: self.attributes.expiry },
-        };
-        let timestamp = self.attributes.timestamp;
-        row.cell(&Cell { column: operation.column, path: None, timestamp, content });
+        let (column, timestamp) = (operation.column, self.attributes.timestamp);
+        match &bound {
+            BoundTerm::Unset => {}
+            BoundTerm::Null => {
+                let content = self.tombstone();
+                row.cell(&Cell { column, path: None, timestamp, content });
+            }
+            BoundTerm::Value(value) => {
+                let content = CellContent::Live { value, expiry: self.attributes.expiry };
+                row.cell(&Cell { column, path: None, timestamp, content });
+            }
+        }
         Ok(true)
     }
 
