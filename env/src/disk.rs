@@ -274,6 +274,16 @@ impl File {
         }
     }
 
+    /// Extends the file to `length` bytes, if it is shorter, and takes the room for them. They read
+    /// as zeros and nothing is written: the file's first writes then touch metadata, which a sync
+    /// makes durable with them. For files that are synced rarely.
+    pub fn reserve(&self, length: u64) -> io::Result<()> {
+        match &self.0 {
+            FileSide::Real(file) => file.reserve(length),
+            FileSide::Sim(file) => file.reserve(length),
+        }
+    }
+
     /// The whole file as memory, for files that never change again: the bytes of a mapping whose
     /// file is written to are unspecified, and touching one whose file was cut kills the process.
     /// Never a data file on a shard thread: a page fault would stall the shard unseen.

@@ -171,15 +171,27 @@ impl RealFile {
 
     /// `fallocate` finds the room in one piece; the zeros turn its unwritten extents, whose first
     /// write would go through the journal, into written ones.
+    pub(super) fn reserve(&self, length: u64) -> io::Result<()> {
+        if self.len()? < length {
+            self.allocate(length)?;
+        }
+        // Where the file system allocates nothing ahead, the length alone.
+        if self.len()? < length { self.set_len(length) } else { Ok(()) }
+    }
+
+    fn allocate(&self, length: u64) -> io::Result<()> {
+        match rustix::fs::fallocate(&self.0.file, FallocateFlags::empty(), 0, length) {
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     pub(super) fn preallocate(&self, length: u64) -> io::Result<()> {
         let mut offset = self.len()?;
         if offset >= length {
             return Ok(());
         }
-        match rustix::fs::fallocate(&self.0.file, FallocateFlags::empty(), 0, length) {
-            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
-            Err(error) => return Err(error.into()),
-        }
+        self.allocate(length)?;
         let zeros = vec![0; ZERO_CHUNK_BYTES.min((length - offset) as usize)];
         while offset < length {
             let count = zeros.len().min((length - offset) as usize);

@@ -171,6 +171,13 @@ impl SimFile {
         self.state()?.set_len(self.0.inode, length)
     }
 
+    pub(super) fn reserve(&self, length: u64) -> io::Result<()> {
+        if self.len()? >= length {
+            return Ok(());
+        }
+        self.state_to_write()?.set_len(self.0.inode, length)
+    }
+
     pub(super) fn preallocate(&self, length: u64) -> io::Result<()> {
         if self.len()? >= length {
             return Ok(());

@@ -151,6 +151,22 @@ fn preallocated_files_are_zeros_and_take_synchronous_writes() {
 }
 
 #[test]
+fn reserved_room_reads_as_zeros_and_is_never_cut() {
+    on_both_sides(|disk, folder| {
+        let path = folder.join("segment");
+        let file = create(disk, &path, b"head");
+        file.reserve(9_000).unwrap();
+        file.write_all_at(b"tail", 8_996).unwrap();
+        file.sync_data().unwrap();
+        let bytes = disk.read(&path, 9_000).unwrap();
+        assert_eq!((&bytes[..4], &bytes[8_996..]), (&b"head"[..], &b"tail"[..]));
+        assert!(bytes[4..8_996].iter().all(|byte| *byte == 0));
+        file.reserve(10).unwrap();
+        assert_eq!(file.len().unwrap(), 9_000);
+    });
+}
+
+#[test]
 fn an_empty_file_can_be_mapped() {
     on_both_sides(|disk, folder| {
         assert_eq!(&*create(disk, &folder.join("f"), b"").map().unwrap(), b"");

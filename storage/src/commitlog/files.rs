@@ -186,7 +186,7 @@ impl LogFiles {
     /// a segment, the next opening removes it.
     fn create_short(&mut self, segment_bytes: u64) -> Result<PathBuf, LogError> {
         let Preparation { file, path, .. } = self.start_spare()?;
-        file.preallocate(segment_bytes).map_err(failed("preallocate", &path))?;
+        self.extend(&file, segment_bytes).map_err(failed("preallocate", &path))?;
         Ok(path)
     }
 
@@ -198,7 +198,7 @@ impl LogFiles {
         };
         let Preparation { file, path, length } = &mut preparation;
         *length = self.options.segment_bytes.min(*length + bytes);
-        if let Err(cause) = file.preallocate(*length) {
+        if let Err(cause) = self.extend(file, *length) {
             // Its room may be what others need. If it stays, the next opening removes it.
             self.disk.remove(path).ok();
             return Err(failed("preallocate", path)(cause));
@@ -208,6 +208,15 @@ impl LogFiles {
         }
         self.preparation = Some(preparation);
         Ok(None)
+    }
+
+    /// Group mode overwrites zeros, so that its syncs touch no metadata. Periodic mode syncs so
+    /// rarely that writing everything twice would cost more.
+    fn extend(&self, file: &File, length: u64) -> io::Result<()> {
+        match self.options.sync {
+            SyncMode::Group => file.preallocate(length),
+            SyncMode::Periodic { .. } => file.reserve(length),
+        }
     }
 
     fn start_spare(&mut self) -> Result<Preparation, LogError> {
