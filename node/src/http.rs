@@ -94,6 +94,7 @@ const SHARD_FIGURES: &[Figure] = &[
     }),
     ("commitlog_segments", "gauge", "Segments of the commit log.", |s| s.log_segments),
     ("client_connections", "gauge", "CQL connections.", |s| s.connections),
+    ("connection_memory_bytes", "gauge", "Memory of requests and answers.", |s| s.connection_bytes),
     ("requests_total", "counter", "CQL requests.", |s| s.requests),
 ];
 

@@ -112,6 +112,11 @@ impl Shared {
         let share = self.config.memory_bytes / usize::from(self.shard_count);
         EngineOptions { memtable_bytes_max: share / 2, block_cache_bytes_max: share / 4 }
     }
+
+    /// The memory of one shard's connections: the rest of its share.
+    pub(crate) fn connection_bytes_max(&self) -> usize {
+        self.config.memory_bytes / usize::from(self.shard_count) / 4
+    }
 }
 
 /// Why a node did not start.

@@ -7,11 +7,14 @@
 //!
 //! Promises: an idle connection holds no buffer; a client that does not read is not read from
 //! either ([`OUTBOX_BYTES_MAX`]); a client that sends more requests than it waits for answers is
-//! paused ([`REQUESTS_IN_FLIGHT_MAX`]); a frame that never ends closes the connection.
+//! paused ([`REQUESTS_IN_FLIGHT_MAX`]); a frame that never ends closes the connection; all
+//! connections of a shard together hold what [`memory`] says.
 
+mod memory;
 mod outbox;
 mod session;
 
+pub(crate) use memory::{AnswerKind, ConnectionMemory, Held, ROOM_WAIT};
 pub(crate) use outbox::Outbox;
 pub(crate) use session::{ClientInfo, Session};
 
@@ -21,6 +24,7 @@ use cql::wire::{
     ErrorBody, ErrorResponse, ErrorScope, Frame, FrameDecoder, ResponseHead, WireError,
 };
 use env::net::{DetachedStream, TcpStream};
+use memory::Place;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -37,6 +41,8 @@ pub(crate) const REQUESTS_IN_FLIGHT_MAX: usize = 4096;
 pub(crate) const FIRST_FRAME_SECONDS_MAX: u64 = 10;
 /// How long a client may take to finish a frame that it began, and to take an answer.
 pub(crate) const STALL_SECONDS_MAX: u64 = 30;
+/// How long it may take to take an answer while others want the memory that it holds.
+pub(crate) const UNREAD_SECONDS_MAX_WHEN_WANTED: u64 = 1;
 /// Buffers that grew beyond this are given back when they are empty.
 const IDLE_BUFFER_BYTES_MAX: usize = 64 << 10;
 
@@ -56,6 +62,9 @@ pub(crate) async fn serve(shard: Rc<Shard>, stream: DetachedStream, peer: Socket
         is_ended: false,
         has_waiting_frames: false,
         waiting: VecDeque::new(),
+        held: shard.memory.account(),
+        place: Rc::default(),
+        waits_for_turn: false,
     };
     poll_fn(|context| connection.poll(context)).await;
     session.close();
@@ -77,6 +86,11 @@ struct Connection {
     has_waiting_frames: bool,
     /// The decoded ones of them; empty while the client is not paused.
     waiting: VecDeque<DecodedFrame>,
+    /// What it holds of the shard's memory, as of its last turn.
+    held: Held,
+    place: Rc<Place>,
+    /// It was not heard because the shard's memory is full.
+    waits_for_turn: bool,
 }
 
 impl Connection {
@@ -91,11 +105,12 @@ impl Connection {
         if self.poll_write(context).is_err() {
             return Poll::Ready(());
         }
+        let has_its_turn = self.account();
         let is_flushed = self.sending.is_empty() && self.session.outbox().is_empty();
         if self.session.is_killed() || (self.is_ended && is_flushed && self.session.is_quiet()) {
             return Poll::Ready(());
         }
-        if has_read || (was_paused && !self.is_paused()) {
+        if has_read || has_its_turn || (was_paused && !self.is_paused()) {
             // There may be more; other connections of the shard come first. After a pause nobody
             // else wakes this task: the socket was not asked.
             context.waker().wake_by_ref();
@@ -113,8 +128,33 @@ impl Connection {
             || in_flight >= REQUESTS_IN_FLIGHT_MAX
     }
 
+    /// Whether it has to wait until the shard's connections hold less. One that holds nothing is
+    /// heard in any case.
+    fn is_held_up(&mut self, context: &Context<'_>) -> bool {
+        let memory = &self.session.shard().memory;
+        let may_go_on = self.held.bytes() == 0 || memory.may_go_on(&self.place, context.waker());
+        self.waits_for_turn = !may_go_on;
+        self.waits_for_turn
+    }
+
+    /// Reports what it holds. Says whether it is to be heard again at once, since it waited for a
+    /// turn and holds nothing any more.
+    fn account(&mut self) -> bool {
+        let unsent = self.sending.len() - self.sent_bytes + self.session.outbox().len();
+        let waiting = self.waiting.iter().flatten().map(|frame| frame.body.len());
+        let bytes = unsent + waiting.sum::<usize>() + self.decoder.bytes_buffered();
+        if bytes != self.held.bytes() {
+            self.held.resize(bytes);
+        }
+        if bytes > 0 {
+            return false;
+        }
+        self.session.shard().memory.end_turn(&self.place);
+        std::mem::take(&mut self.waits_for_turn)
+    }
+
     fn poll_read(&mut self, context: &mut Context<'_>) -> Result<bool, Closed> {
-        if self.is_ended || self.is_paused() {
+        if self.is_ended || self.is_paused() || self.is_held_up(context) {
             return Ok(false);
         }
         let shard = self.session.shard().clone();
@@ -161,6 +201,10 @@ impl Connection {
             match frames.pop_front() {
                 Some(Ok(frame)) => {
                     self.session.note_frame();
+                    if self.is_overloaded() {
+                        self.refuse_overloaded(&frame);
+                        continue;
+                    }
                     if let Some(started) = statement::dispatch(&self.session, &frame) {
                         let (version, framing) = (started.version, started.framing);
                         self.decoder.started(version, framing, started.frame_bytes_max);
@@ -203,6 +247,18 @@ impl Connection {
         }
     }
 
+    fn is_overloaded(&self) -> bool {
+        self.session.shard().memory.is_overloaded() && self.session.is_started.get()
+    }
+
+    /// Answers a request that was not looked at.
+    fn refuse_overloaded(&mut self, frame: &Frame) {
+        let head = ResponseHead::new(self.session.version.get(), frame.header.stream);
+        let message = "this node's connections hold too much memory";
+        let response = ErrorResponse::new(ErrorBody::Overloaded, message);
+        self.session.outbox().write(|out| response.write(out, &head));
+    }
+
     /// Answers bytes that are no request.
     fn refuse(&mut self, error: &WireError) {
         let head = ResponseHead::new(self.decoder.answer_version(), error.stream);
@@ -234,6 +290,7 @@ impl Connection {
                     self.sent_bytes += count;
                     if self.sent_bytes == self.sending.len() {
                         self.sending.clear();
+                        self.sent_bytes = 0;
                     }
                 }
             }

@@ -85,6 +85,11 @@ impl Outbox {
         self.frames.is_empty()
     }
 
+    /// Bytes that wait here.
+    pub(crate) fn len(&self) -> usize {
+        self.frames.len()
+    }
+
     /// What is here, and what this many answers that are on their way may add to it.
     pub(crate) fn expected_bytes(&self, answers_on_their_way: usize) -> usize {
         self.frames.len() + answers_on_their_way * self.expected_bytes

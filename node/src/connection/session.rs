@@ -1,6 +1,6 @@
 //! What a connection has agreed on and is busy with: shared by its task and its requests.
 
-use super::{FIRST_FRAME_SECONDS_MAX, Outbox, STALL_SECONDS_MAX};
+use super::{FIRST_FRAME_SECONDS_MAX, Outbox, STALL_SECONDS_MAX, UNREAD_SECONDS_MAX_WHEN_WANTED};
 use crate::shard::Shard;
 use cql::wire::{EventKind, Extensions, Version};
 use std::cell::{Cell, RefCell, RefMut};
@@ -73,6 +73,7 @@ impl Session {
 
     /// Forgets the session.
     pub(crate) fn close(&self) {
+        self.is_killed.set(true);
         self.shard.sessions.borrow_mut().remove(&self.id);
         self.shard.shared.connection_count.fetch_sub(1, Ordering::Relaxed);
     }
@@ -167,12 +168,12 @@ impl Session {
         } else {
             FIRST_FRAME_SECONDS_MAX
         };
+        let is_wanted = self.shard.memory.is_wanted();
+        let unread_max = if is_wanted { UNREAD_SECONDS_MAX_WHEN_WANTED } else { STALL_SECONDS_MAX };
         let is_late = |since: &Cell<Option<u64>>, seconds_max| {
             since.get().is_some_and(|since| now_seconds > since + seconds_max)
         };
-        if is_late(&self.partial_since, seconds_max)
-            || is_late(&self.unread_since, STALL_SECONDS_MAX)
-        {
+        if is_late(&self.partial_since, seconds_max) || is_late(&self.unread_since, unread_max) {
             self.kill();
         }
     }

@@ -29,7 +29,7 @@ pub(crate) use recovery::start;
 pub(crate) use state::ShardStatistics;
 pub(crate) use write::{Change, Waiter, WaitingClient, WriteError, WriteRequest};
 
-use crate::connection::{self, DecodedFrame, Session};
+use crate::connection::{self, ConnectionMemory, DecodedFrame, Session};
 use crate::metadata::{DdlRequest, DdlResult};
 use crate::node::Shared;
 use crate::statement::RecentStatements;
@@ -99,6 +99,8 @@ pub(crate) struct Shard {
     is_log_work_known: Cell<bool>,
     pub entropy: RefCell<Entropy>,
     pub sessions: RefCell<BTreeMap<u64, Rc<Session>>>,
+    /// What connections may hold together.
+    pub memory: Rc<ConnectionMemory>,
     next_session: Cell<u64>,
     /// Where connections read into; one is enough, since none keeps bytes in it over a turn.
     pub read_buffer: RefCell<Box<[u8]>>,
@@ -132,11 +134,13 @@ impl Shard {
         state: ShardState,
         entropy: Entropy,
     ) -> Rc<Shard> {
+        let memory = ConnectionMemory::new(shared.connection_bytes_max());
         Rc::new(Shard {
             index,
             shared,
             view: RefCell::new(Rc::new(view)),
             turn_time: Cell::new(None),
+            memory,
             state: RefCell::new(state),
             log_work: Notify::new(),
             is_log_work_known: Cell::new(false),
@@ -277,6 +281,7 @@ impl Shard {
                 let mut statistics = self.state.borrow().statistics();
                 statistics.connections = self.sessions.borrow().len() as u64;
                 statistics.requests = self.request_count.get();
+                statistics.connection_bytes = self.memory.held_bytes() as u64;
                 reply.send(statistics).ok();
             }
             Message::Stop(_) => unreachable!("the loop ends with it"),

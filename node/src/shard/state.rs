@@ -100,6 +100,7 @@ pub(crate) struct ShardStatistics {
     pub memory_bytes: u64,
     pub log_segments: u64,
     pub connections: u64,
+    pub connection_bytes: u64,
     pub requests: u64,
 }
 

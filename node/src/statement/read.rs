@@ -4,7 +4,7 @@ use super::Reply;
 use super::cache::PreparedStatement;
 use super::execute::with_context;
 use crate::cdc_tables::CdcLogTables;
-use crate::connection::Session;
+use crate::connection::{AnswerKind, Held, ROOM_WAIT, Session};
 use crate::coordinator::CoordinatorError;
 use crate::shard::{ReadError, Shard};
 use crate::system;
@@ -82,9 +82,10 @@ pub(super) fn select(
     session.wait_for(async move {
         let default = if is_of_keys { READ_TIMEOUT } else { RANGE_TIMEOUT };
         let timeout = bound.timeout_nanos.map_or(default, Duration::from_nanos);
-        let reading = rows(&shard, &view, &mut reply, bound, &selecting);
+        let reading = rows_with_room(&shard, &view, &mut reply, bound, &selecting);
         match tokio::time::timeout(timeout, reading).await {
-            Ok(Ok(frame)) => reply.send_frame(&frame),
+            // The room is given back once the frame is the connection's.
+            Ok(Ok((frame, _room))) => reply.send_frame(&frame),
             Ok(Err(Failure::Plan(error))) => reply.plan_error(&error),
             Ok(Err(Failure::Coordinator(error))) => {
                 reply.coordinator_error(&error, selecting.level, WriteType::Simple);
@@ -155,6 +156,9 @@ fn point(
         }
     };
     let shard = session.shard();
+    if shard.memory.is_full() {
+        return false;
+    }
     let token = View::token(&plan.table, &point.key);
     let location = match shard.location_for_read(view, &plan.table, token, selecting.level) {
         Ok(location) => location,
@@ -182,6 +186,33 @@ fn point(
         });
     });
     answered.is_ok()
+}
+
+/// Waits until the shard's connections may hold one more answer, and makes it.
+async fn rows_with_room(
+    shard: &Rc<Shard>,
+    view: &View,
+    reply: &mut Reply,
+    bound: BoundSelect,
+    selecting: &Selecting,
+) -> Result<(Vec<u8>, Held), Failure> {
+    let kind = answer_kind(&bound.plan, view);
+    let Ok(room) = tokio::time::timeout(ROOM_WAIT, shard.memory.room(kind)).await else {
+        let reason = "this node's connections hold too much memory";
+        return Err(Failure::Coordinator(ReadError::Overloaded(reason).into()));
+    };
+    if reply.is_too_late() {
+        // Nobody is there to take it: the room is for others.
+        return Err(Failure::Coordinator(ReadError::TimedOut.into()));
+    }
+    let frame = rows(shard, view, reply, bound, selecting).await?;
+    shard.memory.note_answer(kind, frame.len());
+    Ok((frame, room))
+}
+
+fn answer_kind(plan: &SelectPlan, view: &View) -> AnswerKind {
+    let is_row = plan.is_point_read() || view.is_virtual(plan.table.id);
+    if is_row { AnswerKind::Row } else { AnswerKind::Page }
 }
 
 /// Reads page after page until the response is complete.

@@ -80,6 +80,11 @@ impl Reply {
         }
     }
 
+    /// Whether the connection has ended.
+    pub(super) fn is_too_late(&self) -> bool {
+        self.session.is_killed()
+    }
+
     /// Sends a frame that was built elsewhere.
     pub(super) fn send_frame(&self, frame: &[u8]) {
         self.session.outbox().write(|out| {

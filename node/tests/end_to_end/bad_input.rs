@@ -26,6 +26,13 @@ const IDLE_CONNECTIONS: usize = 5_000;
 /// What they may cost: 64 KiB each.
 const IDLE_BYTES_MAX: u64 = 320 << 20;
 
+/// Clients that ask for pages of 1 MiB and do not read.
+const GREEDY_CONNECTIONS: usize = 400;
+/// What everybody else asks meanwhile.
+const GREEDY_ROUNDS: usize = 200;
+/// A node of 64 MiB with all of them: without a common limit they held 4 MiB each.
+const GREEDY_BYTES_MAX: u64 = 300 << 20;
+
 /// The node still runs, still answers, and has not grown.
 fn assert_healthy(node: &mut Node, after: &str) {
     assert!(node.runs(), "the node ended after {after}");
@@ -340,6 +347,46 @@ fn who_never_reads_is_held_back() {
     }
     drop(greedy);
     assert_healthy(&mut node, "those who never read have gone");
+}
+
+/// Hundreds of clients that ask for large pages and never read: together they get what the shards'
+/// connections may hold, and the others are served meanwhile.
+#[test]
+fn hundreds_who_never_read_are_held_back_together() {
+    let mut node = Node::start_with(&["--memory", "64M"]);
+    let mut raw = Raw::ready(&node);
+    raw.run(
+        "CREATE KEYSPACE ks WITH replication = {'class': 'SimpleStrategy', \
+             'replication_factor': 1}",
+    );
+    raw.run("CREATE TABLE ks.t (k int, c int, v text, PRIMARY KEY (k, c))");
+    let value = "x".repeat(20_000);
+    for c in 0..80 {
+        raw.run(&format!("INSERT INTO ks.t (k, c, v) VALUES (1, {c}, '{value}')"));
+    }
+    let page = "SELECT v FROM ks.t WHERE k = 1";
+    let greedy: Vec<Raw> = (0..GREEDY_CONNECTIONS).map(|_| Raw::ready(&node)).collect();
+    let request = frame(4, QUERY, &query_body(page.as_bytes(), 1, 0, b""));
+    for raw in &greedy {
+        // What one connection alone may have waiting, and more.
+        let requests = request.repeat(8);
+        drop(std::io::Write::write_all(&mut &raw.stream, &requests));
+    }
+    let mut most_bytes = 0;
+    for c in 0..GREEDY_ROUNDS {
+        let text = format!("INSERT INTO ks.t (k, c, v) VALUES (2, {c}, '')");
+        assert!(matches!(raw.query(&text), Reply::Frame(8, _)), "a write is served");
+        let text = format!("SELECT v FROM ks.t WHERE k = 2 AND c = {c}");
+        assert!(matches!(raw.query(&text), Reply::Frame(8, _)), "a read of one row is served");
+        most_bytes = most_bytes.max(node.resident_bytes());
+    }
+    // A page waits for room, at most until those who hold it have been ended.
+    let mut tries = (0..10).map(|_| raw.query(page));
+    assert!(tries.any(|reply| matches!(reply, Reply::Frame(8, _))), "a page is served");
+    let bytes = most_bytes.max(node.resident_bytes());
+    assert!(bytes < GREEDY_BYTES_MAX, "{bytes} bytes for {GREEDY_CONNECTIONS} connections");
+    drop(greedy);
+    assert_healthy(&mut node, "hundreds who never read have gone");
 }
 
 #[test]
