@@ -4,6 +4,7 @@ use super::{Node, identity, peer};
 use crate::peer::batch::{BatchError, Kind};
 use crate::peer::feed::Feed;
 use crate::peer::hello::{Hello, Purpose, encode_refusal};
+use crate::peer::limits::INTRODUCTIONS_MAX;
 use crate::peer::outbox::{Class, Outbox};
 use crate::peer::transport::{LocalTasks, OwnedTasks, call};
 use crate::peer::{Cause, RefusalCode};
@@ -67,6 +68,23 @@ fn what_is_no_introduction_is_turned_away_by_name() {
         friend.knows(&node);
         friend.send(&node, b"x");
         assert_eq!(node.take(1).await, [b"x"]);
+    });
+}
+
+#[test]
+fn silent_callers_are_bounded_and_the_node_goes_on_after_them() {
+    run(async {
+        let mut node = Node::on_loopback(2).await;
+        let mut silent = Vec::new();
+        for _ in 0..=INTRODUCTIONS_MAX {
+            silent.push(Env::real().net.connect(node.address()).await.unwrap());
+        }
+        assert!(node.refusal().await.contains("too much to do"));
+        drop(silent);
+        let friend = Node::on_loopback(1).await;
+        friend.knows(&node);
+        friend.peers.connect(node.peer()).unwrap();
+        node.connected().await;
     });
 }
 

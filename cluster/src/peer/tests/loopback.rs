@@ -185,6 +185,29 @@ fn a_shard_that_does_not_take_closes_the_window_and_loses_nothing() {
     });
 }
 
+#[test]
+fn an_urgent_message_passes_all_bulk_that_has_not_left() {
+    run(async {
+        let (mut a, mut b) = pair().await;
+        a.peers.connect(b.peer()).unwrap();
+        a.connected().await;
+        let bulk = vec![0; 50_000];
+        let mut sent = 0;
+        // Full twice, with time in between: all that can leave has left.
+        for _ in 0..2 {
+            while a.peers.send(b.peer(), Class::Bulk, &[&bulk]).is_ok() {
+                sent += 1;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        a.peers.send(b.peer(), Class::Urgent, &[b"vote"]).unwrap();
+        let taken = b.take(sent + 1).await;
+        let place = taken.iter().position(|message| message == b"vote").unwrap();
+        let behind_bytes = (sent - place) * bulk.len();
+        assert!(behind_bytes > BULK_QUEUE_BYTES_MAX / 2, "it came as number {place} of {sent}");
+    });
+}
+
 async fn next_stream(node: &mut Node) -> Box<IncomingStream> {
     node.next(|event| match event {
         Event::Stream(stream) => Some(stream),

@@ -1,6 +1,7 @@
 //! In turmoil: partitions, frozen networks, crashes, peers that say nothing, from seeds.
 
 use super::{Node, identity, peer};
+use crate::peer::hello::{Hello, Purpose};
 use crate::peer::limits::{BACKOFF_MAX, DIAL_TIME_MAX, INTRODUCTION_TIME_MAX, SILENCE_TIME_MAX};
 use crate::peer::{Cause, Class, Event, Incoming, IntroductionError, SendError};
 use crate::ring::HostId;
@@ -228,6 +229,17 @@ fn a_caller_that_stalls_in_its_introduction_is_let_go() {
             assert!(answer.is_empty());
             assert!(waited <= INTRODUCTION_TIME_MAX + SOON, "{waited:?}");
         }
+        // One that is let in and then says nothing.
+        let identity = identity(1, address_of("1"));
+        let hello = Hello { identity, purpose: Purpose::Messages, from_shard: 0, to_shard: 0 };
+        let mut socket = env.net.connect(address_of("3")).await?;
+        socket.write_all(&hello.encode()).await?;
+        let from = env.clock.monotonic_nanos();
+        let mut answer = Vec::new();
+        socket.read_to_end(&mut answer).await.ok();
+        let waited = Duration::from_nanos(env.clock.monotonic_nanos() - from);
+        assert!(answer.starts_with(b"TETHYSNN\x01"));
+        assert!(waited <= DIAL_TIME_MAX + SOON, "{waited:?}");
         Ok(())
     });
     simulation.run().unwrap();
