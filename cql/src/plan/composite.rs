@@ -16,11 +16,8 @@ pub(super) fn build(cql_type: &CqlType, parts: &[BoundTerm]) -> Result<Vec<u8>, 
         CqlType::Tuple(_) => put_fields(parts, &mut out, |index| {
             format!("Invalid unset value for tuple field number {index}")
         })?,
-        CqlType::Udt(udt) => put_fields(parts, &mut out, |index| {
-            let field = udt.fields.get(index).map_or("", |(name, _)| name);
-            let name = &udt.name;
-            format!("Invalid unset value for field '{field}' of user defined type {name}")
-        })?,
+        // Cassandra takes an unset field for null.
+        CqlType::Udt(_) => parts.iter().for_each(|part| push_value(&mut out, part.as_value())),
         CqlType::Vector { element, .. } => {
             let fixed = fixed_bytes_in_vector(element).is_some();
             for part in parts {

@@ -47,7 +47,8 @@ impl<'a> BoundValues<'a> {
             return Ok(());
         }
         Err(PlanError::invalid(format!(
-            "Invalid amount of bind variables: expected {marker_count}, got {}",
+            "Invalid amount of bind variables: there were {marker_count} markers(?) in CQL but {} \
+             bound variables",
             self.count()
         )))
     }
@@ -72,7 +73,8 @@ pub fn slots_from_names<'a>(
 ) -> Result<Vec<Value<'a>>, PlanError> {
     let value_of = |spec: &BindSpec| {
         values.position_of(&spec.name).and_then(|position| values.get(position)).ok_or_else(|| {
-            PlanError::invalid(format!("Missing value for bind variable {}", spec.name))
+            let name = &spec.name;
+            PlanError::invalid(format!("Invalid amount of bind variables: no value for {name}"))
         })
     };
     specs.iter().map(value_of).collect()

@@ -92,7 +92,7 @@ impl Parser<'_> {
         for Property { name, .. } in properties {
             if !seen.insert(name.as_str()) {
                 let message =
-                    format!("multiple definitions for property '{}'", excerpt(name.as_str()));
+                    format!("Multiple definitions for property '{}'", excerpt(name.as_str()));
                 return Err(self.invalid_at(name.position, message));
             }
         }

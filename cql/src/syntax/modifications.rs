@@ -9,9 +9,9 @@ use super::lexer::TokenKind;
 use super::limits::BATCH_STATEMENT_COUNT_MAX;
 use super::parser::{Parsed, Parser};
 
-/// Parameters of the USING clause of INSERT and UPDATE.
+/// Parameters of the USING clause of INSERT and UPDATE, and of BATCH, whose TTL the plan refuses.
 const WITH_TTL: &[&str] = &["TIMESTAMP", "TTL", "TIMEOUT"];
-/// Parameters of the USING clause of DELETE and BATCH.
+/// Parameters of the USING clause of DELETE.
 const WITHOUT_TTL: &[&str] = &["TIMESTAMP", "TIMEOUT"];
 
 impl Parser<'_> {
@@ -121,7 +121,8 @@ impl Parser<'_> {
     fn assigned_value(&mut self, column: &Name) -> Parsed<AssignmentOperation> {
         let next = self.peek()?.0;
         if self.at_name() && !matches!(next, TokenKind::ParenthesisOpen | TokenKind::Dot) {
-            self.same_column(column)?;
+            let adds = next == TokenKind::Plus;
+            self.same_column(column, if adds { "X +<value>" } else { "X -<value>" })?;
             if self.accept(TokenKind::Plus)? {
                 return self.term().map(AssignmentOperation::Add);
             }
@@ -131,21 +132,20 @@ impl Parser<'_> {
         let term = self.term()?;
         if self.at(TokenKind::Plus) {
             self.advance()?;
-            self.same_column(column)?;
+            self.same_column(column, "<value> + X")?;
             return Ok(AssignmentOperation::Prepend(term));
         }
         Ok(AssignmentOperation::Set(term))
     }
 
     /// The column that is assigned to: no other can stand on the right side.
-    fn same_column(&mut self, column: &Name) -> Parsed<()> {
+    fn same_column(&mut self, column: &Name, form: &str) -> Parsed<()> {
         let name = self.name("a column")?;
         if name.text == column.text {
             return Ok(());
         }
         let message = format!(
-            "only expressions of the form v = v + term, v = v - term and v = term + v are \
-             supported: '{}' is not '{}'",
+            "Only expressions of the form X = {form} are supported: '{}' is not '{}'",
             excerpt(&name.text),
             excerpt(&column.text)
         );
@@ -234,7 +234,7 @@ impl Parser<'_> {
             BatchKind::Logged
         };
         self.expect_word("BATCH")?;
-        let using = self.using(WITHOUT_TTL)?;
+        let using = self.using(WITH_TTL)?;
         let mut statements = Vec::new();
         while let Some(statement) = self.accept_modification()? {
             if statements.len() == BATCH_STATEMENT_COUNT_MAX {

@@ -217,12 +217,11 @@ impl Restrictions {
         let is_ring = partition == PartitionRestriction::Ring;
         let (clustering, rest) = take_clustering(table, all);
         if !allow_filtering {
-            if is_ring && restricts_clustering || rest.iter().any(|r| r.place != Place::Clustering)
-            {
-                return Err(PlanError::invalid(NEEDS_FILTERING));
-            }
-            if let Some(first) = rest.first() {
+            if let Some(first) = rest.iter().find(|r| r.place == Place::Clustering) {
                 return Err(not_a_prefix(table, &clustering, first));
+            }
+            if is_ring && restricts_clustering || !rest.is_empty() {
+                return Err(PlanError::invalid(NEEDS_FILTERING));
             }
         }
         let filters = rest.into_iter().map(Filter::new).collect();

@@ -4,6 +4,7 @@ use super::keys::bind_value;
 use super::relation::{Prepared, Test};
 use crate::plan::context::{BindContext, BoundValues};
 use crate::plan::error::PlanError;
+use crate::plan::term::{BoundTerm, PreparedTerm};
 use crate::syntax::ast::Comparison;
 use model::value::{ListView, MapView, TupleView, compare_values};
 use model::{ColumnDef, CqlType, TableDef, ValueError};
@@ -62,7 +63,10 @@ impl Filter {
             Test::Compare(comparison, term) => BoundTest::Compare(*comparison, value(term)?),
             Test::Contains(term) => BoundTest::Contains(value(term)?),
             Test::ContainsKey(term) => BoundTest::ContainsKey(value(term)?),
-            Test::Entry { key, value: term } => BoundTest::Entry(value(key)?, value(term)?),
+            Test::Entry { key, value: term } => BoundTest::Entry(
+                bind_entry(key, "key", column, values, context)?,
+                bind_entry(term, "value", column, values, context)?,
+            ),
             Test::Choice(choice) => {
                 let choices = choice.bind(column, values, context)?;
                 BoundTest::OneOf(choices.into_iter().map(Cow::into_owned).collect())
@@ -71,6 +75,22 @@ impl Filter {
         let columns = relation.columns.clone();
         Ok(BoundFilter { columns, is_tuple: relation.is_tuple, test })
     }
+}
+
+/// The key or the value (`part`) of a map's entry.
+fn bind_entry(
+    term: &PreparedTerm,
+    part: &str,
+    column: &ColumnDef,
+    values: &BoundValues,
+    context: &mut BindContext,
+) -> Result<Vec<u8>, PlanError> {
+    let state = match term.bind(values, context)? {
+        BoundTerm::Value(bytes) => return Ok(bytes.into_owned()),
+        BoundTerm::Null => "null",
+        BoundTerm::Unset => "unset",
+    };
+    Err(PlanError::invalid(format!("Unsupported {state} map {part} for column {}", column.name)))
 }
 
 impl BoundFilter {

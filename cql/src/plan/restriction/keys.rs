@@ -398,7 +398,14 @@ fn null_element(column: &ColumnDef) -> PlanError {
 }
 
 fn unset_value(column: &ColumnDef) -> PlanError {
-    PlanError::invalid(format!("Invalid unset value for column {}", column.name))
+    PlanError::invalid(match column.kind {
+        ColumnKind::PartitionKey(_) | ColumnKind::Clustering(_) => {
+            format!("Invalid unset value for column {}", column.name)
+        }
+        ColumnKind::Static | ColumnKind::Regular => {
+            format!("Unsupported unset value for column {}", column.name)
+        }
+    })
 }
 
 /// How many keys these counts come to together.

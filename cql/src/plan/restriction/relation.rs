@@ -8,7 +8,9 @@ use crate::plan::names::{column_index, receiver_of};
 use crate::plan::term::{Marker, PreparedTerm};
 use crate::plan::term_preparer::TermPreparer;
 use crate::plan::term_text::{predicate_text, term_text};
-use crate::syntax::ast::{Comparison, InValues, Name, Operand, Predicate, Relation, Term};
+use crate::syntax::ast::{
+    Comparison, InValues, Name, Operand, Predicate, Relation, Term, TermKind,
+};
 use model::{ColumnKind, CqlType, TableDef};
 use std::sync::Arc;
 
@@ -82,6 +84,7 @@ impl Prepared {
             Operand::Columns(names) => {
                 let columns = clustering_columns(table, names, &relation.predicate)?;
                 let receiver = tuple_receiver(table, &columns);
+                check_tuple_lengths(columns.len(), &relation.predicate)?;
                 let test = prepare_test(preparer, &receiver, &relation.predicate)?;
                 Ok(Prepared { place: Place::Clustering, columns, is_tuple: true, test })
             }
@@ -141,13 +144,18 @@ fn token_columns(table: &TableDef, names: &[Name]) -> Result<Vec<usize>, PlanErr
     let columns =
         names.iter().map(|name| column_index(table, name)).collect::<Result<Vec<_>, _>>()?;
     let key = table.partition_key();
-    if let Some(other) = columns.iter().find(|index| **index >= key.len()) {
-        return Err(PlanError::invalid(format!(
-            "The token() function is only supported on the partition key, found on {}",
-            table.columns[*other].name
-        )));
+    if columns.iter().enumerate().any(|(place, index)| columns[..place].contains(index)) {
+        return Err(PlanError::invalid(
+            "The token() function contains duplicate partition key components",
+        ));
     }
-    if columns.len() != key.len() {
+    let is_key = |index: &usize| *index < key.len();
+    if columns.iter().any(is_key) && !columns.iter().all(is_key) {
+        return Err(PlanError::invalid(
+            "The token() function must contains only partition key components",
+        ));
+    }
+    if columns.len() != key.len() || !columns.iter().all(is_key) {
         return Err(PlanError::invalid(
             "The token() function must be applied to all partition key components or none of them",
         ));
@@ -182,7 +190,7 @@ fn prepare_test(
             prepare_comparison(preparer, receiver, *comparison, term)?
         }
         Predicate::In(InValues::Terms(terms)) => {
-            check_comparable(receiver, Comparison::Equal)?;
+            check_comparable(receiver, "IN", false)?;
             let terms = terms.iter().map(|term| preparer.prepare(term, receiver));
             let terms = terms.collect::<Result<Vec<_>, _>>()?;
             // IN of one value is an equality, in Cassandra's errors too.
@@ -192,7 +200,7 @@ fn prepare_test(
             })
         }
         Predicate::In(InValues::Marker { index, .. }) => {
-            check_comparable(receiver, Comparison::Equal)?;
+            check_comparable(receiver, "IN", false)?;
             let element = Arc::new(receiver.cql_type.freeze());
             let list = CqlType::List { element, frozen: true };
             let name = match receiver.name.strip_prefix('(') {
@@ -215,7 +223,10 @@ fn prepare_test(
         }
         Predicate::ContainsKey(term) => {
             let CqlType::Map { key, .. } = &receiver.cql_type else {
-                return Err(not_a_collection("CONTAINS KEY", receiver));
+                return Err(PlanError::invalid(format!(
+                    "Cannot use CONTAINS KEY on non-map column {}",
+                    receiver.name
+                )));
             };
             let part = receiver.part("key", (**key).clone());
             Test::ContainsKey(preparer.prepare(term, &part)?)
@@ -251,7 +262,8 @@ fn prepare_comparison(
             term_text(term)
         )));
     }
-    check_comparable(receiver, comparison)?;
+    let is_slice = comparison != Comparison::Equal;
+    check_comparable(receiver, operator_text(comparison), is_slice)?;
     let term = preparer.prepare(term, receiver)?;
     Ok(match comparison {
         Comparison::Equal => Test::Choice(Choice::One(term)),
@@ -259,17 +271,41 @@ fn prepare_comparison(
     })
 }
 
-/// Refuses comparisons that the type has no meaning for.
-fn check_comparable(receiver: &Receiver, comparison: Comparison) -> Result<(), PlanError> {
-    let (name, cql_type) = (&receiver.name, &receiver.cql_type);
-    let operator = match comparison {
+fn operator_text(comparison: Comparison) -> &'static str {
+    match comparison {
         Comparison::Equal => "=",
         Comparison::NotEqual => "!=",
         Comparison::Less => "<",
         Comparison::LessOrEqual => "<=",
         Comparison::Greater => ">",
         Comparison::GreaterOrEqual => ">=",
+    }
+}
+
+/// The tuples that several columns are compared with have a value for each.
+fn check_tuple_lengths(column_count: usize, predicate: &Predicate) -> Result<(), PlanError> {
+    let terms = match predicate {
+        Predicate::Compare(_, term) => std::slice::from_ref(term),
+        Predicate::In(InValues::Terms(terms)) => terms.as_slice(),
+        _ => &[],
     };
+    for term in terms {
+        if let TermKind::Tuple(values) = &term.kind
+            && values.len() != column_count
+        {
+            return Err(PlanError::invalid(format!(
+                "Expected {column_count} elements in value tuple, but got {}: {}",
+                values.len(),
+                term_text(term)
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses comparisons that the type has no meaning for.
+fn check_comparable(receiver: &Receiver, operator: &str, is_slice: bool) -> Result<(), PlanError> {
+    let (name, cql_type) = (&receiver.name, &receiver.cql_type);
     if cql_type.is_multi_cell() {
         if !cql_type.is_collection() {
             return Err(PlanError::invalid(format!(
@@ -280,7 +316,7 @@ fn check_comparable(receiver: &Receiver, comparison: Comparison) -> Result<(), P
             "Collection column '{name}' ({cql_type}) cannot be restricted by a '{operator}' relation"
         )));
     }
-    if *cql_type == CqlType::Duration && comparison != Comparison::Equal {
+    if *cql_type == CqlType::Duration && is_slice {
         return Err(PlanError::invalid("Slice restrictions are not supported on duration columns"));
     }
     Ok(())
@@ -301,6 +337,11 @@ fn prepare_entry(
     let index = column_index(table, column)?;
     let column = &table.columns[index];
     let receiver = receiver_of(column);
+    if let CqlType::List { .. } = &column.cql_type {
+        return Err(PlanError::invalid(
+            "Indexes on list entries (l[index] = value) are not currently supported.",
+        ));
+    }
     let CqlType::Map { key: key_type, value: value_type, .. } = &column.cql_type else {
         return Err(PlanError::invalid(format!("Column {} cannot be used as a map", column.name)));
     };

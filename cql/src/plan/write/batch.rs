@@ -48,6 +48,9 @@ impl BatchPlan {
         if batch.kind == BatchKind::Counter {
             return Err(PlanError::invalid("Counter batches are not supported yet"));
         }
+        if batch.using.ttl.is_some() {
+            return Err(PlanError::invalid("Global TTL on the BATCH statement is not supported."));
+        }
         let names_timestamp = batch.using.timestamp.is_some();
         if names_timestamp && batch.statements.iter().any(|s| using(s).timestamp.is_some()) {
             return Err(PlanError::invalid(

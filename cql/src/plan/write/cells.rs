@@ -149,7 +149,8 @@ impl<'v, 'c, 'x> CellMaker<'v, 'c, 'x> {
             }
             ColumnChange::RemoveKeys(term) => {
                 let bound = self.bind(term)?;
-                for key in ListView::set(bound.as_value().unwrap_or_default())? {
+                let Some(keys) = bound.as_value() else { return Ok(()) };
+                for key in ListView::set(keys)? {
                     self.gathered.push(cql_type, key?, None)?;
                 }
                 Ok(())
@@ -270,11 +271,16 @@ impl<'v, 'c, 'x> CellMaker<'v, 'c, 'x> {
                 ListChange::SetIndex { index, value: value.as_value().map(<[u8]>::to_vec) }
             }
             ColumnChange::DeleteIndex(index) => {
-                ListChange::DeleteIndex { index: bind_index(&self.bind(index)?)? }
+                let index = self.bind(index)?;
+                if index == BoundTerm::Unset {
+                    return Ok(());
+                }
+                ListChange::DeleteIndex { index: bind_index(&index)? }
             }
             ColumnChange::RemoveValues(term) => {
                 let bound = self.bind(term)?;
-                let values = ListView::list(bound.as_value().unwrap_or_default())?
+                let Some(values) = bound.as_value() else { return Ok(()) };
+                let values = ListView::list(values)?
                     .map(|value| value.map(<[u8]>::to_vec))
                     .collect::<Result<Vec<_>, _>>()?;
                 if values.is_empty() {

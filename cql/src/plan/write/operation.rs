@@ -10,7 +10,7 @@ use crate::plan::names::{receiver_of, table_column};
 use crate::plan::term::PreparedTerm;
 use crate::plan::term_preparer::TermPreparer;
 use crate::plan::term_text::term_text;
-use crate::syntax::ast::{Assignment, AssignmentOperation, DeleteTarget, Name, Term};
+use crate::syntax::ast::{Assignment, AssignmentOperation, DeleteTarget, Name, Term, TermKind};
 use model::{ColumnDef, ColumnId, CqlType, TableDef};
 
 /// A change of one column.
@@ -81,6 +81,11 @@ pub(super) fn in_column_order(
     mut operations: Vec<ColumnOperation>,
 ) -> Result<Vec<ColumnOperation>, PlanError> {
     operations.sort_by_key(|operation| operation.column);
+    // To delete a column twice is to delete it.
+    operations.dedup_by(|a, b| {
+        let is_delete = |operation: &ColumnOperation| operation.change == ColumnChange::Delete;
+        a.column == b.column && is_delete(a) && is_delete(b)
+    });
     for group in operations.chunk_by(|a, b| a.column == b.column) {
         if group.len() > 1 && group.iter().any(ColumnOperation::is_whole) {
             let name = table.column_by_id(group[0].column).map_or("", |column| &column.name);
@@ -171,6 +176,8 @@ fn prepare_prepend(
 ) -> Result<ColumnChange, PlanError> {
     let operation = format!("{1} + {0}", column.name, term_text(term));
     if !is_list(column) {
+        // As Cassandra writes it.
+        let operation = format!("{0} = {1} - {0}", column.name, term_text(term));
         return Err(invalid_operation(&operation, "non list", column));
     }
     require_cells(column, "non list", || format!("{} = {operation}", column.name))?;
@@ -187,6 +194,12 @@ fn prepare_subtract(
     Ok(match &column.cql_type {
         // A map gives up keys: a set of them, under the map's own name.
         CqlType::Map { key, .. } => {
+            if matches!(term.kind, TermKind::Map(_)) {
+                return Err(PlanError::invalid(format!(
+                    "Value for a map substraction has to be a set, but was: '{}'",
+                    term_text(term)
+                )));
+            }
             let keys = CqlType::Set { element: key.clone(), frozen: false };
             let keys = Receiver::new(column.name.clone(), keys);
             ColumnChange::RemoveKeys(preparer.prepare(term, &keys)?)
@@ -260,6 +273,7 @@ pub(super) fn prepare_deletion(
         DeleteTarget::Column(_) => ColumnChange::Delete,
         DeleteTarget::Element { key, .. } => prepare_delete_element(preparer, column, key)?,
         DeleteTarget::Field { field, .. } => {
+            check_field_deletion(column)?;
             let operation = || format!("{}.{}", column.name, field.as_str());
             ColumnChange::DeleteField(user_type_field(column, field, operation)?.0)
         }
@@ -294,6 +308,16 @@ fn prepare_delete_element(
         ),
         _ => ColumnChange::DeleteIndex(preparer.prepare(key, &receiver.part("idx", CqlType::Int))?),
     })
+}
+
+/// Fields go one by one only from a user type that is stored so.
+fn check_field_deletion(column: &ColumnDef) -> Result<(), PlanError> {
+    let name = &column.name;
+    Err(PlanError::invalid(match &column.cql_type {
+        CqlType::Udt(udt) if !udt.frozen => return Ok(()),
+        CqlType::Udt(_) => format!("Frozen UDT column {name} does not support field deletions"),
+        _ => format!("Invalid field deletion operation for non-UDT column {name}"),
+    }))
 }
 
 /// Index and type of a field of a user type that is not frozen.
