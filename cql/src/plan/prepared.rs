@@ -41,6 +41,8 @@ pub enum Plan {
     Truncate(Arc<TableDef>),
     /// DESCRIBE.
     Describe(Arc<DescribePlan>),
+    /// A change of the schema, which is checked when it is made.
+    Definition(Box<Statement>),
 }
 
 /// Prepares a statement under a schema, with `keyspace` in use.
@@ -87,7 +89,7 @@ pub fn prepare(
         Statement::Unsupported { what, .. } => {
             return Err(PlanError::invalid(format!("{what} is not supported")));
         }
-        _ => return Err(PlanError::invalid("This statement is not supported yet")),
+        definition => (Plan::Definition(Box::new(definition.clone())), Vec::new()),
     };
     let mut tables: Vec<_> =
         tables.iter().map(|table| (table.keyspace.clone(), table.name.clone())).collect();

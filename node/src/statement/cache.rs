@@ -145,7 +145,11 @@ fn result_metadata(plan: &Plan) -> Option<&ResultMetadata> {
     match plan {
         Plan::Select(select) => Some(&select.metadata),
         Plan::Describe(describe) => Some(&describe.metadata),
-        Plan::Write(_) | Plan::Batch(_) | Plan::Use(_) | Plan::Truncate(_) => None,
+        Plan::Write(_)
+        | Plan::Batch(_)
+        | Plan::Use(_)
+        | Plan::Truncate(_)
+        | Plan::Definition(_) => None,
     }
 }
 

@@ -9,7 +9,7 @@ use crate::view::View;
 use cql::plan::write::{BatchItem, bind_batch};
 use cql::plan::{BindContext, BoundValues, Plan, PlanError, slots_from_names};
 use cql::syntax;
-use cql::syntax::ast::{ParsedStatement, Statement};
+use cql::syntax::ast::Statement;
 use cql::wire::{
     BatchKind, BatchStatement, ErrorBody, ErrorResponse, Frame, PeekedExecute, QueryParameters,
     StatementSource, Value, Values, WriteType,
@@ -36,9 +36,6 @@ pub(super) fn query(
         Ok(parsed) => parsed,
         Err(error) => return reply.plan_error(&error.into()),
     };
-    if is_definition(&parsed.statement) {
-        return define(session, reply, parsed, keyspace, parameters);
-    }
     reply.note("Preparing statement");
     match PreparedStatement::plan_parsed(&view, &parsed, text, keyspace) {
         Ok(statement) => run(session, reply, &view, &Arc::new(statement), parameters, values, None),
@@ -182,6 +179,9 @@ fn run(
         Plan::Describe(plan) => {
             read::describe(&reply, (statement, plan), view, parameters, has_changed);
         }
+        Plan::Definition(definition) => {
+            define(session, reply, definition.clone(), statement.keyspace.clone(), parameters);
+        }
     }
 }
 
@@ -258,31 +258,15 @@ pub(super) fn with_context<T>(
     bind(&mut context)
 }
 
-fn is_definition(statement: &Statement) -> bool {
-    matches!(
-        statement,
-        Statement::CreateKeyspace(_)
-            | Statement::AlterKeyspace(_)
-            | Statement::DropKeyspace(_)
-            | Statement::CreateTable(_)
-            | Statement::AlterTable(_)
-            | Statement::DropTable(_)
-            | Statement::CreateType(_)
-            | Statement::AlterType(_)
-            | Statement::DropType(_)
-    )
-}
-
 /// Sends a DDL statement to shard 0, and answers when every shard acts by it.
 fn define(
     session: &Rc<Session>,
     mut reply: Reply,
-    parsed: ParsedStatement,
+    statement: Box<Statement>,
     keyspace: Option<Arc<str>>,
     parameters: &QueryParameters,
 ) {
     let level = parameters.consistency;
-    let statement = Box::new(parsed.statement);
     let request = MetadataRequest::Statement { statement, keyspace };
     let (answer, outcome) = oneshot::channel();
     let message = Message::Ddl(Box::new(DdlRequest { request }), answer);

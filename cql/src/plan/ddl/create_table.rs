@@ -2,7 +2,7 @@
 
 use super::super::PlanError;
 use super::column_types::{check_data_type, check_key_type, column_type};
-use super::errors::{check_name, table_exists, unknown_keyspace};
+use super::errors::{check_table_name, table_exists, unknown_keyspace};
 use super::options::{TableProperties, check_cdc_of_log};
 use super::table_lookup::user_keyspace;
 use super::{ChangeKind, DdlContext, SchemaChange, cdc};
@@ -23,7 +23,7 @@ pub(super) fn create(
 ) -> Result<SchemaChange, PlanError> {
     let keyspace_name = user_keyspace(&create.table, keyspace_in_use)?;
     let name = create.table.name.as_str();
-    check_name("Table", name)?;
+    check_table_name(keyspace_name, name)?;
     let keyspace = schema.keyspace(keyspace_name).ok_or_else(|| unknown_keyspace(keyspace_name))?;
     let mut change = SchemaChange::default();
     if keyspace.tables.contains_key(name) {
@@ -92,7 +92,7 @@ fn columns(
     for column in &create.columns {
         if written.insert(column.name.as_str(), column).is_some() {
             return Err(PlanError::invalid(format!(
-                "Duplicate column '{}' declaration for table '{keyspace}.{table}'",
+                "Duplicate column '{}' declaration for table '{table}'",
                 column.name.as_str()
             )));
         }
@@ -100,8 +100,8 @@ fn columns(
     if written.len() > COLUMN_COUNT_MAX {
         return Err(too_many_columns());
     }
-    let key = primary_key(create, keyspace)?;
-    let descending = clustering_order(create, keyspace, key)?;
+    let key = primary_key(create)?;
+    let descending = clustering_order(create, key)?;
     let mut taken = BTreeSet::new();
     let mut columns = Vec::with_capacity(written.len());
     let mut add = |column: &ColumnDefinition, cql_type: CqlType, kind, descending| {
@@ -150,15 +150,16 @@ pub(super) fn too_many_columns() -> PlanError {
 pub(super) const STATIC_NEEDS_CLUSTERING: &str = "Static columns are only useful (and thus \
     allowed) if the table has at least one clustering column";
 
-fn primary_key<'a>(create: &'a CreateTable, keyspace: &str) -> Result<&'a PrimaryKey, PlanError> {
+/// The one PRIMARY KEY. The texts are spelled as in Cassandra: clients look for them.
+fn primary_key(create: &CreateTable) -> Result<&PrimaryKey, PlanError> {
     let table = create.table.name.as_str();
     match create.primary_keys.as_slice() {
         [key] => Ok(key),
         [] => Err(PlanError::invalid(format!(
-            "No PRIMARY KEY specified for table '{keyspace}.{table}' (exactly one required)"
+            "No PRIMARY KEY specifed for table '{table}' (exactly one required)"
         ))),
         _ => Err(PlanError::invalid(format!(
-            "Multiple PRIMARY KEY specified for table '{keyspace}.{table}' (exactly one required)"
+            "Multiple PRIMARY KEY specifed for table '{table}' (exactly one required)"
         ))),
     }
 }
@@ -191,17 +192,13 @@ fn key_column<'a>(
 
 /// For each clustering column, whether it is descending. CLUSTERING ORDER BY names a prefix of
 /// them in their order, or nothing.
-fn clustering_order(
-    create: &CreateTable,
-    keyspace: &str,
-    key: &PrimaryKey,
-) -> Result<Vec<bool>, PlanError> {
+fn clustering_order(create: &CreateTable, key: &PrimaryKey) -> Result<Vec<bool>, PlanError> {
     let order = &create.properties.clustering_order;
     let mut named = BTreeSet::new();
     for (column, _) in order {
         if !named.insert(column.as_str()) {
             return Err(PlanError::invalid(format!(
-                "Duplicate column '{}' in CLUSTERING ORDER BY clause for table '{keyspace}.{}'",
+                "Duplicate column '{}' in CLUSTERING ORDER BY clause for table '{}'",
                 column.as_str(),
                 create.table.name.as_str()
             )));

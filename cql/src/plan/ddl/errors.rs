@@ -2,7 +2,7 @@
 
 use super::super::system_schema::is_system_keyspace;
 use super::super::{ErrorKind, PlanError};
-use super::NAME_BYTES_MAX;
+use super::{KEYSPACE_NAME_BYTES_MAX, NAME_BYTES_MAX};
 use std::borrow::Cow;
 
 /// The statement's words are wrong, though they are words.
@@ -38,20 +38,42 @@ pub(super) fn check_user_keyspace(keyspace: &str) -> Result<(), PlanError> {
     Err(PlanError { kind: ErrorKind::Unauthorized, message: message.into() })
 }
 
-/// Refuses names that could not be those of folders. `what` begins the text: `Keyspace`, `Table`.
-pub(super) fn check_name(what: &str, name: &str) -> Result<(), PlanError> {
-    if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+/// Refuses names of keyspaces that could not be those of folders.
+pub(super) fn check_keyspace_name(name: &str) -> Result<(), PlanError> {
+    if !could_be_folder(name) {
         return Err(PlanError::invalid(format!(
-            "{what} name must not be empty and must contain alphanumeric or underscore characters \
-             only (got \"{name}\")"
+            "Keyspace name must not be empty and must contain alphanumeric or underscore \
+             characters only (got \"{name}\")"
         )));
     }
-    if name.len() > NAME_BYTES_MAX {
+    if name.len() > KEYSPACE_NAME_BYTES_MAX {
         return Err(PlanError::invalid(format!(
-            "{what} name must not be more than {NAME_BYTES_MAX} characters long (got {} \
+            "Keyspace name must not be more than {KEYSPACE_NAME_BYTES_MAX} characters long (got {} \
              characters for \"{name}\")",
             name.len()
         )));
     }
     Ok(())
+}
+
+/// Refuses names of tables that could not be those of folders.
+pub(super) fn check_table_name(keyspace: &str, name: &str) -> Result<(), PlanError> {
+    if !could_be_folder(name) {
+        return Err(PlanError::config(format!(
+            "{keyspace}.{name}: Table name must not be empty or not contain \
+             non-alphanumeric-underscore characters (got \"{name}\")"
+        )));
+    }
+    if name.len() > NAME_BYTES_MAX {
+        return Err(PlanError::config(format!(
+            "{keyspace}.{name}: Table name must not be more than {NAME_BYTES_MAX} characters long \
+             (got {} characters for \"{name}\")",
+            name.len()
+        )));
+    }
+    Ok(())
+}
+
+fn could_be_folder(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }

@@ -2,7 +2,7 @@
 
 use super::super::PlanError;
 use super::super::system_schema::is_system_keyspace;
-use super::errors::{check_name, check_user_keyspace, keyspace_exists, unknown_keyspace};
+use super::errors::{check_keyspace_name, check_user_keyspace, keyspace_exists, unknown_keyspace};
 use super::properties::Properties;
 use super::replication::{factor_warnings, parse_replication};
 use super::{ChangeKind, ChangeTarget, DdlContext, SchemaChange};
@@ -17,7 +17,7 @@ pub(super) fn create(
     context: &DdlContext<'_>,
 ) -> Result<SchemaChange, PlanError> {
     let name = create.name.as_str();
-    check_name("Keyspace", name)?;
+    check_keyspace_name(name)?;
     if is_system_keyspace(name) {
         return Err(PlanError::invalid(format!("System keyspace '{name}' is not user-modifiable")));
     }
@@ -66,7 +66,8 @@ pub(super) fn alter(
     }
     keyspace.durable_writes = wanted.durable_writes.unwrap_or(keyspace.durable_writes);
     if keyspace == **old {
-        return Ok(SchemaChange::default());
+        let warnings = factor_warnings(name, &keyspace.replication, context.data_centres);
+        return Ok(SchemaChange { warnings, ..SchemaChange::default() });
     }
     Ok(changed(keyspace, ChangeKind::Updated, context))
 }

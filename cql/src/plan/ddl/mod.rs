@@ -39,7 +39,9 @@ use std::sync::Arc;
 
 /// Longest name of a keyspace, table or type, in bytes: a log table's name and an id have to fit
 /// into a file's name beside it.
-pub const NAME_BYTES_MAX: usize = 192;
+pub const NAME_BYTES_MAX: usize = 222;
+/// Longest name of a keyspace, in bytes, which is Cassandra's bound too.
+pub const KEYSPACE_NAME_BYTES_MAX: usize = 48;
 
 /// The circumstances of a schema statement.
 pub struct DdlContext<'a> {

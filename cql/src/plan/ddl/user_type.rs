@@ -6,7 +6,7 @@
 
 use super::super::PlanError;
 use super::column_types::{check_column, check_size, column_type};
-use super::errors::unknown_keyspace;
+use super::errors::{syntax, unknown_keyspace};
 use super::table_lookup::user_keyspace;
 use super::{ChangeKind, ChangeTarget, NAME_BYTES_MAX, SchemaChange};
 use crate::syntax::ast::{AlterType, AlterTypeAction, CreateType, Drop, QualifiedName, TypeName};
@@ -14,6 +14,10 @@ use model::types::UdtType;
 use model::{CqlType, KeyspaceDef, Schema, TableDef, UserType};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+
+/// Names that Cassandra keeps for types to come.
+const RESERVED_TYPE_NAMES: &[&str] =
+    &["byte", "complex", "enum", "date", "interval", "macaddr", "bitstring"];
 
 pub(super) fn create(
     create: &CreateType,
@@ -23,6 +27,9 @@ pub(super) fn create(
     let keyspace_name = user_keyspace(&create.name, keyspace_in_use)?;
     let name = &create.name.name.text;
     let keyspace = schema.keyspace(keyspace_name).ok_or_else(|| unknown_keyspace(keyspace_name))?;
+    if RESERVED_TYPE_NAMES.contains(&&**name) {
+        return Err(syntax(format!("Invalid (reserved) user type name {name}")));
+    }
     let mut change = SchemaChange::default();
     if keyspace.types.contains_key(name) {
         return if create.if_not_exists {
@@ -118,6 +125,7 @@ pub(super) fn alter(
                     old.name
                 )));
             }
+            check_no_partition_key(keyspace, old, (field.as_str(), &cql_type))?;
             user_type.fields.push((field.text.clone(), cql_type));
         }
         AlterTypeAction::Rename { if_exists, fields } => {
@@ -135,6 +143,29 @@ pub(super) fn alter(
     replace(keyspace, user_type)
 }
 
+/// A field more would change the bytes of partition keys that are stored.
+fn check_no_partition_key(
+    keyspace: &KeyspaceDef,
+    user_type: &UserType,
+    (field, field_type): (&str, &CqlType),
+) -> Result<(), PlanError> {
+    let mentions = |t: &CqlType| t.mentions_udt(&keyspace.name, &user_type.name);
+    let is_keyed = |table: &TableDef| table.partition_key().iter().any(|c| mentions(&c.cql_type));
+    let tables = keyspace.tables.values().filter(|table| is_keyed(table));
+    let tables: Vec<String> =
+        tables.map(|table| format!("{}.{}", table.keyspace, table.name)).collect();
+    if tables.is_empty() {
+        return Ok(());
+    }
+    Err(PlanError::invalid(format!(
+        "Cannot add new field {field} of type {field_type} to user type {}.{} as the type is being \
+         used in partition key by the following tables: {}",
+        keyspace.name,
+        user_type.name,
+        tables.join(", ")
+    )))
+}
+
 fn rename_field(
     user_type: &mut UserType,
     keyspace: &str,
@@ -146,7 +177,7 @@ fn rename_field(
         return if if_exists {
             Ok(())
         } else {
-            Err(PlanError::invalid(format!("Unknown field {from} in user type {keyspace}.{name}")))
+            Err(PlanError::invalid(format!("Unkown field {from} in user type {keyspace}.{name}")))
         };
     };
     if user_type.fields.iter().enumerate().any(|(other, (field, _))| field == to && other != place)
