@@ -21,6 +21,7 @@ mod cast;
 mod collector;
 mod composite;
 mod execution;
+mod generic;
 #[cfg(test)]
 mod golden_tests;
 mod ordering;

@@ -25,6 +25,9 @@ impl Order {
         if order_by.is_empty() {
             return Ok(Order::default());
         }
+        for (name, _) in order_by {
+            column_index(table, name)?;
+        }
         if restrictions.partition == PartitionRestriction::Ring {
             return Err(PlanError::invalid(
                 "ORDER BY is only supported when the partition key is restricted by an EQ or an \

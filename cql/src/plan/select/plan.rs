@@ -12,7 +12,7 @@ use crate::plan::restriction::{BoundRestrictions, BoundScope, Filter, Restrictio
 use crate::plan::term::{BoundTerm, PreparedTerm};
 use crate::plan::term_preparer::TermPreparer;
 use crate::plan::write::bind_timeout;
-use crate::syntax::ast::{Name, Operand, Predicate, Select, Term};
+use crate::syntax::ast::{InValues, Name, Operand, Predicate, Select, Term};
 use crate::wire::{
     ColumnSpec, OpenRows, ResponseHead, ResultMetadata, RowsHead, Version, write_cell,
 };
@@ -90,6 +90,7 @@ impl SelectPlan {
         if select.distinct {
             // What DISTINCT cannot have is said before what needs ALLOW FILTERING.
             let restrictions = Restrictions::prepare(&mut preparer, &select.relations, true)?;
+            check_static_selection(table, &selection, &restrictions)?;
             check_distinct(table, &selection, &restrictions)?;
         }
         let restrictions =
@@ -325,7 +326,11 @@ fn aggregation_warning(table: &TableDef, select: &Select) -> Option<&'static str
         match &relation.operand {
             Operand::Token(_) => is_restricted = true,
             Operand::Column(name) if is_key(name) => {
-                if matches!(relation.predicate, Predicate::In(_)) {
+                // IN of one value is an equality.
+                let is_one = |terms: &[Term]| terms.len() == 1;
+                if let Predicate::In(values) = &relation.predicate
+                    && !matches!(values, InValues::Terms(terms) if is_one(terms))
+                {
                     return Some(
                         "Aggregation query used on multiple partition keys (IN restriction)",
                     );

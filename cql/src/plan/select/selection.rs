@@ -308,6 +308,9 @@ impl Compiler<'_, '_, '_> {
             let column = format!("system.{name}({})", argument.name);
             return self.aggregate(aggregate, Some(argument.expression), column);
         }
+        if is_system && let Some(compiled) = self.generic_function(name, &call.arguments)? {
+            return Ok(compiled);
+        }
         let arguments = self.arguments(&call.arguments)?;
         let fits = |argument: &Argument, wanted: &CqlType| match argument {
             Argument::Term(term) => self.preparer.fit(term, wanted),

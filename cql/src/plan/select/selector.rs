@@ -1,5 +1,6 @@
 //! Values computed from a row.
 
+use super::generic::GenericFunction;
 use super::row::{Slot, live_elements};
 use crate::plan::context::BindContext;
 use crate::plan::error::PlanError;
@@ -73,6 +74,13 @@ pub(super) enum Expression {
         /// Which field.
         index: usize,
     },
+    /// A function whose types follow from its arguments.
+    Generic {
+        /// Which.
+        function: GenericFunction,
+        /// As many as it takes.
+        arguments: Vec<Expression>,
+    },
     /// Nothing.
     Null,
     /// A collection, tuple, vector or user type made of values.
@@ -132,6 +140,12 @@ impl Expression {
                 let values: Vec<Option<&[u8]>> = values.iter().map(Option::as_deref).collect();
                 call(function, &values)?.map(Cow::Owned)
             }
+            Expression::Generic { function, arguments } => {
+                let values = arguments.iter().map(|argument| argument.value(scope));
+                let values = values.collect::<Result<Vec<_>, _>>()?;
+                let values: Vec<Option<&[u8]>> = values.iter().map(Option::as_deref).collect();
+                function.call(&values)?.map(Cow::Owned)
+            }
             Expression::Cast { value, from, to } => match value.value(scope)? {
                 Some(value) => super::cast::cast(from, to, &value)?.map(Cow::Owned),
                 None => None,
@@ -175,7 +189,9 @@ impl Expression {
         match self {
             Expression::Column(index) | Expression::Metadata { column: index, .. } => visit(*index),
             Expression::Term(_) | Expression::Aggregate(_) | Expression::Null => {}
-            Expression::Call { arguments, .. } | Expression::Composite { parts: arguments, .. } => {
+            Expression::Call { arguments, .. }
+            | Expression::Generic { arguments, .. }
+            | Expression::Composite { parts: arguments, .. } => {
                 for argument in arguments {
                     argument.for_each_column(visit);
                 }
