@@ -25,9 +25,6 @@ use model::{TableDef, TableId, TimestampMicros, Token};
 /// a write that arrives later than this after its own timestamp is a late one.
 pub(super) const CLOSED_TRAILS_MICROS: i64 = 5_000_000;
 
-/// Partitions of one turn that are fetched ahead. More would push each other out of the cache.
-const FORESEEN_MAX: usize = 256;
-
 /// A decided entry, to be proposed.
 pub(super) struct Proposal {
     pub payload: Vec<u8>,
@@ -185,11 +182,12 @@ impl ShardState {
         Ok((mask, changed))
     }
 
-    /// Begins to fetch where a partition is, which will be looked at when the write is applied.
+    /// Begins to fetch a partition that will be looked at when the write is applied: first where it
+    /// is, and with the next one, when that has come, the partition itself.
     fn foresee(&mut self, table: TableId, token: Token) {
-        if self.foreseen.len() < FORESEEN_MAX {
-            self.engine.prefetch_index(table, token);
-            self.foreseen.push((table, token));
+        self.engine.prefetch_index(table, token);
+        if let Some((table, token)) = self.foreseen.replace((table, token)) {
+            self.engine.prefetch_partition(table, token);
         }
     }
 

@@ -119,7 +119,7 @@ impl Opened {
             intervals: BTreeMap::new(),
             failure: None,
             counters: Counters::default(),
-            foreseen: Vec::new(),
+            foreseen: None,
         };
         let mut opened = Opened { state, replay, decided: Decided::default() };
         opened.check_log_reaches_tables()?;

@@ -32,8 +32,8 @@ pub(super) struct ShardState {
     /// Set once the log has failed: nothing is acknowledged any more.
     pub failure: Option<String>,
     pub counters: Counters,
-    /// Partitions that were written and not looked at since the log was brought forward.
-    pub foreseen: Vec<(TableId, Token)>,
+    /// The partition that was written last, if it has not been fetched from memory since.
+    pub foreseen: Option<(TableId, Token)>,
 }
 
 /// A leader's view of its group's time.
@@ -153,7 +153,7 @@ impl ShardState {
     /// there is between a proposal and its answer.
     pub(super) fn advance_log(&mut self, decided: &mut Decided<Waiter>) -> Result<(), LogError> {
         let mut position = self.log.submit()?;
-        for (table, token) in self.foreseen.drain(..) {
+        if let Some((table, token)) = self.foreseen.take() {
             self.engine.prefetch_partition(table, token);
         }
         loop {
