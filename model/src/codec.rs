@@ -100,12 +100,19 @@ impl<'a> Cursor<'a> {
     /// A varint of [`put_varint`].
     #[inline]
     pub fn varint(&mut self) -> Result<u64, DecodeError> {
-        let first = self.u8()?;
-        if first < 0x80 {
-            return Ok(u64::from(first));
+        match self.rest.split_first() {
+            // Most lengths and numbers of columns take one byte.
+            Some((first, tail)) if *first < 0x80 => {
+                self.rest = tail;
+                Ok(u64::from(*first))
+            }
+            _ => self.long_varint(),
         }
-        let mut value = u64::from(first & 0x7f);
-        let mut shift = 7;
+    }
+
+    fn long_varint(&mut self) -> Result<u64, DecodeError> {
+        let mut value = 0;
+        let mut shift = 0;
         loop {
             let byte = self.u8()?;
             if shift == 63 && byte > 1 {

@@ -286,11 +286,23 @@ pub struct Cells<'a> {
 impl<'a> Cells<'a> {
     const END: Cells<'static> = Cells { cursor: Cursor { rest: &[] }, base: 0, expiry: None };
 
+    /// Most cells are values of a column, with the row's timestamp and without an end.
+    #[inline]
     fn decode(&mut self) -> Result<Cell<'a>, DecodeError> {
         let cursor = &mut self.cursor;
         let column = ColumnId::try_from(cursor.varint()?)
             .map_err(|_| DecodeError("column id exceeds 32 bits"))?;
         let kind = cursor.u8()?;
+        if kind != 0 {
+            return self.decode_kind(column, kind);
+        }
+        let content = CellContent::Live { value: cursor.slice()?, expiry: None };
+        Ok(Cell { column, path: None, timestamp: self.base, content })
+    }
+
+    /// The rest of a cell that is anything else.
+    fn decode_kind(&mut self, column: ColumnId, kind: u8) -> Result<Cell<'a>, DecodeError> {
+        let cursor = &mut self.cursor;
         if kind & !KINDS_KNOWN != 0 {
             return Err(DecodeError("unknown cell kind"));
         }
