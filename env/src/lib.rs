@@ -13,6 +13,7 @@
 //! | [`tasks`] | a thread per shard and worker, a pool | local tasks of one thread, calls in line |
 //! | [`net`] | tokio's sockets | turmoil's (feature `sim`): latency, loss, partitions |
 //! | [`signals`] | SIGTERM, SIGINT | none |
+//! | [`memory`] | advice about pages | the same |
 //!
 //! The feature `sim` only adds turmoil, a large dependency; it changes nothing that is there
 //! without it, so that Cargo's unification of features is harmless.
@@ -33,6 +34,7 @@
 pub mod clock;
 pub mod disk;
 pub mod entropy;
+pub mod memory;
 pub mod net;
 mod random;
 pub mod signals;

@@ -6,11 +6,13 @@
 //! small one seldom lies across two cache lines.
 
 use crate::prefetch::prefetch_lines;
+use env::memory::{HUGE_PAGE_BYTES, advise_huge_pages};
 
 /// First chunk: small, since many tables hold little.
 const CHUNK_BYTES_MIN: usize = 4 << 10;
-/// Chunks grow with the arena up to this: two huge pages.
-const CHUNK_BYTES_MAX: usize = 4 << 20;
+/// Chunks grow with the arena up to this: two huge pages, less what the allocator needs to make
+/// them one mapping of that size, which the system then aligns.
+const CHUNK_BYTES_MAX: usize = 2 * HUGE_PAGE_BYTES - (4 << 10);
 /// Where pieces begin.
 const ALIGNMENT: usize = 8;
 
@@ -100,7 +102,9 @@ impl Arena {
         let capacity = (self.capacity_bytes / 2).clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX);
         let capacity = capacity.max(length);
         assert!(u32::try_from(capacity).is_ok(), "one item of a memtable is below 4 GiB");
-        self.chunks.push(Vec::with_capacity(capacity));
+        let mut chunk = Vec::with_capacity(capacity);
+        advise_huge_pages(chunk.spare_capacity_mut());
+        self.chunks.push(chunk);
         self.capacity_bytes += capacity;
     }
 }

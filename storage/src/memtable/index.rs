@@ -13,6 +13,7 @@
 
 use super::arena::Place;
 use crate::prefetch::prefetch;
+use env::memory::advise_huge_pages;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 
@@ -127,7 +128,9 @@ impl Index {
             assert!(self.old.is_empty(), "the last growth is over before the next one");
             let slot_count = (self.slots.len() * 2).max(SLOTS_MIN);
             // Zeroed pages come from the system when they are first touched.
-            self.old = std::mem::replace(&mut self.slots, vec![[0; 2]; slot_count]);
+            let mut slots = vec![[0; 2]; slot_count];
+            advise_huge_pages(&mut slots);
+            self.old = std::mem::replace(&mut self.slots, slots);
             self.moved = 0;
         }
         if self.old.is_empty() {
