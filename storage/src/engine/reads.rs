@@ -2,6 +2,7 @@
 
 use super::{Engine, TableState};
 use crate::error::ReadError;
+use crate::read::LiveTable;
 use crate::read::page::{ReadEnd, ReadProgress, read_into, read_page};
 use crate::read::partition::PartitionReader;
 use crate::read::single::{SingleRead, read_one};
@@ -123,22 +124,21 @@ impl Engine {
         key: &[u8],
     ) -> Option<TimestampMicros> {
         let state = self.tables.get(&table)?;
-        let memtables = state
-            .sources()
-            .memtables(token)
-            .filter_map(|m| m.partition(token, key))
-            .map(|p| p.newest())
-            .max();
-        if state.live.is_empty() {
-            return memtables;
+        let mut newest = None;
+        for memtable in state.sources().memtables(token) {
+            // The active one comes first, and is mostly the newest.
+            if Some(memtable.timestamps().newest) > newest {
+                newest = newest.max(memtable.partition(token, key).map(|p| p.newest()));
+            }
         }
-        let hash = KeyHash::new(token, key);
-        let tables = state
-            .live
-            .iter()
-            .filter(|t| t.may_contain(token, key, hash))
-            .map(|t| t.table.statistics.timestamps.newest)
-            .max();
-        memtables.max(tables)
+        let is_newer = |t: &&LiveTable| Some(t.table.statistics.timestamps.newest) > newest;
+        // Tables come with the newest maximum first, so the first that has the key decides.
+        let mut newer = state.live.iter().take_while(is_newer).peekable();
+        if newer.peek().is_some() {
+            let hash = KeyHash::new(token, key);
+            let found = newer.find(|t| t.may_contain(token, key, hash));
+            newest = newest.max(found.map(|t| t.table.statistics.timestamps.newest));
+        }
+        newest
     }
 }
