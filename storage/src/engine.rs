@@ -20,7 +20,7 @@ use jobs::Unsettled;
 use model::entry::Placement;
 use model::mutation::MutationView;
 use model::token::token_of;
-use model::{IdMap, TableDef, TableId};
+use model::{IdMap, TableDef, TableId, Token};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -43,6 +43,23 @@ pub struct Engine {
     /// Files that the next manifest makes obsolete.
     obsolete: Vec<u64>,
     unsettled: Vec<Unsettled>,
+    /// Memtables that are in files, until the next job takes them off this thread.
+    written_out: Vec<Arc<Memtable>>,
+}
+
+/// How many mutations of [`Engine::apply_all`] are fetched from memory together: enough to keep
+/// the processor's fetches in flight, few enough to be still there when they are looked at.
+const FETCHED_AHEAD: usize = 16;
+
+/// A mutation of a committed entry.
+#[derive(Clone, Copy, Debug)]
+pub struct Committed<'a> {
+    /// Whose log the entry is in.
+    pub group: u64,
+    /// Its index there.
+    pub index: u64,
+    /// One of the entry's mutations.
+    pub mutation: MutationView<'a>,
 }
 
 /// One table.
@@ -111,6 +128,7 @@ impl Engine {
             manifest_in_flight: None,
             obsolete: Vec::new(),
             unsettled: Vec::new(),
+            written_out: Vec::new(),
         })
     }
 
@@ -147,13 +165,39 @@ impl Engine {
     /// Merges a committed mutation of a group's log into its table. Idempotent: replay may apply
     /// an entry again. A mutation of a table that is not here changes nothing: it was dropped.
     pub fn apply(&mut self, group: u64, index: u64, mutation: &MutationView) {
+        let Some(state) = self.tables.get(&mutation.table()) else { return };
+        let token = token_of(state.config.partitioner, mutation.key());
+        self.apply_at(token, group, index, mutation);
+    }
+
+    #[inline]
+    fn apply_at(&mut self, token: Token, group: u64, index: u64, mutation: &MutationView) {
         let Some(state) = self.tables.get_mut(&mutation.table()) else { return };
         if state.flushed.get(&group).is_some_and(|flushed| *flushed >= index) {
             return;
         }
-        let token = token_of(state.config.partitioner, mutation.key());
         state.active.apply(token, mutation);
         state.active.note_index(group, index);
+    }
+
+    /// Merges committed mutations one after the other, as [`Engine::apply`] does: cheaper when there
+    /// are many, since those that follow are fetched from memory while one is merged.
+    pub fn apply_all(&mut self, batch: &[Committed]) {
+        for chunk in batch.chunks(FETCHED_AHEAD) {
+            let mut tokens = [Token(0); FETCHED_AHEAD];
+            for (token, committed) in tokens.iter_mut().zip(chunk) {
+                let Some(state) = self.tables.get(&committed.mutation.table()) else { continue };
+                *token = token_of(state.config.partitioner, committed.mutation.key());
+                state.active.prefetch_index(*token);
+            }
+            for (token, committed) in tokens.iter().zip(chunk) {
+                self.prefetch_partition(committed.mutation.table(), *token);
+            }
+            for (token, committed) in tokens.iter().zip(chunk) {
+                let Committed { group, index, mutation } = *committed;
+                self.apply_at(*token, group, index, &mutation);
+            }
+        }
     }
 
     /// Removes what was applied so far to a table in an interval of tokens, by the entry at

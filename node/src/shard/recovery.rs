@@ -25,8 +25,11 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use storage::commitlog::{CommitLog, GroupReplay, LogError, LogOptions, Replay};
-use storage::{Engine, EngineOptions, StorageError};
+use storage::{Committed, Engine, EngineOptions, StorageError};
 use tokio::sync::oneshot;
+
+/// Mutations that are gathered from the log before they are applied together.
+const BATCH_MUTATIONS: usize = 256;
 
 /// Why a shard cannot start.
 #[derive(Debug)]
@@ -204,18 +207,36 @@ impl Opened {
     fn apply(self) -> ShardState {
         let Opened { mut state, replay, .. } = self;
         let mut newest_time = i64::MIN;
+        let mut batch = Vec::with_capacity(BATCH_MUTATIONS);
         for_each_committed(&replay, |group, index, payload| {
-            if group != GroupId::METADATA && index <= state.replicas.commit(group) {
-                newest_time = newest_time.max(time_of(payload));
+            if group == GroupId::METADATA || index > state.replicas.commit(group) {
+                return;
+            }
+            newest_time = newest_time.max(time_of(payload));
+            if let Ok(Entry::Write { placement, mutations, .. }) = Entry::decode(payload) {
+                batch.extend(mutations.map(|mutation| Committed {
+                    group: group.0,
+                    index: index.0,
+                    mutation: mutation.expect("an entry of the log is well-formed"),
+                }));
+                state.engine.raise_placement(group.0, &placement);
+            } else {
+                state.engine.apply_all(&batch);
+                batch.clear();
                 state.replay(group, index, payload);
             }
+            if batch.len() >= BATCH_MUTATIONS {
+                state.engine.apply_all(&batch);
+                batch.clear();
+            }
         });
+        state.engine.apply_all(&batch);
         state.clock.raise(newest_time.max(state.closed_time()));
         state
     }
 }
 
-fn for_each_committed(replay: &Replay, mut each: impl FnMut(GroupId, LogIndex, &[u8])) {
+fn for_each_committed<'a>(replay: &'a Replay, mut each: impl FnMut(GroupId, LogIndex, &'a [u8])) {
     let result: Result<(), std::convert::Infallible> = replay.entries(
         |_| 0,
         |entry| {

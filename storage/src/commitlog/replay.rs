@@ -179,10 +179,10 @@ impl Replay {
     ///
     /// Where tables of a group have flushed to different indexes, `flushed` is the lowest and the
     /// caller skips per table. Ends early with the error of `each`.
-    pub fn entries<E>(
-        &self,
+    pub fn entries<'a, E>(
+        &'a self,
         flushed: impl Fn(GroupId) -> Index,
-        mut each: impl FnMut(ReplayedEntry<'_>) -> Result<(), E>,
+        mut each: impl FnMut(ReplayedEntry<'a>) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut filters: BTreeMap<GroupId, EntryFilter> = BTreeMap::new();
         for (id, group) in &self.groups {

@@ -36,8 +36,18 @@ pub struct Job(Work);
 #[derive(Debug)]
 enum Work {
     Flush(FlushWork),
-    Manifest { version: u64, manifest: Manifest, dir: PathBuf, obsolete: Vec<u64> },
-    Compact { table: TableId, work: CompactionWork },
+    Manifest {
+        version: u64,
+        manifest: Manifest,
+        dir: PathBuf,
+        obsolete: Vec<u64>,
+        /// Memtables that are in files now: giving their memory back takes a while.
+        written_out: Vec<Arc<Memtable>>,
+    },
+    Compact {
+        table: TableId,
+        work: CompactionWork,
+    },
 }
 
 #[derive(Debug)]
@@ -107,7 +117,8 @@ impl Job {
                     .and_then(|is_made| open_made(disk, &work.dir, work.file_id, is_made));
                 Outcome::Flush { table: work.table, file_id: work.file_id, made }
             }
-            Work::Manifest { version, manifest, dir, obsolete } => {
+            Work::Manifest { version, manifest, dir, obsolete, written_out } => {
+                drop(written_out);
                 let stored = manifest.store(disk, &dir);
                 let removed = match stored {
                     Ok(()) => remove_files(disk, &dir, &obsolete),
@@ -242,7 +253,8 @@ impl Engine {
         let obsolete = std::mem::take(&mut self.obsolete);
         self.manifest_in_flight = Some(obsolete.clone());
         let (manifest, dir) = (self.manifest(), self.dir.clone());
-        Some(Job(Work::Manifest { version, manifest, dir, obsolete }))
+        let written_out = std::mem::take(&mut self.written_out);
+        Some(Job(Work::Manifest { version, manifest, dir, obsolete, written_out }))
     }
 
     pub(super) fn manifest(&self) -> Manifest {
@@ -308,6 +320,7 @@ impl Engine {
         if let Some(table) = table {
             state.add_live(LiveTable { table: Arc::new(table), hidden: frozen.hidden });
         }
+        self.written_out.push(frozen.memtable);
         self.unsettled.push(Unsettled { version: None, table: id, spans });
         self.remove_hidden_files(id);
         self.is_manifest_due = true;

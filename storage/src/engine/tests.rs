@@ -376,11 +376,18 @@ fn a_memtable_answers_every_read_as_the_model_does() {
         let (disk, _control) = Disk::simulated(seed);
         let mut engine = new_engine(&disk, TableOptions::default());
         let mut model = Model::new();
-        for index in 1..300 {
-            let bytes = random_mutation(&mut random, 12);
-            engine.apply(1, index, &MutationView::check(&bytes).unwrap());
-            apply_to_model(&mut model, &bytes);
+        let mutations: Vec<_> = (1..300).map(|_| random_mutation(&mut random, 12)).collect();
+        let entries = mutations.iter().zip(1..);
+        let mut batch = entries.map(|(bytes, index)| {
+            apply_to_model(&mut model, bytes);
+            Committed { group: 1, index, mutation: MutationView::check(bytes).unwrap() }
+        });
+        // Some one by one, the others all at once, as after a restart.
+        for Committed { group, index, mutation } in batch.by_ref().take(100) {
+            engine.apply(group, index, &mutation);
         }
+        let batch: Vec<_> = batch.collect();
+        engine.apply_all(&batch);
         check_partitions(&mut engine, &model);
         check_point_reads(&mut engine, &model, &mut random);
         for _ in 0..60 {
