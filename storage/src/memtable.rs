@@ -40,6 +40,7 @@ use model::row::RowView;
 use model::{IdMap, Token};
 use record::{RecordHead, key_of};
 use rows::{RowHandle, replace_row};
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
@@ -225,9 +226,16 @@ impl Memtable {
     /// Where a partition is in the order, or would be.
     #[inline]
     fn search(&self, token: Token, key: &[u8]) -> Result<Position, Position> {
-        self.order.search(|item| {
-            item.token.cmp(&token.0).then_with(|| key_of(&self.arena, item.record).cmp(key))
+        self.order.search(|item| match item.token.cmp(&token.0) {
+            // Only few partitions share a token, and only theirs are looked at.
+            Ordering::Equal => self.compare_key(item.record, key),
+            order => order,
         })
+    }
+
+    #[cold]
+    fn compare_key(&self, record: Place, key: &[u8]) -> Ordering {
+        key_of(&self.arena, record).cmp(key)
     }
 
     /// The record of a partition.

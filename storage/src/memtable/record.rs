@@ -33,36 +33,36 @@ impl RecordHead {
     /// Reads the record at a place.
     #[inline]
     pub(super) fn read(arena: &Arena, record: Place) -> Self {
-        let bytes = arena.get(record, RECORD_HEAD_BYTES);
-        let u32_at = |at: usize| {
-            u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
-        };
-        let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
+        let bytes = arena.get(record, RECORD_HEAD_BYTES).as_chunks().0;
+        let words: &[[u8; 8]; 4] = bytes.first_chunk().expect("that many bytes were asked for");
+        let [newest, row_place, row_lengths, others] = words.map(u64::from_le_bytes);
         RecordHead {
-            newest: u64_at(0) as i64,
-            row_place: Place::from_bits(u64_at(8)),
-            row_len: u32_at(16),
-            clustering_len: u32_at(20),
-            content: u32_at(24).checked_sub(1),
-            key_len: u32_at(28),
+            newest: newest as i64,
+            row_place: Place::from_bits(row_place),
+            row_len: row_lengths as u32,
+            clustering_len: (row_lengths >> 32) as u32,
+            content: (others as u32).checked_sub(1),
+            key_len: (others >> 32) as u32,
         }
     }
 
     /// Writes it back.
     #[inline]
     pub(super) fn write(&self, arena: &mut Arena, record: Place) {
-        arena.get_mut(record, RECORD_HEAD_BYTES).copy_from_slice(&self.to_bytes());
+        arena.get_mut(record, RECORD_HEAD_BYTES).copy_from_slice(self.to_bytes().as_flattened());
     }
 
-    fn to_bytes(self) -> [u8; RECORD_HEAD_BYTES] {
-        let mut bytes = [0; RECORD_HEAD_BYTES];
-        bytes[..8].copy_from_slice(&self.newest.to_le_bytes());
-        bytes[8..16].copy_from_slice(&self.row_place.to_bits().to_le_bytes());
-        bytes[16..20].copy_from_slice(&self.row_len.to_le_bytes());
-        bytes[20..24].copy_from_slice(&self.clustering_len.to_le_bytes());
-        bytes[24..28].copy_from_slice(&self.content.map_or(0, |number| number + 1).to_le_bytes());
-        bytes[28..].copy_from_slice(&self.key_len.to_le_bytes());
-        bytes
+    fn to_bytes(self) -> [[u8; 8]; 4] {
+        let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+        let content = self.content.map_or(0, |number| number + 1);
+        let row_lengths = pair(self.row_len, self.clustering_len);
+        let words = [
+            self.newest as u64,
+            self.row_place.to_bits(),
+            row_lengths,
+            pair(content, self.key_len),
+        ];
+        words.map(u64::to_le_bytes)
     }
 
     /// Makes the record of a new partition with this row alone. A row of no bytes stands for none,
@@ -83,7 +83,7 @@ impl RecordHead {
             key_len: key.len() as u32,
         };
         let spare = room_for(row.len()) - row.len();
-        let record = arena.push([&head.to_bytes(), key, clustering, row], spare);
+        let record = arena.push([head.to_bytes().as_flattened(), key, clustering, row], spare);
         head.row_place = record.behind(RECORD_HEAD_BYTES + key.len());
         head.write(arena, record);
         record
