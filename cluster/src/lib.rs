@@ -8,21 +8,33 @@
 //! - [`placement`]: one ring under one replication setting: the groups and their replicas.
 //! - [`consistency`]: whether the live replicas suffice for a consistency level.
 //! - [`consensus`]: one replicated log.
+//! - [`replacement`]: how a group comes to other members, one change at a time.
+//! - [`retention`]: how much of a shard's log is kept, and for whom.
+//! - [`leadership`]: who leads a group, until when it may serve reads, and what time it has closed.
+//! - [`link`]: the messages of all groups between two shards of different nodes, as one stream.
 //! - [`liveness`]: which nodes are alive, as promises between pairs of nodes.
 //! - [`peer`]: connections between shards, which carry bytes and do not know what they mean.
 
 pub mod consensus;
 pub mod consistency;
+pub mod leadership;
+pub mod link;
 pub mod liveness;
 pub mod peer;
 pub mod placement;
 pub mod range;
+pub mod replacement;
 pub mod replica;
+pub mod retention;
 pub mod ring;
 mod rules;
 
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod random;
+#[cfg(test)]
+mod simulation;
 
 pub use consistency::{Access, Unavailable};
 pub use placement::{GroupId, Placement};

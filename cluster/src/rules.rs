@@ -5,6 +5,10 @@
 
 /// A rule of `docs/consensus.md` or `docs/liveness.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "some are rules of the shell, which is simulated")
+)]
 pub(crate) enum Rule {
     /// A withdrawn epoch is never supported again.
     WithdrawnIsOver,
@@ -18,6 +22,46 @@ pub(crate) enum Rule {
     Margin,
     /// A requester that restarts begins a new epoch.
     RestartBeginsAnEpoch,
+    /// A voter that is fenced to a leader votes for no other.
+    FencesHoldVotes,
+    /// Nor does it campaign itself.
+    FencesHoldCampaigns,
+    /// A leader counts only those that fortified it.
+    LeaseNeedsFences,
+    /// It counts them under the epoch in which they did.
+    LeaseCountsTheEpoch,
+    /// It needs a majority.
+    LeaseOfAMajority,
+    /// Answers of an earlier term do not count.
+    FortifiedInTerm,
+    /// A leader that hands over has no lease any more.
+    ReleaseEndsTheLease,
+    /// A leader serves reads once it has applied an entry of its own term.
+    ReadsAreSettled,
+    /// A leader looks at the clock after it has read.
+    ClockAfterRead,
+    /// A new leader closes nothing below what its predecessors may have closed.
+    NewLeaderStartsAbove,
+    /// Beats close only what a committed entry has reserved.
+    BeatsCloseWhatIsReserved,
+    /// A follower believes a closed time when it has applied what came before.
+    BelievedWhenApplied,
+    /// An envelope that is missed ends the session.
+    MissedEndsTheSession,
+    /// A vote is durable before it is told.
+    VotesAreSynced,
+    /// An entry is durable before it is acknowledged.
+    EntriesAreSynced,
+    /// Only entries of the leader's own term are committed by counting.
+    CommitsOwnTerm,
+    /// A member votes for complete logs only.
+    CompleteLogsOnly,
+    /// A change of members waits until the one before is committed.
+    OneChangeAtATime,
+    /// A write at an index voids what the log held at and above it.
+    WritesVoidTheTail,
+    /// A snapshot that is installed replaces the log before it.
+    SnapshotReplacesTheLog,
 }
 
 /// Whether a rule is kept.
@@ -38,11 +82,12 @@ pub(crate) fn is_kept(rule: Rule) -> bool {
     BROKEN.get() != Some(rule)
 }
 
-/// Runs `act` with a rule broken on this thread; whether it panicked, as it should.
+/// Runs seeds with a rule broken on this thread, until one panics, as one should; whether one did.
 #[cfg(test)]
-pub(crate) fn is_noticed(broken: Rule, act: impl FnOnce() + std::panic::UnwindSafe) -> bool {
+pub(crate) fn is_noticed(broken: Rule, seeds: std::ops::Range<u64>, run: fn(u64)) -> bool {
     BROKEN.set(Some(broken));
-    let result = std::panic::catch_unwind(act);
+    let noticed = seeds.into_iter().find(|&seed| std::panic::catch_unwind(|| run(seed)).is_err());
     BROKEN.set(None);
-    result.is_err()
+    println!("{broken:?} is noticed by seed {noticed:?}");
+    noticed.is_some()
 }

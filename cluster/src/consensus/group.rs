@@ -5,12 +5,13 @@
 //! to others or counted, its own vote and its own entries included.
 
 use super::history::History;
-use super::leader::{Leader, Outgoing};
+use super::leader::{ENTRIES_IN_FLIGHT_MAX, Leader, Outgoing};
 use super::membership::{Change, Membership};
 use super::message::{
     Effect, EntryId, HardState, Header, Input, Kind, LogIndex, Message, Refusal, Term, TermRun,
 };
 use crate::ring::HostId;
+use crate::rules::{Rule, is_kept};
 use std::fmt;
 use std::sync::Arc;
 
@@ -150,10 +151,26 @@ impl Group {
         matches!(self.role, Role::Leader(_))
     }
 
-    /// Whether this member leads and has committed an entry of its own term, so that it knows of
-    /// every entry that was committed before.
+    /// Whether this member leads and has handed out a committed entry of its own term, and so every
+    /// entry that was committed before it led.
     pub fn is_settled(&self) -> bool {
-        matches!(&self.role, Role::Leader(leader) if self.commit >= leader.first)
+        matches!(&self.role, Role::Leader(leader) if self.delivered >= leader.first)
+    }
+
+    /// Whether this member would stand for election when asked to.
+    ///
+    /// A voter whose removal is not committed may hold the only complete log: it must be able to
+    /// lead until the others have the removal.
+    pub fn is_electable(&self) -> bool {
+        self.memberships.iter().any(|(_, members)| members.is_voter(self.me))
+    }
+
+    /// As leader: how far another member's log is known to agree, durably.
+    pub fn matched(&self, member: HostId) -> LogIndex {
+        match &self.role {
+            Role::Leader(leader) => leader.matched(member),
+            _ => LogIndex(0),
+        }
     }
 
     /// Who leads, as far as this member knows.
@@ -186,13 +203,15 @@ impl Group {
         members
     }
 
+    /// The entry that names the present members; 0 if that was no entry.
+    pub fn members_since(&self) -> LogIndex {
+        self.memberships.last().map_or(LogIndex(0), |&(index, _)| index)
+    }
+
     // ---- Elections ----
 
     fn campaign(&mut self, effects: &mut Vec<Effect>) {
-        // A voter whose removal is not committed may hold the only complete log: it must be able to
-        // lead until the others have the removal.
-        let is_voter = self.memberships.iter().any(|(_, members)| members.is_voter(self.me));
-        if self.is_leader() || !is_voter {
+        if self.is_leader() || !self.is_electable() {
             return;
         }
         self.term = Term(self.term.0 + 1);
@@ -247,7 +266,8 @@ impl Group {
         effects: &mut Vec<Effect>,
     ) {
         let own = self.history.last();
-        let is_complete = (last.term, last.index) >= (own.term, own.index);
+        let is_complete =
+            (last.term, last.index) >= (own.term, own.index) || !is_kept(Rule::CompleteLogsOnly);
         let is_free = self.voted_for.is_none_or(|candidate| candidate == from);
         if term < self.term || !is_complete || !is_free {
             let message = Message::VoteReply { term: self.term, is_granted: false };
@@ -325,13 +345,25 @@ impl Group {
         if !self.is_leader() {
             return Err(Refusal::NotLeader { leader: self.leader() });
         }
-        if !self.is_settled() {
+        let is_kept = is_kept(Rule::OneChangeAtATime);
+        if is_kept && !self.is_settled() {
             return Err(Refusal::NotSettled);
         }
-        if self.memberships.last().is_some_and(|&(index, _)| index > self.commit) {
+        if is_kept && self.members_since() > self.commit {
             return Err(Refusal::ChangeInProgress);
         }
-        self.members().changed(change).ok_or(Refusal::ImpossibleChange)
+        let members = self.members().changed(change).ok_or(Refusal::ImpossibleChange)?;
+        match change {
+            Change::Promote(learner) if self.lag(learner) > ENTRIES_IN_FLIGHT_MAX => {
+                Err(Refusal::LearnerBehind)
+            }
+            _ => Ok(members),
+        }
+    }
+
+    /// As leader: how many entries another member is not known to hold.
+    fn lag(&self, member: HostId) -> u64 {
+        self.history.last().index.0 - self.matched(member).0
     }
 
     fn resend(&mut self, to: HostId, effects: &mut Vec<Effect>) {
@@ -374,7 +406,8 @@ impl Group {
         let held = held_by_majority(members, |voter| {
             if voter == self.me { self.synced } else { leader.matched(voter) }
         });
-        if held <= self.commit || self.history.term_at(held) != Some(self.term) {
+        let is_own = self.history.term_at(held) == Some(self.term);
+        if held <= self.commit || (!is_own && is_kept(Rule::CommitsOwnTerm)) {
             return;
         }
         self.commit = held;
@@ -382,7 +415,7 @@ impl Group {
         if held == self.history.last().index {
             leader.push_commit(&log, effects);
         }
-        let is_removed = !members.is_voter(self.me) && self.memberships_end() <= held;
+        let is_removed = !members.is_voter(self.me) && self.members_since() <= held;
         self.forget_memberships();
         if is_removed {
             self.follow(None, effects);
@@ -561,10 +594,6 @@ impl Group {
     fn forget_memberships(&mut self) {
         let committed = self.memberships.iter().filter(|&&(index, _)| index <= self.commit).count();
         self.memberships.drain(..committed.saturating_sub(1));
-    }
-
-    fn memberships_end(&self) -> LogIndex {
-        self.memberships.last().map_or(LogIndex(0), |&(index, _)| index)
     }
 
     /// Panics if an invariant does not hold.

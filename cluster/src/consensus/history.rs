@@ -112,6 +112,11 @@ impl History {
         (self.base.index <= index && self.base.term <= limit.term).then_some(self.base)
     }
 
+    /// The runs of terms.
+    pub(super) fn into_runs(self) -> Vec<TermRun> {
+        self.runs
+    }
+
     /// Panics if an invariant does not hold.
     #[cfg(test)]
     pub(super) fn check_invariants(&self) {

@@ -14,6 +14,12 @@ use crate::ring::HostId;
 /// memory. Few in tests, so that catching up takes several.
 pub const ENTRIES_PER_APPEND_MAX: u64 = if cfg!(test) { 2 } else { 256 };
 
+/// Entries that one follower is sent beyond those it holds, so that one that is slow, or away without
+/// its stream being closed, is not sent a log that it may have to be sent again.
+pub const ENTRIES_IN_FLIGHT_MAX: u64 = if cfg!(test) { 8 } else { 4_096 };
+
+const _: () = assert!(ENTRIES_PER_APPEND_MAX <= ENTRIES_IN_FLIGHT_MAX, "an append fits");
+
 /// A leader's view of its group.
 #[derive(Clone, Debug)]
 pub(super) struct Leader {
@@ -121,13 +127,15 @@ impl Leader {
         if follower.state == State::AwaitsSnapshot && matched < log.history.base().index {
             return is_news;
         }
-        if follower.state != State::Replicated {
+        let was_probed = follower.state != State::Replicated;
+        if was_probed {
             // What was sent while probing is answered; go on from what is known.
             follower.state = State::Replicated;
             follower.next = follower.matched.next();
         }
         follower.next = follower.next.max(follower.matched.next());
-        if follower.next <= last {
+        // One that was probed when its last entry was committed has not been told so.
+        if follower.next <= last || (was_probed && log.commit == last) {
             follower.send(log, effects);
         }
         is_news
@@ -184,8 +192,14 @@ impl Follower {
             self.await_snapshot(effects);
             return;
         };
-        let last = log.history.last().index.min(LogIndex(before.0 + ENTRIES_PER_APPEND_MAX));
+        let mut last = log.history.last().index.min(LogIndex(before.0 + ENTRIES_PER_APPEND_MAX));
         if self.state == State::Replicated {
+            let end = LogIndex(self.matched.0 + ENTRIES_IN_FLIGHT_MAX);
+            if before >= end && last > before {
+                // Goes on with its next answer.
+                return;
+            }
+            last = last.min(end.max(before));
             self.next = last.next();
         }
         let previous = EntryId { index: before, term };

@@ -60,7 +60,7 @@ impl Membership {
     }
 
     /// The membership after a change, unless the change does not fit this one.
-    pub(super) fn changed(&self, change: Change) -> Option<Membership> {
+    pub(crate) fn changed(&self, change: Change) -> Option<Membership> {
         let mut changed = self.clone();
         match change {
             Change::AddLearner(host) => changed.learners.push(host),

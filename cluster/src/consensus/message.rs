@@ -250,6 +250,8 @@ pub enum Refusal {
     ChangeInProgress,
     /// This leader has not committed an entry of its own term yet.
     NotSettled,
+    /// The learner lacks more entries than may be on their way to it.
+    LearnerBehind,
     /// The change does not fit the members there are.
     ImpossibleChange,
 }

@@ -30,32 +30,32 @@
 //!
 //! The rules, numbered, are in `docs/consensus.md`; scripts in `testscripts/consensus` show each.
 //!
-//! # What attaches here later
+//! # What stands beside it
 //!
-//! - *Liveness per node pair.* The shell campaigns when support lapses, and withholds vote requests
-//!   from the group while it supports another leader (log-rules: support fences a group). The group
-//!   itself would grant a vote to anyone at any time.
-//! - *Leases.* Reads at the leader and closed times are the shell's, from support and
-//!   [`Group::is_settled`] (an entry of the leader's own term is committed).
-//! - *Transfer of leadership* is a campaign of the other member, which the old leader's shell asks
-//!   for once its log has caught up.
+//! - [`Leadership`](crate::leadership::Leadership) decides when to campaign, drops vote requests that
+//!   would break a promise, and has the lease. The group itself would vote for anyone at any time.
+//! - [`Link`](crate::link::Link) carries the messages of all groups between two shards, limits the
+//!   bytes under way, and says when [`Input::Resend`] is due.
 //! - *Snapshots.* [`Effect::SnapshotNeeded`] says that a member needs entries that were discarded.
-//!   The shell streams the range, the receiver recovers its group from the snapshot's last entry,
-//!   and [`Input::Resend`] goes on from there.
-//! - *Flow control.* A member that lags gets [`ENTRIES_PER_APPEND_MAX`] entries per answer; one that
-//!   keeps up gets each entry as it is proposed. A limit of bytes in flight belongs to the leader's part.
+//!   The shell streams the range, the receiver starts its group anew from what
+//!   [`Recovered::after_snapshot`] makes of its log, and [`Input::Resend`] goes on from there.
+//! - [`retention`](crate::retention) says which entries are discarded.
+//!
+//! A member that lags gets [`ENTRIES_PER_APPEND_MAX`] entries per answer; one that keeps up gets each
+//! entry as it is proposed, up to [`ENTRIES_IN_FLIGHT_MAX`] beyond those it holds.
 
 mod group;
 mod history;
 mod leader;
 mod membership;
 mod message;
+mod snapshot;
 
 #[cfg(test)]
 mod tests;
 
 pub use group::{Group, Recovered, RecoveryError};
-pub use leader::ENTRIES_PER_APPEND_MAX;
+pub use leader::{ENTRIES_IN_FLIGHT_MAX, ENTRIES_PER_APPEND_MAX};
 pub use membership::{Change, MEMBERS_MAX, Membership};
 pub use message::{
     Effect, EntryId, HardState, Header, Input, Kind, LogIndex, Message, Refusal, Term, TermRun,

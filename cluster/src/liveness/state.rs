@@ -24,6 +24,10 @@ pub const RELIANCE_NANOS: u64 = SUPPORT_NANOS / (1_000_000 + DRIFT_PPM) * (1_000
 /// Nodes that are asked and supported: each costs a message per [`REQUEST_NANOS`].
 pub const PEERS_MAX: usize = 1_024;
 
+/// How long a supporter prolongs its promise to a requester that does not hear its answers: some may
+/// be lost. One that hears nobody could lead, and would be of no use.
+const UNHEARD_NANOS: u64 = 2 * REQUEST_NANOS;
+
 const _: () = assert!(RELIANCE_NANOS < SUPPORT_NANOS, "a promise outlives the reliance on it");
 const _: () = assert!(REQUEST_NANOS * 3 < RELIANCE_NANOS, "lost requests are made up for in time");
 
@@ -64,6 +68,8 @@ pub enum Message {
         supporter: Incarnation,
         /// When it asked, by its own clock: to be sent back as it is.
         sent: MonotonicNanos,
+        /// Whether it relies on support in this epoch now, so that answers do reach it.
+        hears: bool,
     },
     /// It is supported for [`SUPPORT_NANOS`] from when the request came.
     Granted {
@@ -156,6 +162,8 @@ struct Given {
     epoch: Epoch,
     /// Until when it is promised; nothing once withdrawn.
     until: Option<MonotonicNanos>,
+    /// When the requester last said that it hears the answers, or the epoch began.
+    heard_at: MonotonicNanos,
 }
 
 impl Liveness {
@@ -204,7 +212,8 @@ impl Liveness {
 
     /// Forgets a node that has left for good. Its id is never used again.
     pub fn remove_peer(&mut self, peer: HostId, effects: &mut Vec<Effect>) {
-        if let Some(Peer { given: Given { epoch, until: Some(_) }, .. }) = self.peers.remove(&peer)
+        if let Some(Peer { given: Given { epoch, until: Some(_), .. }, .. }) =
+            self.peers.remove(&peer)
         {
             effects.push(Effect::Withdrawn { from: peer, epoch });
         }
@@ -252,18 +261,19 @@ impl Liveness {
             return;
         };
         match message {
-            Message::Request { epoch, supporter, sent } => {
+            Message::Request { epoch, supporter, sent, hears } => {
                 let is_meant = supporter == self.incarnation || !is_kept(Rule::RequestNamesALife);
                 if peer.is_declined || epoch < peer.given.epoch {
                     return;
                 }
                 let supporter = self.incarnation;
-                let message = if is_meant && peer.given.extend(from, epoch, now, effects) {
-                    Message::Granted { epoch, supporter, sent }
-                } else {
-                    Message::Refused { epoch, supporter }
-                };
-                effects.push(Effect::Send { to: from, message });
+                if !is_meant || peer.given.is_over(epoch) {
+                    let message = Message::Refused { epoch, supporter };
+                    effects.push(Effect::Send { to: from, message });
+                } else if peer.given.extend(from, epoch, hears, now, effects) {
+                    let message = Message::Granted { epoch, supporter, sent };
+                    effects.push(Effect::Send { to: from, message });
+                }
             }
             Message::Granted { epoch, supporter, sent } => {
                 let asked = &mut peer.asked;
@@ -308,9 +318,10 @@ impl Liveness {
 
 impl Asked {
     fn request(&mut self, to: HostId, now: MonotonicNanos, effects: &mut Vec<Effect>) {
-        let Asked { epoch, supporter, .. } = *self;
-        effects
-            .push(Effect::Send { to, message: Message::Request { epoch, supporter, sent: now } });
+        let Asked { epoch, supporter, until, .. } = *self;
+        let hears = until.is_some_and(|until| until > now);
+        let message = Message::Request { epoch, supporter, sent: now, hears };
+        effects.push(Effect::Send { to, message });
         self.next_request = now.after(REQUEST_NANOS);
     }
 
@@ -322,26 +333,35 @@ impl Asked {
 }
 
 impl Given {
-    /// Promises support in an epoch that is not older than the latest, unless that one is over.
-    /// Whether it did.
+    /// Whether an epoch was withdrawn.
+    fn is_over(&self, epoch: Epoch) -> bool {
+        epoch == self.epoch && self.until.is_none() && is_kept(Rule::WithdrawnIsOver)
+    }
+
+    /// Promises support in an epoch that is not over, or more of it. Whether it did.
     fn extend(
         &mut self,
         to: HostId,
         epoch: Epoch,
+        hears: bool,
         now: MonotonicNanos,
         effects: &mut Vec<Effect>,
     ) -> bool {
-        if epoch == self.epoch && self.until.is_none() && is_kept(Rule::WithdrawnIsOver) {
-            return false;
-        }
-        if epoch > self.epoch {
+        let is_new = epoch > self.epoch;
+        if is_new {
             // The requester has given up the epoch before.
             if self.until.take().is_some() {
                 effects.push(Effect::Withdrawn { from: to, epoch: self.epoch });
             }
             self.epoch = epoch;
         }
-        self.until = self.until.max(Some(now.after(SUPPORT_NANOS)));
-        true
+        if is_new || hears {
+            self.heard_at = now;
+        }
+        let is_heard = now <= self.heard_at.after(UNHEARD_NANOS);
+        if is_heard {
+            self.until = self.until.max(Some(now.after(SUPPORT_NANOS)));
+        }
+        is_heard
     }
 }

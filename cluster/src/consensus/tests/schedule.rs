@@ -6,25 +6,13 @@
 
 use super::super::*;
 use super::simulation::{Simulation, host};
+use crate::random::Random;
 use std::sync::Arc;
 
 const SEEDS: u64 = 250;
 const STEPS: u64 = 500;
 /// More messages under way than this are lost: old ones would drown those that matter.
 const PACKETS_MAX: usize = 12;
-
-/// A generator that needs nothing but its seed.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut bits = self.0;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (bits ^ (bits >> 31)) % bound
-    }
-}
 
 #[test]
 fn random_schedules_break_no_rule() {

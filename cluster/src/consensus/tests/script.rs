@@ -21,6 +21,7 @@ use super::super::*;
 use super::simulation::{Simulation, host};
 use crate::golden::{self, Command, Interpreter};
 use crate::ring::HostId;
+use crate::rules::{Rule, is_noticed};
 use std::sync::Arc;
 
 #[derive(Default)]
@@ -152,4 +153,16 @@ fn hosts(list: &str) -> Result<Vec<HostId>, String> {
 #[test]
 fn rules_hold_as_the_scripts_show() {
     golden::run_folder("consensus", Script::default);
+}
+
+#[test]
+fn each_rule_broken_is_noticed_by_a_script() {
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        // The scripts would be rewritten as the broken rule has them.
+        return;
+    }
+    for rule in [Rule::CommitsOwnTerm, Rule::CompleteLogsOnly, Rule::OneChangeAtATime] {
+        let run = |_| golden::run_folder("consensus", Script::default);
+        assert!(is_noticed(rule, 0..1, run), "{rule:?} was broken, and nothing noticed");
+    }
 }

@@ -1,0 +1,146 @@
+//! What waits to be sent over a link, gathered until an envelope can leave.
+
+use super::envelope::Item;
+use crate::consensus::{EntryId, LogIndex, Message, Term};
+use crate::placement::GroupId;
+use std::collections::{BTreeMap, VecDeque};
+
+/// Bytes of entries in one envelope, roughly: a larger one would hold up the other groups on the
+/// stream. One entry always fits.
+pub const BYTES_PER_ENVELOPE_MAX: usize = 256 << 10;
+
+/// Items in one envelope.
+pub const ITEMS_PER_ENVELOPE_MAX: usize = 1_024;
+
+/// What an item counts besides its entries, roughly.
+const ITEM_BYTES: usize = 64;
+
+/// What a link must know of the groups' logs, which the shell holds.
+pub trait EntryBytes {
+    /// Whether this member of a group still leads a term: an append that waited longer than that is
+    /// not sent, since the entries may be others now.
+    fn leads(&self, group: GroupId, term: Term) -> bool;
+    /// The entry's size; its term too, so that what follows it can be sent apart. Nothing if the entry
+    /// is not there any more.
+    fn entry(&self, group: GroupId, index: LogIndex) -> Option<(EntryId, usize)>;
+}
+
+/// Items in the order in which they were put in.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Outbox {
+    items: VecDeque<(GroupId, Item)>,
+    /// How many items were taken out so far: positions count from the first ever.
+    taken_count: u64,
+    /// The position of each group's last item.
+    last_of: BTreeMap<GroupId, u64>,
+}
+
+impl Outbox {
+    pub(super) fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.taken_count += self.items.len() as u64;
+        self.items.clear();
+        self.last_of.clear();
+    }
+
+    /// Puts an item in, or makes it one with the group's last.
+    pub(super) fn push(&mut self, group: GroupId, item: Item) {
+        if let Some(&position) = self.last_of.get(&group)
+            && let Some((_, waiting)) = self.items.get_mut((position - self.taken_count) as usize)
+            && join(waiting, &item)
+        {
+            return;
+        }
+        self.last_of.insert(group, self.taken_count + self.items.len() as u64);
+        self.items.push_back((group, item));
+    }
+
+    /// Takes out what fits into one envelope, and its size in bytes. Appends are cut where an
+    /// envelope is full, and go on in the next.
+    pub(super) fn fill(&mut self, entries: &impl EntryBytes) -> (Vec<(GroupId, Item)>, usize) {
+        let mut items = Vec::new();
+        let mut byte_count = 0;
+        while items.len() < ITEMS_PER_ENVELOPE_MAX && byte_count < BYTES_PER_ENVELOPE_MAX {
+            let Some((group, mut item)) = self.items.pop_front() else {
+                break;
+            };
+            let is_void = matches!(item, Item::Append { term, .. } if !entries.leads(group, term));
+            if is_void {
+                self.forget_front(group);
+                continue;
+            }
+            byte_count += ITEM_BYTES;
+            let rest = cut(group, &mut item, &mut byte_count, entries);
+            items.push((group, item));
+            match rest {
+                Some(rest) => self.items.push_front((group, rest)),
+                None => self.forget_front(group),
+            }
+        }
+        (items, byte_count)
+    }
+
+    fn forget_front(&mut self, group: GroupId) {
+        if self.last_of.get(&group) == Some(&self.taken_count) {
+            self.last_of.remove(&group);
+        }
+        self.taken_count += 1;
+    }
+}
+
+/// Makes a later item of a group one with the item that waits; whether that could be done.
+fn join(waiting: &mut Item, item: &Item) -> bool {
+    match (waiting, item) {
+        (
+            Item::Append { term, last, commit, .. },
+            Item::Append { term: new_term, previous, last: new_last, commit: new_commit },
+        ) if term == new_term && *last == previous.index => {
+            *last = *new_last;
+            *commit = *new_commit;
+            true
+        }
+        (
+            Item::Consensus(Message::AppendAccepted { term, matched }),
+            Item::Consensus(Message::AppendAccepted { term: new_term, matched: new_matched }),
+        ) if term == new_term => {
+            *matched = *new_matched.max(matched);
+            true
+        }
+        (Item::Closed { index, closed }, Item::Closed { index: new_index, closed: new_closed }) => {
+            (*index, *closed) = (*new_index, *new_closed);
+            true
+        }
+        _ => false,
+    }
+}
+
+/// Cuts an append where the envelope is full; what is left of it.
+fn cut(
+    group: GroupId,
+    item: &mut Item,
+    byte_count: &mut usize,
+    entries: &impl EntryBytes,
+) -> Option<Item> {
+    let Item::Append { term, previous, last, commit } = item else {
+        return None;
+    };
+    let mut end = *previous;
+    for index in previous.index.0 + 1..=last.0 {
+        if *byte_count >= BYTES_PER_ENVELOPE_MAX {
+            let rest = Item::Append { term: *term, previous: end, last: *last, commit: *commit };
+            *last = end.index;
+            return Some(rest);
+        }
+        let Some((entry, bytes)) = entries.entry(group, LogIndex(index)) else {
+            // Discarded meanwhile; the follower's next answer shows what it lacks.
+            *last = end.index;
+            return None;
+        };
+        *byte_count += bytes;
+        end = entry;
+    }
+    None
+}

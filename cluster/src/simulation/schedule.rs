@@ -1,0 +1,278 @@
+//! What happens to a simulated cluster: every seed is a cluster with a temper of its own.
+
+use super::network::Weather;
+use super::node::host;
+use super::world::World;
+use crate::consensus::Change;
+use crate::placement::GroupId;
+use crate::random::Random;
+use crate::rules::{Rule, is_noticed};
+
+/// Steps with faults, and steps after them.
+const STEPS: u64 = 1_200;
+const CALM_STEPS: u64 = 1_600;
+
+/// What sets one schedule apart from another.
+#[expect(clippy::struct_excessive_bools, reason = "each fault is there or not")]
+struct Temper {
+    /// Faults of nodes and links in a thousand steps.
+    wildness: u64,
+    weather: Weather,
+    has_pauses: bool,
+    has_crashes: bool,
+    has_changes: bool,
+    has_transfers: bool,
+    has_cuts: bool,
+    flushes: u64,
+    operations: u64,
+}
+
+impl Temper {
+    fn new(random: &mut Random) -> Temper {
+        let mut often = |bound: u64| if random.below(2) == 0 { 0 } else { random.below(bound) };
+        let weather = Weather { lost: often(80), doubled: often(80), straggling: often(40) };
+        Temper {
+            weather,
+            wildness: 2 + random.below(25),
+            has_pauses: random.below(2) == 0,
+            has_crashes: random.below(3) > 0,
+            has_changes: random.below(2) == 0,
+            has_transfers: random.below(3) == 0,
+            has_cuts: random.below(3) > 0,
+            flushes: random.below(30),
+            operations: 1 + random.below(4),
+        }
+    }
+}
+
+/// Runs one seed; how often each thing happened.
+fn run(seed: u64) -> World {
+    let mut random = Random(seed ^ 0x5EED);
+    let node_count = 3 + random.below(3);
+    let voter_count = if random.below(3) == 0 { node_count } else { 3 };
+    let group_count = [1, 1, 2, 4, 20][random.below(5) as usize];
+    let mut world = World::new(seed, node_count, group_count, voter_count);
+    let temper = Temper::new(&mut random);
+    world.network.weather = temper.weather;
+    world.disk_speed = 50 + random.below(51);
+    for step in 0..STEPS {
+        let nanos = if random.below(20) == 0 { 100_000_000 } else { 12_000_000 };
+        world.pass(random.below(nanos));
+        if random.happens(temper.wildness) {
+            disturb(&mut world, &mut random, &temper);
+        }
+        for _ in 0..temper.operations {
+            operate(&mut world, &mut random, &temper);
+        }
+        if step % 25 == 0 {
+            world.check_logs();
+        }
+    }
+    calm(&mut world);
+    world
+}
+
+fn any_group(world: &World, random: &mut Random) -> GroupId {
+    world.groups[random.below(world.groups.len() as u64) as usize]
+}
+
+fn disturb(world: &mut World, random: &mut Random, temper: &Temper) {
+    let count = world.nodes.len() as u64;
+    let id = 1 + random.below(count);
+    let other = 1 + random.below(count);
+    let any = any_group(world, random);
+    match random.below(9) {
+        0 | 1 if temper.has_crashes => {
+            let node = world.nodes.get_mut(&id).unwrap();
+            let unsynced = node.up.as_ref().map_or(0, |up| up.writes.len()) as u64;
+            node.crash(random.below(unsynced + 1) as usize);
+        }
+        2 if temper.has_pauses => {
+            let nanos = random.below(3_000_000_000);
+            world.nodes.get_mut(&id).unwrap().paused_until = world.nanos + nanos;
+        }
+        3 if temper.has_cuts => {
+            world.network.cuts.insert((id, other));
+        }
+        4 if temper.has_cuts => {
+            for peer in (1..=count).filter(|&peer| peer != id) {
+                world.network.cuts.extend([(id, peer), (peer, id)]);
+            }
+        }
+        5 if temper.has_cuts => {
+            for (one, two) in (1..=count).flat_map(|a| (1..=count).map(move |b| (a, b))) {
+                if (one <= id) != (two <= id) {
+                    world.network.cuts.insert((one, two));
+                }
+            }
+        }
+        6 => world.network.cuts.clear(),
+        7 => world.with(id, |node, context| node.campaign(any, context)),
+        _ => {
+            let hours = random.below(3) as i64 - 1;
+            let offset = hours * 3_600_000_000 + random.below(400_000) as i64;
+            world.nodes.get_mut(&id).unwrap().wall_offset = offset;
+        }
+    }
+}
+
+fn operate(world: &mut World, random: &mut Random, temper: &Temper) {
+    let id = 1 + random.below(world.nodes.len() as u64);
+    let group = any_group(world, random);
+    if world.nodes[&id].up.is_none() {
+        if random.below(30) == 0 {
+            world.start(id);
+        }
+        return;
+    }
+    if random.happens(temper.flushes) {
+        world.with(id, |node, _| node.flush(group));
+    }
+    match random.below(10) {
+        0..=3 => {
+            let value = world.next_value();
+            let lag = random.below(300_000) as i64 - 20_000;
+            world.with(id, |node, context| node.propose(group, value, lag, context));
+        }
+        4..=6 => drop(world.with(id, |node, context| node.begin_read(group, context))),
+        7 => world.with(id, |node, context| node.beat(group, context)),
+        8 if temper.has_transfers && random.below(10) == 0 => {
+            let to = 1 + random.below(world.nodes.len() as u64);
+            if world.with(id, |node, context| node.transfer(group, to, context)) {
+                world.oracle.count("transfers");
+            }
+        }
+        9 if temper.has_changes => {
+            let other = host(1 + random.below(world.nodes.len() as u64));
+            let changes =
+                [Change::AddLearner(other), Change::Promote(other), Change::Remove(other)];
+            let change = changes[random.below(3) as usize];
+            world.with(id, |node, context| node.change(group, change, context));
+        }
+        _ => {}
+    }
+}
+
+/// With everybody up and nothing lost, every group has a leader with a lease, whose writes reach all.
+fn calm(world: &mut World) {
+    world.network.weather = Weather::default();
+    world.network.cuts.clear();
+    world.disk_speed = 100;
+    let ids: Vec<u64> = world.nodes.keys().copied().collect();
+    for &id in &ids {
+        world.nodes.get_mut(&id).unwrap().paused_until = 0;
+        if world.nodes[&id].up.is_none() {
+            world.start(id);
+        }
+    }
+    for step in 0..CALM_STEPS {
+        world.pass(5_000_000);
+        // A last write to each group, once everything has come to rest.
+        if step == CALM_STEPS * 3 / 4 {
+            for group in world.groups.clone() {
+                let value = world.next_value();
+                let write = |id: &u64| world.with(*id, |n, c| n.propose(group, value, 0, c));
+                assert!(ids.iter().any(write), "{group:?} has no leader\n{}", status(world, group));
+            }
+        }
+    }
+    world.check_logs();
+    for group in world.groups.clone() {
+        // One that was removed, and has not heard of it, may believe that it leads an older term.
+        let terms = ids.iter().filter_map(|&id| {
+            let group = &world.nodes[&id].up.as_ref().unwrap().members[&group].group;
+            group.is_leader().then(|| (group.term(), id))
+        });
+        let leader = terms.max().map(|(_, id)| id);
+        let leader = leader.unwrap_or_else(|| panic!("no leader\n{}", status(world, group)));
+        assert!(
+            world.with(leader, |node, context| node.begin_read(group, context)),
+            "no reads at {leader}\n{}",
+            status(world, group)
+        );
+        let member = &world.nodes[&leader].up.as_ref().unwrap().members[&group];
+        let last = member.group.last().index;
+        for host in member.group.members().members() {
+            let up = world.nodes[&(host.0 as u64)].up.as_ref().unwrap();
+            let applied = up.members[&group].applied;
+            assert_eq!(applied, last, "{host:?} lags\n{}", status(world, group));
+        }
+    }
+}
+
+fn status(world: &World, group: GroupId) -> String {
+    let line = |(id, node): (&u64, &super::node::Node)| {
+        let up = node.up.as_ref()?;
+        let member = &up.members[&group];
+        let g = &member.group;
+        let (term, leader, last, commit) = (g.term(), g.leader(), g.last(), g.commit());
+        let (fence, next) = (member.leadership.fence(), member.leadership.next_tick());
+        let now = node.clock(world.nanos);
+        Some(format!(
+            "{id}: {term:?} leader {leader:?} last {last} commit {commit:?} members {:?} fence {fence:?} next {next:?} now {now:?} serves {}\n",
+            g.members(),
+            member.leadership.may_serve(g, &up.liveness, now),
+        ))
+    };
+    world.nodes.iter().filter_map(line).collect()
+}
+
+fn run_seeds(seeds: std::ops::Range<u64>) -> std::collections::BTreeMap<&'static str, u64> {
+    let mut counts = std::collections::BTreeMap::new();
+    for seed in seeds {
+        let world = std::panic::catch_unwind(|| run(seed)).unwrap_or_else(|panic| {
+            println!("seed {seed}");
+            std::panic::resume_unwind(panic)
+        });
+        for (what, count) in world.oracle.counts {
+            *counts.entry(what).or_default() += count;
+        }
+    }
+    counts
+}
+
+/// How many seeds to run: a few by default, thousands with `SEEDS=5000` in the environment.
+fn seed_count() -> u64 {
+    std::env::var("SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(120)
+}
+
+#[test]
+fn clusters_keep_their_promises() {
+    let counts = run_seeds(0..seed_count());
+    println!("{counts:?}");
+    for what in ["leaders", "entries", "writes", "reads", "moments under a lease", "closed times"] {
+        assert!(counts.contains_key(what), "nothing was proved about {what}");
+    }
+    for what in ["resets", "snapshots installed", "transfers"] {
+        assert!(counts.contains_key(what), "there were no {what}");
+    }
+}
+
+#[test]
+fn a_seed_always_gives_the_same_run() {
+    for seed in 0..4 {
+        assert_eq!(run(seed).oracle.counts, run(seed).oracle.counts, "seed {seed}");
+    }
+}
+
+#[test]
+fn each_rule_broken_is_noticed() {
+    let rules = [
+        Rule::WithdrawnIsOver,
+        Rule::LeaseNeedsFences,
+        Rule::LeaseOfAMajority,
+        Rule::ReleaseEndsTheLease,
+        Rule::ReadsAreSettled,
+        Rule::NewLeaderStartsAbove,
+        Rule::BeatsCloseWhatIsReserved,
+        Rule::BelievedWhenApplied,
+        Rule::MissedEndsTheSession,
+        Rule::EntriesAreSynced,
+        Rule::CompleteLogsOnly,
+        Rule::WritesVoidTheTail,
+        Rule::SnapshotReplacesTheLog,
+    ];
+    let is_missed = |rule: &Rule| !is_noticed(*rule, 0..seed_count(), |seed| drop(run(seed)));
+    let missed: Vec<Rule> = rules.into_iter().filter(is_missed).collect();
+    assert!(missed.is_empty(), "broken, and nothing noticed: {missed:?}");
+}
