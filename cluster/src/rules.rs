@@ -24,16 +24,12 @@ pub(crate) enum Rule {
     RestartBeginsAnEpoch,
     /// A voter that is fenced to a leader votes for no other.
     FencesHoldVotes,
-    /// Nor does it campaign itself.
-    FencesHoldCampaigns,
     /// A leader counts only those that fortified it.
     LeaseNeedsFences,
     /// It counts them under the epoch in which they did.
     LeaseCountsTheEpoch,
     /// It needs a majority.
     LeaseOfAMajority,
-    /// Answers of an earlier term do not count.
-    FortifiedInTerm,
     /// A leader that hands over has no lease any more.
     ReleaseEndsTheLease,
     /// A leader serves reads once it has applied an entry of its own term.
@@ -48,8 +44,6 @@ pub(crate) enum Rule {
     BelievedWhenApplied,
     /// An envelope that is missed ends the session.
     MissedEndsTheSession,
-    /// A vote is durable before it is told.
-    VotesAreSynced,
     /// An entry is durable before it is acknowledged.
     EntriesAreSynced,
     /// Only entries of the leader's own term are committed by counting.

@@ -320,7 +320,7 @@ impl Leadership {
             self.repeat_at(now.after(RETRY_NANOS));
             return;
         }
-        if let Some(fence) = self.fence.filter(|_| is_kept(Rule::FencesHoldCampaigns)) {
+        if let Some(fence) = self.fence {
             // Fenced to one that is not known to lead any more: it may have been deposed.
             let message = Message::LeadershipQuery { term: fence.term };
             effects.push(Effect::Send { to: fence.leader, message });
@@ -386,7 +386,7 @@ impl Leadership {
         effects: &mut Vec<Effect>,
     ) {
         let may_campaign = !group.is_leader()
-            && (self.may_vote_for(self.me, support) || !is_kept(Rule::FencesHoldCampaigns))
+            && self.may_vote_for(self.me, support)
             && !self.knows_a_leader(group, support);
         let asks = self.candidacy.as_mut().and_then(|candidacy| candidacy.granted.as_mut());
         let Some(granted) = asks else {
@@ -426,7 +426,7 @@ impl Leadership {
                 if group.is_leader() {
                     effects.push(Effect::Resend { to: from });
                 } else if !is_granted {
-                    self.ask_whether_led(from, group, effects);
+                    self.ask_whether_led(group, effects);
                 }
             }
             Message::PreVoteReply { attempt, is_granted } => {
@@ -461,13 +461,13 @@ impl Leadership {
         }
     }
 
-    /// Somebody would like to be elected, and this member believes in another: it had better know.
-    fn ask_whether_led(&self, candidate: HostId, group: &Group, effects: &mut Vec<Effect>) {
+    /// Somebody would like to be elected, and this member believes in a leader: it had better know. That
+    /// may be the same, restarted without the last of its log.
+    fn ask_whether_led(&self, group: &Group, effects: &mut Vec<Effect>) {
         let followed = group.leader().map(|leader| (leader, group.term()));
         let fenced_to = self.fence.map(|fence| (fence.leader, fence.term));
         if let Some((leader, term)) = followed.or(fenced_to)
             && leader != self.me
-            && leader != candidate
         {
             let message = Message::LeadershipQuery { term };
             effects.push(Effect::Send { to: leader, message });

@@ -42,7 +42,7 @@ impl Lease {
 
     /// A voter fortifies this leader, in an epoch.
     pub(super) fn fortified(&mut self, by: HostId, term: Term, epoch: Epoch) {
-        if term != self.term && is_kept(Rule::FortifiedInTerm) {
+        if term != self.term {
             return;
         }
         match self.backers.iter_mut().find(|(host, _)| *host == by) {

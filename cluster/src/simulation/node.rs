@@ -52,6 +52,8 @@ pub(super) struct Up {
     snapshots_needed: BTreeMap<(GroupId, u64), Option<MonotonicNanos>>,
     /// Snapshots that are being written, and who sent them.
     installing: BTreeMap<GroupId, u64>,
+    /// What its clock showed when it last did anything.
+    last_run: MonotonicNanos,
 }
 
 /// A member of a group.
@@ -188,6 +190,7 @@ impl Node {
             reads: VecDeque::new(),
             snapshots_needed: BTreeMap::new(),
             installing: BTreeMap::new(),
+            last_run: now,
         });
     }
 
@@ -330,9 +333,8 @@ impl Node {
     /// Begins a write.
     fn save(&mut self, id: GroupId, record: &Record, context: &mut Context) {
         let is_rushed = match record {
-            Record::Vote(_) => !is_kept(Rule::VotesAreSynced),
             Record::Entries { .. } => !is_kept(Rule::EntriesAreSynced),
-            Record::Install(_) => false,
+            Record::Vote(_) | Record::Install(_) => false,
         };
         self.up.as_mut().unwrap().writes.push_back((id, record.clone()));
         if is_rushed {
@@ -389,14 +391,22 @@ impl Node {
         may
     }
 
+    /// A client's read arrives at what it takes for the leader, which may be paused: then it waits.
+    pub(super) fn request_read(&mut self, id: GroupId, oracle: &mut Oracle) {
+        let Some(up) = &mut self.up else { return };
+        if up.members[&id].group.is_leader() {
+            up.reads.push_back(Read { group: id, floor: oracle.observed(id) });
+        }
+    }
+
     /// Reads, looks at the clock, and answers.
     fn finish_reads(&mut self, context: &mut Context) {
         let Some(up) = &mut self.up else { return };
         for Read { group, floor } in up.reads.drain(..) {
             let member = &up.members[&group];
             let index = member.applied;
-            let may = member.leadership.may_serve(&member.group, &up.liveness, context.now);
-            if may || !is_kept(Rule::ClockAfterRead) {
+            let now = if is_kept(Rule::ClockAfterRead) { context.now } else { up.last_run };
+            if member.leadership.may_serve(&member.group, &up.liveness, now) {
                 context.oracle.reads(group, floor, index);
             }
         }
@@ -598,6 +608,7 @@ impl Node {
         self.finish_reads(context);
         self.send_snapshots(context);
         self.send(context);
+        self.up.iter_mut().for_each(|up| up.last_run = context.now);
     }
 
     /// Tells the followers of a group what time is closed.

@@ -54,7 +54,7 @@ fn run(seed: u64) -> World {
     let mut world = World::new(seed, node_count, group_count, voter_count);
     let temper = Temper::new(&mut random);
     world.network.weather = temper.weather;
-    world.disk_speed = 50 + random.below(51);
+    world.disk_speed = 5 + random.below(96);
     for step in 0..STEPS {
         let nanos = if random.below(20) == 0 { 100_000_000 } else { 12_000_000 };
         world.pass(random.below(nanos));
@@ -134,7 +134,7 @@ fn operate(world: &mut World, random: &mut Random, temper: &Temper) {
             let lag = random.below(300_000) as i64 - 20_000;
             world.with(id, |node, context| node.propose(group, value, lag, context));
         }
-        4..=6 => drop(world.with(id, |node, context| node.begin_read(group, context))),
+        4..=6 => world.request_read(id, group),
         7 => world.with(id, |node, context| node.beat(group, context)),
         8 if temper.has_transfers && random.below(10) == 0 => {
             let to = 1 + random.below(world.nodes.len() as u64);
@@ -263,6 +263,7 @@ fn each_rule_broken_is_noticed() {
         Rule::LeaseOfAMajority,
         Rule::ReleaseEndsTheLease,
         Rule::ReadsAreSettled,
+        Rule::ClockAfterRead,
         Rule::NewLeaderStartsAbove,
         Rule::BeatsCloseWhatIsReserved,
         Rule::BelievedWhenApplied,

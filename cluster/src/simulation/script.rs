@@ -4,6 +4,7 @@
 //! cluster NODES [voters=COUNT]  start nodes with one group, led best by node 1, clocks in step
 //! run MS                        pass time in steps of 5 ms
 //! write ID    read ID           propose a write; read under the lease
+//! campaign ID                   campaign without having asked, unless a promise stands against it
 //! beat ID                       tell followers what time is closed
 //! transfer ID TO                hand leadership over
 //! change ID add=ID|promote=ID|remove=ID
@@ -20,6 +21,7 @@ use super::world::World;
 use crate::consensus::Change;
 use crate::golden::{self, Command, Interpreter};
 use crate::placement::GroupId;
+use crate::rules::{Rule, is_noticed};
 use std::fmt::Write as _;
 
 const GROUP: GroupId = GroupId(1);
@@ -64,6 +66,7 @@ fn execute(world: &mut World, command: &Command) -> Result<String, String> {
             let is_done = world.with(id()?, |node, context| node.begin_read(GROUP, context));
             return Ok(done(is_done, "the read"));
         }
+        "campaign" => world.with(id()?, |node, context| node.campaign(GROUP, context)),
         "beat" => world.with(id()?, |node, context| node.beat(GROUP, context)),
         "transfer" => {
             let to = command.word(1)?;
@@ -144,4 +147,16 @@ fn show(world: &World, node: &Node) -> Option<String> {
 #[test]
 fn rules_hold_as_the_scripts_show() {
     golden::run_folder("leadership", Script::default);
+}
+
+#[test]
+fn each_rule_broken_is_noticed_by_a_script() {
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        // The scripts would be rewritten as the broken rule has them.
+        return;
+    }
+    for rule in [Rule::FencesHoldVotes, Rule::LeaseCountsTheEpoch, Rule::RestartWaits] {
+        let run = |_| golden::run_folder("leadership", Script::default);
+        assert!(is_noticed(rule, 0..1, run), "{rule:?} was broken, and nothing noticed");
+    }
 }

@@ -143,6 +143,12 @@ impl World {
         self.with(packet.to, |node, context| node.receive(packet, context));
     }
 
+    /// A client sends a read to a node, paused or not.
+    pub(super) fn request_read(&mut self, id: u64, group: GroupId) {
+        let node = self.nodes.get_mut(&id).unwrap();
+        node.request_read(group, &mut self.oracle);
+    }
+
     /// A value that was never written.
     pub(super) fn next_value(&mut self) -> u64 {
         self.written_count += 1;
