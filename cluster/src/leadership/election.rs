@@ -16,6 +16,9 @@ pub const ELECTION_NANOS: u64 = 300_000_000;
 /// before the second stands against it.
 pub const RANK_DELAY_NANOS: u64 = 50_000_000;
 
+/// How much later each further place in the list of voters begins, besides.
+const PLACE_DELAY_NANOS: u64 = 10_000_000;
+
 /// How often an unanswered message is repeated.
 pub const RETRY_NANOS: u64 = 100_000_000;
 
@@ -327,7 +330,7 @@ impl Leadership {
             self.repeat_at(now.after(RETRY_NANOS));
             return;
         }
-        let delay = u64::from(self.rank) * RANK_DELAY_NANOS;
+        let delay = self.delay_nanos(group);
         let until = match &self.candidacy {
             None => now.after(delay),
             Some(candidacy) => candidacy.until,
@@ -340,6 +343,14 @@ impl Leadership {
         let until = now.after(ELECTION_NANOS + delay);
         self.repeat_at(until);
         self.ask_for_votes(until, group, support, effects);
+    }
+
+    /// How long others may go first. Members of one rank, as their shells see it, still differ by
+    /// their places in the group, or they would stand against each other for ever.
+    fn delay_nanos(&self, group: &Group) -> u64 {
+        let voters = &group.members().voters;
+        let place = voters.iter().position(|&voter| voter == self.me).unwrap_or(voters.len());
+        u64::from(self.rank) * RANK_DELAY_NANOS + place as u64 * PLACE_DELAY_NANOS
     }
 
     /// Whether this member leads and has not given that up.
@@ -510,7 +521,7 @@ impl Leadership {
         }
         if group.leader() == Some(leader) && group.term() == term && self.candidacy.is_none() {
             // Its successor goes first.
-            let until = now.after(ELECTION_NANOS + u64::from(self.rank) * RANK_DELAY_NANOS);
+            let until = now.after(ELECTION_NANOS + self.delay_nanos(group));
             self.candidacy = Some(Candidacy::waits(until));
         }
         self.wake(now);
