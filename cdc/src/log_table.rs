@@ -249,8 +249,12 @@ fn log_options(base: &TableDef, cdc: CdcOptions) -> TableOptions {
     let map = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
         pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
     };
-    let mut compaction =
-        map(&[("class", "org.apache.cassandra.db.compaction.TimeWindowCompactionStrategy")]);
+    // Written out as ALTER TABLE writes them, so that a described log is the log.
+    let mut compaction = map(&[
+        ("class", "org.apache.cassandra.db.compaction.TimeWindowCompactionStrategy"),
+        ("max_threshold", "32"),
+        ("min_threshold", "4"),
+    ]);
     let mut gc_grace_seconds = TableOptions::default().gc_grace_seconds;
     if cdc.ttl_seconds > 0 {
         let window_seconds = cdc.ttl_seconds.div_ceil(WINDOWS_WANTED);

@@ -67,20 +67,22 @@ pub(super) fn term_text(term: &Term) -> String {
     }
 }
 
+/// A comparison's operator.
+pub(super) fn comparison_text(comparison: Comparison) -> &'static str {
+    match comparison {
+        Comparison::Equal => "=",
+        Comparison::NotEqual => "!=",
+        Comparison::Less => "<",
+        Comparison::LessOrEqual => "<=",
+        Comparison::Greater => ">",
+        Comparison::GreaterOrEqual => ">=",
+    }
+}
+
 /// The right side of a relation with its operator: `> 5`, `IN (1, 2)`.
 pub(super) fn predicate_text(predicate: &Predicate) -> String {
     let (operator, term) = match predicate {
-        Predicate::Compare(comparison, term) => {
-            let operator = match comparison {
-                Comparison::Equal => "=",
-                Comparison::NotEqual => "!=",
-                Comparison::Less => "<",
-                Comparison::LessOrEqual => "<=",
-                Comparison::Greater => ">",
-                Comparison::GreaterOrEqual => ">=",
-            };
-            (operator, term)
-        }
+        Predicate::Compare(comparison, term) => (comparison_text(*comparison), term),
         Predicate::In(InValues::Terms(terms)) => {
             let terms: Vec<_> = terms.iter().map(term_text).collect();
             return format!("IN ({})", terms.join(", "));

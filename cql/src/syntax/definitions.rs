@@ -8,7 +8,7 @@ use super::ast::{
 use super::error::excerpt;
 use super::lexer::TokenKind;
 use super::parser::{Parsed, Parser};
-use super::types::native_type;
+use model::CqlType;
 use std::collections::BTreeSet;
 
 impl Parser<'_> {
@@ -308,7 +308,10 @@ impl Parser<'_> {
         // A native type's name alone would never be read as the type that is created here.
         let unquoted = self.at(TokenKind::Word);
         let name = self.qualified_name("a type")?;
-        if unquoted && name.keyspace.is_none() && native_type(&name.name).is_some() {
+        if unquoted
+            && name.keyspace.is_none()
+            && CqlType::native_from_name(name.name.as_str()).is_some()
+        {
             return Err(
                 self.unexpected_at(name.name.position, "the name of a type that is not native")
             );

@@ -1,6 +1,6 @@
 //! Type names.
 
-use super::ast::{Name, QualifiedName, TypeName};
+use super::ast::{QualifiedName, TypeName};
 use super::lexer::TokenKind;
 use super::parser::{Parsed, Parser, unquote};
 use model::CqlType;
@@ -27,7 +27,7 @@ impl Parser<'_> {
             let name = self.name("a type")?;
             return Ok(TypeName::User(QualifiedName { keyspace: Some(first), name }));
         }
-        match native_type(&first) {
+        match CqlType::native_from_name(first.as_str()) {
             Some(native) if unquoted => Ok(TypeName::Native(native)),
             _ => Ok(TypeName::User(QualifiedName { keyspace: None, name: first })),
         }
@@ -74,30 +74,3 @@ impl Parser<'_> {
 
 /// Types that are written with others in angle brackets.
 const PARAMETERISED: &[&str] = &["list", "set", "map", "frozen", "tuple", "vector"];
-
-/// The native type of that name.
-pub(super) fn native_type(name: &Name) -> Option<CqlType> {
-    Some(match name.as_str() {
-        "ascii" => CqlType::Ascii,
-        "bigint" => CqlType::BigInt,
-        "blob" => CqlType::Blob,
-        "boolean" => CqlType::Boolean,
-        "counter" => CqlType::Counter,
-        "decimal" => CqlType::Decimal,
-        "double" => CqlType::Double,
-        "float" => CqlType::Float,
-        "int" => CqlType::Int,
-        "timestamp" => CqlType::Timestamp,
-        "uuid" => CqlType::Uuid,
-        "text" | "varchar" => CqlType::Text,
-        "varint" => CqlType::Varint,
-        "timeuuid" => CqlType::TimeUuid,
-        "inet" => CqlType::Inet,
-        "date" => CqlType::Date,
-        "time" => CqlType::Time,
-        "smallint" => CqlType::SmallInt,
-        "tinyint" => CqlType::TinyInt,
-        "duration" => CqlType::Duration,
-        _ => return None,
-    })
-}

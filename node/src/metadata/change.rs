@@ -139,6 +139,7 @@ impl Shard {
         let mut context = DdlContext {
             now_micros,
             fresh_table_id: &mut fresh_table_id,
+            is_dropped_id: &|id| view.metadata.dropped_tables.contains(&id),
             data_centres: &data_centres,
             cdc: &crate::cdc_tables::CdcLogTables,
         };

@@ -7,15 +7,19 @@
 //! carries the outcome, not the statement. Commands and snapshots are JSON: rare, and readable.
 
 use cluster::{HostId, Node, Ring};
-use model::Token;
 use model::schema::{KeyspaceDef, Schema};
+use model::{TableId, Token};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// Where nodes will reach each other.
 const STORAGE_PORT: u16 = 7000;
+
+/// Dropped tables that are remembered. Segments of the log that hold changes of older ones have
+/// long been released.
+const DROPPED_TABLES_MAX: usize = 10_000;
 
 /// A node of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +70,10 @@ pub(crate) struct Metadata {
     pub schema: Schema,
     /// Oldest first.
     pub generations: Vec<Arc<GenerationRecord>>,
+    /// The ids of tables that were dropped, oldest first: no table may get one of them again, since
+    /// the log may still hold changes of the old one.
+    #[serde(default)]
+    pub dropped_tables: VecDeque<TableId>,
 }
 
 impl Metadata {
@@ -85,12 +93,16 @@ impl Metadata {
             }
             Command::ChangeSchema { put, remove } => {
                 self.schema.version = index;
+                let before = table_ids(&self.schema);
                 for name in remove {
                     self.schema.keyspaces.remove(&name);
                 }
                 for keyspace in put {
                     self.schema.keyspaces.insert(keyspace.name.clone(), Arc::new(keyspace));
                 }
+                self.dropped_tables.extend(before.difference(&table_ids(&self.schema)));
+                let surplus = self.dropped_tables.len().saturating_sub(DROPPED_TABLES_MAX);
+                self.dropped_tables.drain(..surplus);
             }
             Command::AnnounceGeneration { generation } => {
                 let last = self.generations.last().map_or(i64::MIN, |g| g.starts_at_millis);
@@ -146,6 +158,11 @@ impl NodeRecord {
             tokens,
         }
     }
+}
+
+fn table_ids(schema: &Schema) -> BTreeSet<TableId> {
+    let tables = schema.keyspaces.values().flat_map(|keyspace| keyspace.tables.values());
+    tables.map(|table| table.id).collect()
 }
 
 /// JSON's keys are text; this one sorts as the number does.

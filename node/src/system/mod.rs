@@ -15,8 +15,9 @@ use crate::view::View;
 use cql::plan::system_schema;
 pub(crate) use describe::DescribedCluster;
 use model::memory_table::MemoryTable;
-use model::{KeyspaceDef, TableDef};
+use model::{KeyspaceDef, TableDef, TableId};
 use rows::{Datum, Rows};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -54,7 +55,10 @@ pub(crate) async fn table(shard: &Rc<Shard>, view: &View, table: &TableDef) -> M
         ("system", "peers" | "peers_v2") => peers(shard, view, table),
         ("system", "prepared_statements") => prepared_statements(shard, table),
         ("system" | "system_views", "clients") => clients(shard, table).await,
+        ("system", "versions") => versions(table),
         ("system_views", "settings") => settings(shard, table),
+        ("system_views", "caches") => caches(shard, table).await,
+        ("system_views", "disk_usage") => disk_usage(shard, view, table).await,
         ("system_traces", "sessions") => trace_sessions(shard, table),
         ("system_traces", "events") => trace_events(shard, table),
         ("system_distributed", "cdc_generation_timestamps") => generation_timestamps(view, table),
@@ -104,7 +108,7 @@ fn local(shard: &Shard, view: &View, table: &TableDef) -> Vec<Vec<u8>> {
 }
 
 fn tokens(tokens: &[i64]) -> Datum {
-    Datum::Set(tokens.iter().map(|token| token.to_string().into_bytes()).collect())
+    Datum::set(tokens.iter().map(|token| token.to_string().into_bytes()).collect())
 }
 
 fn peers(shard: &Shard, view: &View, table: &TableDef) -> Vec<Vec<u8>> {
@@ -132,7 +136,7 @@ fn prepared_statements(shard: &Shard, table: &TableDef) -> Vec<Vec<u8>> {
     let mut rows = Rows::new(table);
     for statement in shard.shared.statements.all() {
         let mut values = vec![
-            ("prepared_id", Datum::Value(statement.id.to_vec())),
+            ("prepared_id", Datum::blob(&statement.id)),
             ("query_string", (*statement.text).into()),
         ];
         if let Some(keyspace) = &statement.keyspace {
@@ -143,19 +147,29 @@ fn prepared_statements(shard: &Shard, table: &TableDef) -> Vec<Vec<u8>> {
     rows.finish()
 }
 
-async fn clients(shard: &Rc<Shard>, table: &TableDef) -> Vec<Vec<u8>> {
+/// What every shard answers, in their order; one that has too much to do is left out.
+async fn ask_shards<T>(
+    shard: &Rc<Shard>,
+    question: impl Fn(oneshot::Sender<T>) -> Message,
+) -> Vec<T> {
     let mut waiting = Vec::new();
     for other in &shard.shared.shards {
         let (reply, answer) = oneshot::channel();
-        if other.try_send(Message::Clients(reply)).is_ok() {
+        if other.try_send(question(reply)).is_ok() {
             waiting.push(answer);
         }
     }
-    let mut rows = Rows::new(table);
+    let mut answers = Vec::with_capacity(waiting.len());
     for answer in waiting {
-        for client in answer.await.unwrap_or_default() {
-            rows.add(client_row(&client));
-        }
+        answers.extend(answer.await.ok());
+    }
+    answers
+}
+
+async fn clients(shard: &Rc<Shard>, table: &TableDef) -> Vec<Vec<u8>> {
+    let mut rows = Rows::new(table);
+    for client in ask_shards(shard, Message::Clients).await.iter().flatten() {
+        rows.add(client_row(client));
     }
     rows.finish()
 }
@@ -165,13 +179,12 @@ fn client_row(client: &ClientInfo) -> Vec<(&'static str, Datum)> {
         let found = client.options.iter().find(|(k, _)| k.eq_ignore_ascii_case(key));
         Datum::from(found.map_or("", |(_, value)| value.as_str()))
     };
-    let bytes = |text: &str| text.as_bytes().to_vec();
-    let options = client.options.iter().map(|(k, v)| (bytes(k), bytes(v))).collect();
+    let options = client.options.iter().map(|(k, v)| (k.as_str(), v.as_str()));
     vec![
         ("address", client.peer.ip().into()),
         ("port", i32::from(client.peer.port()).into()),
         ("client_type", "cql".into()),
-        ("client_options", Datum::Map(options)),
+        ("client_options", Datum::map(options)),
         ("connection_stage", "READY".into()),
         ("driver_name", option("DRIVER_NAME")),
         ("driver_version", option("DRIVER_VERSION")),
@@ -202,11 +215,63 @@ fn settings(shard: &Shard, table: &TableDef) -> Vec<Vec<u8>> {
     rows.finish()
 }
 
+/// What scylla-cqlsh greets with.
+fn versions(table: &TableDef) -> Vec<Vec<u8>> {
+    let mut rows = Rows::new(table);
+    rows.add(vec![
+        ("key", "local".into()),
+        ("version", env!("CARGO_PKG_VERSION").into()),
+        ("build_mode", (if cfg!(debug_assertions) { "debug" } else { "release" }).into()),
+    ]);
+    rows.finish()
+}
+
+/// The block cache, under the name that Cassandra gives its own. What is not counted is null.
+async fn caches(shard: &Rc<Shard>, table: &TableDef) -> Vec<Vec<u8>> {
+    let (mut bytes, mut hits, mut misses) = (0, 0, 0);
+    for report in ask_shards(shard, Message::Storage).await {
+        bytes += report.cache.bytes;
+        hits += report.cache.hit_count;
+        misses += report.cache.miss_count;
+    }
+    let requests = hits + misses;
+    let mut rows = Rows::new(table);
+    let mut values = vec![
+        ("name", "chunks".into()),
+        ("hit_count", (hits as i64).into()),
+        ("request_count", (requests as i64).into()),
+        ("size_bytes", (bytes as i64).into()),
+    ];
+    if requests > 0 {
+        values.push(("hit_ratio", (hits as f64 / requests as f64).into()));
+    }
+    rows.add(values);
+    rows.finish()
+}
+
+/// The size of each table's files on this node, rounded up.
+async fn disk_usage(shard: &Rc<Shard>, view: &View, table: &TableDef) -> Vec<Vec<u8>> {
+    let mut bytes: BTreeMap<TableId, u64> = BTreeMap::new();
+    for (id, statistics) in ask_shards(shard, Message::Storage).await.iter().flat_map(|r| &r.tables)
+    {
+        *bytes.entry(*id).or_default() += statistics.file_bytes;
+    }
+    let mut rows = Rows::new(table);
+    for (id, bytes) in bytes {
+        let Some(stored) = view.table(id) else { continue };
+        rows.add(vec![
+            ("keyspace_name", (*stored.keyspace).into()),
+            ("table_name", (*stored.name).into()),
+            ("mebibytes", (bytes.div_ceil(1 << 20) as i64).into()),
+        ]);
+    }
+    rows.finish()
+}
+
 fn trace_sessions(shard: &Shard, table: &TableDef) -> Vec<Vec<u8>> {
     let coordinator = shard.shared.address();
     let mut rows = Rows::new(table);
     for trace in shard.shared.traces.all() {
-        let text = ("query".as_bytes().to_vec(), trace.text.clone().into_bytes());
         rows.add(vec![
             ("session_id", trace.id.into()),
             ("client", trace.client.ip().into()),
@@ -214,7 +279,7 @@ fn trace_sessions(shard: &Shard, table: &TableDef) -> Vec<Vec<u8>> {
             ("coordinator", coordinator.ip().into()),
             ("coordinator_port", i32::from(coordinator.port()).into()),
             ("duration", (trace.duration_micros as i32).into()),
-            ("parameters", Datum::Map(vec![text])),
+            ("parameters", Datum::map([("query", &*trace.text)])),
             ("request", format!("Execute CQL3 {}", trace.command.to_lowercase()).into()),
             ("started_at", (trace.started_at_micros / 1_000).into()),
         ]);
@@ -261,7 +326,7 @@ fn stream_descriptions(view: &View, table: &TableDef) -> Vec<Vec<u8>> {
             rows.add(vec![
                 ("time", generation.starts_at_millis().into()),
                 ("range_end", range_end.into()),
-                ("streams", Datum::Set(streams)),
+                ("streams", Datum::set(streams)),
             ]);
         }
     }

@@ -290,7 +290,7 @@ fn set_options(
         return Err(PlanError::invalid("COMPACT STORAGE tables are not supported"));
     }
     let mut wanted = TableProperties::new(&properties.properties, context.cdc);
-    wanted.refuse_id("Cannot alter table id.")?;
+    wanted.refuse_id()?;
     let read = wanted.read(&table.options, false)?;
     table.options = read.options;
     check_cdc_of_log(table, context.cdc)?;

@@ -7,6 +7,7 @@ use super::options::{TableProperties, check_cdc_of_log};
 use super::table_lookup::user_keyspace;
 use super::{ChangeKind, DdlContext, SchemaChange, cdc};
 use crate::syntax::ast::{ColumnDefinition, CreateTable, Direction, Name, PrimaryKey};
+use model::literal::format_value;
 use model::schema::Partitioner;
 use model::{ColumnDef, ColumnKind, CqlType, KeyspaceDef, Schema, TableDef, TableId, TableOptions};
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +15,9 @@ use std::sync::Arc;
 
 /// Most columns a table may have.
 pub(super) const COLUMN_COUNT_MAX: usize = 8_192;
+
+/// Ids below are of tables that are in no schema.
+const OWN_IDS_END: u128 = 1 << 64;
 
 pub(super) fn create(
     create: &CreateTable,
@@ -38,10 +42,13 @@ pub(super) fn create(
     }
     let columns = columns(create, schema, &keyspace.name)?;
     let mut properties = TableProperties::new(&create.properties.properties, context.cdc);
-    properties.refuse_id("The id of a table is chosen by the server and cannot be set")?;
+    let wanted_id = properties.take_id()?;
     let options = properties.read(&TableOptions::default(), true)?;
     change.warnings = options.warnings;
-    let id = TableId((context.fresh_table_id)());
+    let id = match wanted_id {
+        Some(id) => check_id(id, schema, context).map(|()| id)?,
+        None => TableId((context.fresh_table_id)()),
+    };
     let mut table = new_table(id, &keyspace.name, name, columns, options.options);
     check_cdc_of_log(&table, context.cdc)?;
     let mut keyspace = KeyspaceDef::clone(keyspace);
@@ -50,6 +57,28 @@ pub(super) fn create(
     keyspace.tables.insert(table.name.clone(), Arc::new(table));
     change.put.push(keyspace);
     Ok(change)
+}
+
+/// An id that a statement names must never have been another table's: what the log still holds of
+/// that one would come back in this one.
+fn check_id(id: TableId, schema: &Schema, context: &DdlContext<'_>) -> Result<(), PlanError> {
+    let id_text = format_value(&CqlType::Uuid, &id.0.to_be_bytes());
+    if id.0 < OWN_IDS_END {
+        return Err(PlanError::config(format!("Table id {id_text} is reserved for the system")));
+    }
+    let tables = schema.keyspaces.values().flat_map(|keyspace| keyspace.tables.values());
+    if let Some(other) = tables.into_iter().find(|table| table.id == id) {
+        return Err(PlanError::config(format!(
+            "Table id {id_text} is that of table {}.{}",
+            other.keyspace, other.name
+        )));
+    }
+    if (context.is_dropped_id)(id) {
+        return Err(PlanError::config(format!(
+            "Table id {id_text} was that of a table that has been dropped; leave the id out"
+        )));
+    }
+    Ok(())
 }
 
 fn new_table(

@@ -29,6 +29,7 @@ pub(in crate::plan) mod tests;
 mod user_type;
 
 pub use cdc::{CdcRefusal, CdcTables};
+pub(in crate::plan) use options::double;
 
 use super::PlanError;
 use crate::syntax::ast::Statement;
@@ -49,6 +50,8 @@ pub struct DdlContext<'a> {
     pub now_micros: i64,
     /// An id that no table has had: a version 1 UUID, which is what clients see.
     pub fresh_table_id: &'a mut dyn FnMut() -> u128,
+    /// Whether a table that is dropped by now had this id.
+    pub is_dropped_id: &'a dyn Fn(TableId) -> bool,
     /// The data centres and how many nodes each has.
     pub data_centres: &'a BTreeMap<String, u32>,
     /// The rules of CDC logs.

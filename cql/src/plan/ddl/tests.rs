@@ -19,6 +19,7 @@ use model::dump::dump_mutation;
 use model::mutation::MutationView;
 use rules::error as cdc_error;
 use rules::{CdcError, CdcErrorKind};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -95,6 +96,7 @@ pub(crate) struct Session {
     data_centres: BTreeMap<String, u32>,
     statements: i64,
     ids: u128,
+    dropped: BTreeSet<TableId>,
 }
 
 impl Session {
@@ -106,6 +108,7 @@ impl Session {
             data_centres: BTreeMap::from([("dc1".to_owned(), 2), ("dc2".to_owned(), 1)]),
             statements: 0,
             ids: 0x5a1c_395e_b41f_11e5_9f22_ba0b_e048_0000,
+            dropped: BTreeSet::new(),
         }
     }
 
@@ -120,6 +123,7 @@ impl Session {
         let mut context = DdlContext {
             now_micros: NOW_MICROS + self.statements * 1_000_000,
             fresh_table_id: &mut fresh_table_id,
+            is_dropped_id: &|id| self.dropped.contains(&id),
             data_centres: &self.data_centres,
             cdc: &RealCdc,
         };
@@ -128,6 +132,11 @@ impl Session {
         let before = std::mem::take(&mut self.schema);
         self.schema = change.applied_to(&before, before.version + 1);
         check_invariants(&before, &self.schema);
+        let ids = |schema: &Schema| -> BTreeSet<TableId> {
+            let tables = schema.keyspaces.values().flat_map(|keyspace| keyspace.tables.values());
+            tables.map(|table| table.id).collect()
+        };
+        self.dropped.extend(ids(&before).difference(&ids(&self.schema)));
         Ok(change)
     }
 

@@ -4,9 +4,10 @@
 //! TABLE takes: `cdc` when it is set (Cassandra's `cdc = false` would say something else in ALTER
 //! TABLE), `tombstone_gc` when it is set.
 
-use super::super::ddl::CdcTables;
+use super::super::ddl::{CdcTables, double};
 use super::super::system_schema::{is_virtual_keyspace, shown_compression};
 use super::text::{commented, qualified_name, quote_map, quote_text};
+use model::literal::format_value;
 use model::schema::{DroppedColumn, quote_identifier};
 use model::{ColumnDef, ColumnKind, CqlType, TableDef, TableOptions};
 use std::collections::BTreeMap;
@@ -129,7 +130,8 @@ fn primary_key(table: &TableDef) -> String {
 fn structure_properties(table: &TableDef, with_internals: bool) -> Vec<String> {
     let mut properties = Vec::new();
     if with_internals {
-        properties.push(format!("ID = {}", uuid_text(table.id.0)));
+        properties
+            .push(format!("ID = {}", format_value(&CqlType::Uuid, &table.id.0.to_be_bytes())));
     }
     if table.clustering_count() > 0 {
         let direction = |column: &ColumnDef| if column.descending { "DESC" } else { "ASC" };
@@ -148,7 +150,7 @@ fn option_properties(options: &TableOptions, cdc: &dyn CdcTables) -> Vec<String>
     let mut add = |name: &str, value: String| properties.push(format!("{name} = {value}"));
     add("additional_write_policy", quote_text(&options.additional_write_policy));
     add("allow_auto_snapshot", "true".to_owned());
-    add("bloom_filter_fp_chance", number_text(options.bloom_filter_fp_chance));
+    add("bloom_filter_fp_chance", double(options.bloom_filter_fp_chance));
     add("caching", quote_map(&options.caching));
     if let Some(options) = options.cdc {
         add("cdc", quote_map(&cdc.to_map(options)));
@@ -157,7 +159,7 @@ fn option_properties(options: &TableOptions, cdc: &dyn CdcTables) -> Vec<String>
     add("compaction", quote_map(&options.compaction));
     add("compression", quote_map(&shown_compression(options)));
     add("memtable", "'default'".to_owned());
-    add("crc_check_chance", number_text(options.crc_check_chance));
+    add("crc_check_chance", double(options.crc_check_chance));
     add("default_time_to_live", options.default_time_to_live.to_string());
     add("extensions", "{}".to_owned());
     add("gc_grace_seconds", options.gc_grace_seconds.to_string());
@@ -171,18 +173,6 @@ fn option_properties(options: &TableOptions, cdc: &dyn CdcTables) -> Vec<String>
         add("tombstone_gc", quote_map(&options.tombstone_gc));
     }
     properties
-}
-
-/// The number with a point or an exponent, as Cassandra writes it.
-fn number_text(number: f64) -> String {
-    format!("{number:?}").to_ascii_uppercase()
-}
-
-fn uuid_text(uuid: u128) -> String {
-    let (first, rest) = ((uuid >> 96) as u32, uuid & (u128::MAX >> 32));
-    let group = |bits: u32| (rest >> bits) as u16;
-    let node = rest as u64 & 0xffff_ffff_ffff;
-    format!("{first:08x}-{:04x}-{:04x}-{:04x}-{node:012x}", group(80), group(64), group(48))
 }
 
 /// The columns that were dropped, each as it was dropped last.

@@ -7,7 +7,7 @@ use crate::plan::markers::Receiver;
 use crate::plan::names::{column_index, receiver_of};
 use crate::plan::term::{Marker, PreparedTerm};
 use crate::plan::term_preparer::TermPreparer;
-use crate::plan::term_text::{predicate_text, term_text};
+use crate::plan::term_text::{comparison_text, predicate_text, term_text};
 use crate::syntax::ast::{
     Comparison, InValues, Name, Operand, Predicate, Relation, Term, TermKind,
 };
@@ -263,23 +263,12 @@ fn prepare_comparison(
         )));
     }
     let is_slice = comparison != Comparison::Equal;
-    check_comparable(receiver, operator_text(comparison), is_slice)?;
+    check_comparable(receiver, comparison_text(comparison), is_slice)?;
     let term = preparer.prepare(term, receiver)?;
     Ok(match comparison {
         Comparison::Equal => Test::Choice(Choice::One(term)),
         _ => Test::Compare(comparison, term),
     })
-}
-
-fn operator_text(comparison: Comparison) -> &'static str {
-    match comparison {
-        Comparison::Equal => "=",
-        Comparison::NotEqual => "!=",
-        Comparison::Less => "<",
-        Comparison::LessOrEqual => "<=",
-        Comparison::Greater => ">",
-        Comparison::GreaterOrEqual => ">=",
-    }
 }
 
 /// The tuples that several columns are compared with have a value for each.

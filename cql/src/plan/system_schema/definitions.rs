@@ -29,6 +29,14 @@ const SYSTEM: &[(&str, &str)] = &[
             PRIMARY KEY (keyspace_name, view_name))",
     ),
     (
+        "currently connected clients, as ScyllaDB lists them",
+        "CREATE TABLE clients (
+            address inet, port int, client_type text, client_options frozen<map<text, text>>,
+            connection_stage text, driver_name text, driver_version text, hostname text,
+            protocol_version int, shard_id int, ssl_cipher_suite text, ssl_enabled boolean,
+            ssl_protocol text, username text, PRIMARY KEY (address, port, client_type))",
+    ),
+    (
         "information about the local node",
         "CREATE TABLE local (
             key text PRIMARY KEY, bootstrapped text, broadcast_address inet, broadcast_port int,
@@ -71,6 +79,11 @@ const SYSTEM: &[(&str, &str)] = &[
             keyspace_name text, table_name text, range_type text, range_start text,
             range_end text, mean_partition_size bigint, partitions_count bigint,
             PRIMARY KEY (keyspace_name, table_name, range_type, range_start, range_end))",
+    ),
+    (
+        "the version of the program, where ScyllaDB's tools look for it",
+        "CREATE TABLE versions (
+            key text PRIMARY KEY, build_id text, build_mode text, version text)",
     ),
 ];
 
@@ -226,6 +239,13 @@ const SYSTEM_TRACES: &[(&str, &str)] = &[
 
 const SYSTEM_VIEWS: &[(&str, &str)] = &[
     (
+        "system caches",
+        "CREATE TABLE caches (
+            name text PRIMARY KEY, capacity_bytes bigint, entry_count int, hit_count bigint,
+            hit_ratio double, recent_hit_rate_per_second bigint,
+            recent_request_rate_per_second bigint, request_count bigint, size_bytes bigint)",
+    ),
+    (
         "currently connected clients",
         "CREATE TABLE clients (
             address inet, port int, client_options frozen<map<text, text>>,
@@ -233,6 +253,12 @@ const SYSTEM_VIEWS: &[(&str, &str)] = &[
             keyspace_name text, protocol_version int, request_count bigint,
             ssl_cipher_suite text, ssl_enabled boolean, ssl_protocol text, username text,
             PRIMARY KEY (address, port))",
+    ),
+    (
+        "disk usage",
+        "CREATE TABLE disk_usage (
+            keyspace_name text, table_name text, mebibytes bigint,
+            PRIMARY KEY ((keyspace_name, table_name)))",
     ),
     ("current settings", "CREATE TABLE settings (name text PRIMARY KEY, value text)"),
 ];

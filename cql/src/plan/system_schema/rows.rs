@@ -199,10 +199,15 @@ pub mod value {
 
     /// `list<text>`, or `set<text>` when the texts ascend
     pub fn texts<'a>(texts: impl IntoIterator<Item = &'a str>) -> Vec<u8> {
+        elements(texts.into_iter().map(str::as_bytes))
+    }
+
+    /// A list of serialized elements, or a set when they ascend
+    pub fn elements<'a>(elements: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
         let mut out = Vec::new();
         let mut builder = CollectionBuilder::new(&mut out);
-        for text in texts {
-            builder.element(text.as_bytes());
+        for element in elements {
+            builder.element(element);
         }
         builder.finish();
         out

@@ -120,7 +120,7 @@ pub(super) fn parse_compaction(mut map: Map, warnings: &mut Vec<String>) -> Resu
         }
     }
     check_buckets(&map)?;
-    if matches!(strategy, "UnifiedCompactionStrategy" | "IncrementalCompactionStrategy") {
+    if !matches!(strategy, "SizeTieredCompactionStrategy" | "TimeWindowCompactionStrategy") {
         warnings.push(format!("{strategy} is accepted, and run as SizeTieredCompactionStrategy"));
     }
     if strategy != "UnifiedCompactionStrategy" {

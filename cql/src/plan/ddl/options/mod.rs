@@ -11,7 +11,8 @@ use super::properties::Properties;
 use crate::syntax::ast::{Property, PropertyValue};
 use compaction::{default_bloom_filter_fp_chance, parse_compaction};
 use maps::{parse_caching, parse_compression, parse_tombstone_gc};
-use model::{CdcOptions, CqlType, TableDef, TableOptions};
+use model::literal::parse_literal;
+use model::{CdcOptions, CqlType, TableDef, TableId, TableOptions};
 use retry::parse_retry;
 use std::collections::BTreeMap;
 
@@ -39,11 +40,21 @@ impl<'a> TableProperties<'a> {
         TableProperties { properties: Properties::new(properties), cdc }
     }
 
-    /// Refuses the property `id` with this text.
-    pub(super) fn refuse_id(&mut self, message: &'static str) -> Result<(), PlanError> {
+    /// The table's id, if the clause names one.
+    pub(super) fn take_id(&mut self) -> Result<Option<TableId>, PlanError> {
+        let invalid = || PlanError::config("Invalid table id");
+        let Some(value) = self.properties.take("id") else { return Ok(None) };
+        let PropertyValue::Text(text) = value else { return Err(invalid()) };
+        let bytes = parse_literal(&CqlType::Uuid, text).map_err(|_| invalid())?;
+        let bytes = bytes.try_into().map_err(|_| invalid())?;
+        Ok(Some(TableId(u128::from_be_bytes(bytes))))
+    }
+
+    /// Refuses the property `id`: it cannot be changed.
+    pub(super) fn refuse_id(&mut self) -> Result<(), PlanError> {
         match self.properties.take("id") {
             None => Ok(()),
-            Some(_) => Err(PlanError::config(message)),
+            Some(_) => Err(PlanError::config("Cannot alter table id.")),
         }
     }
 
@@ -157,7 +168,7 @@ fn read_numbers(
 }
 
 /// A number as Java writes it.
-fn double(number: f64) -> String {
+pub(in super::super) fn double(number: f64) -> String {
     model::literal::format_value(&CqlType::Double, &number.to_be_bytes())
 }
 
