@@ -144,9 +144,7 @@ impl Shard {
             answers.push(self.start_write(shard, request));
         }
         for answer in answers {
-            let result = answer
-                .await
-                .unwrap_or_else(|_| Err(WriteError::Unknown("the node is going down".to_owned())));
+            let result = answer.await.unwrap_or_else(|_| Err(WriteError::going_down()));
             if let Err(error) = result {
                 first_error.get_or_insert(error);
             }
@@ -254,7 +252,8 @@ impl Shard {
         Ok(page)
     }
 
-    async fn read_on(
+    /// Reads partitions that one shard has.
+    pub(crate) async fn read_on(
         self: &Rc<Self>,
         shard: u16,
         command: ReadCommand,

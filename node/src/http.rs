@@ -96,6 +96,18 @@ const SHARD_FIGURES: &[Figure] = &[
     ("client_connections", "gauge", "CQL connections.", |s| s.connections),
     ("connection_memory_bytes", "gauge", "Memory of requests and answers.", |s| s.connection_bytes),
     ("requests_total", "counter", "CQL requests.", |s| s.requests),
+    (
+        "logged_batches_unfinished",
+        "gauge",
+        "Logged batches that are decided and not yet finished.",
+        |s| s.unfinished_batches,
+    ),
+    (
+        "logged_batches_unreadable",
+        "gauge",
+        "Logged batches whose record could not be read at start; the log names them.",
+        |s| s.unreadable_batches,
+    ),
 ];
 
 fn write_metrics(

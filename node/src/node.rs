@@ -43,6 +43,8 @@ pub(crate) struct Shared {
     pub data: DataDirectory,
     pub started_at_micros: i64,
     pub connection_count: AtomicUsize,
+    /// Shards that have not finished the logged batches of before the start.
+    pub shards_with_old_batches: AtomicUsize,
     views: OnceLock<Views>,
     /// Turns true when the first view is there.
     has_view: watch::Sender<bool>,
@@ -184,6 +186,7 @@ impl Node {
             system_keyspaces: crate::system::keyspaces(),
             data,
             connection_count: AtomicUsize::new(0),
+            shards_with_old_batches: AtomicUsize::new(usize::from(shard_count)),
             views: OnceLock::new(),
             has_view,
             address: OnceLock::new(),

@@ -14,12 +14,12 @@ use cluster::GroupId;
 use cluster::replica::PartitionMask;
 use cql::plan::write::PartitionWrite;
 use model::entry::{Entry, WriteEntryWriter, write_images, write_truncate};
-use model::list_operation::ListOperation;
+use model::list_operation::{ListError, ListOperation};
 use model::mutation::{MutationItem, MutationView, MutationWriter, stamp};
 use model::partition::Partition;
 use model::read::Slice;
 use model::row::{Cell, RowHead, RowView, RowWriter};
-use model::{TableDef, TableId, TimestampMicros, Token};
+use model::{EpochSeconds, TableDef, TableId, TimestampMicros, Token};
 
 /// How far behind the clock a range is closed when nobody reads its closed time, in microseconds:
 /// a write that arrives later than this after its own timestamp is a late one.
@@ -39,6 +39,8 @@ pub(super) struct Proposal {
 pub(crate) enum Attempt {
     /// Something has to be read first; then it is tried again.
     NeedsRead(storage::ReadError),
+    /// A logged batch holds a list that the write looks at; then it is tried again.
+    ListsAreHeld,
     /// The write is refused.
     Failed(WriteError),
 }
@@ -288,33 +290,41 @@ impl ShardState {
         if operations.is_empty() {
             return Ok(None);
         }
-        let now = wall / 1_000_000;
-        let slices = slices_of(operations);
-        let content = self.content(target, &slices)?;
-        let view = MutationView::new(mutation).expect("the planner's bytes are well-formed");
-        let mut changed = Partition::default();
-        changed.apply(&view);
-        for operation in operations {
-            let row = match &operation.clustering {
-                Some(clustering) => content.effective_row(clustering),
-                None => content.effective_static_row(),
-            };
-            let mut cells = Vec::new();
-            operation
-                .resolve(row.as_deref().map(RowView::new), now, &mut cells)
-                .map_err(|e| Attempt::Failed(WriteError::Invalid(e.to_string())))?;
-            add_cells(&mut changed, operation, &cells);
-        }
-        let mut bytes = Vec::with_capacity(mutation.len() + 64);
-        let mut writer =
-            MutationWriter::new(&mut bytes, view.table(), view.schema_version(), view.key());
-        changed.write(&mut writer);
-        Ok(Some(bytes))
+        let content = self.content(target, &slices_of(operations))?;
+        let resolved = resolve_lists(mutation, operations, &content, wall / 1_000_000);
+        resolved.map(Some).map_err(|e| Attempt::Failed(WriteError::Invalid(e.to_string())))
     }
 }
 
+/// A mutation with the cells that operations on lists come to, given what the partition held
+/// before it.
+pub(crate) fn resolve_lists(
+    mutation: &[u8],
+    operations: &[ListOperation],
+    content: &Partition,
+    now: EpochSeconds,
+) -> Result<Vec<u8>, ListError> {
+    let view = MutationView::new(mutation).expect("the planner's bytes are well-formed");
+    let mut changed = Partition::default();
+    changed.apply(&view);
+    for operation in operations {
+        let row = match &operation.clustering {
+            Some(clustering) => content.effective_row(clustering),
+            None => content.effective_static_row(),
+        };
+        let mut cells = Vec::new();
+        operation.resolve(row.as_deref().map(RowView::new), now, &mut cells)?;
+        add_cells(&mut changed, operation, &cells);
+    }
+    let mut bytes = Vec::with_capacity(mutation.len() + 64);
+    let mut writer =
+        MutationWriter::new(&mut bytes, view.table(), view.schema_version(), view.key());
+    changed.write(&mut writer);
+    Ok(bytes)
+}
+
 /// The rows that operations on lists look at, as ascending slices without repeats.
-fn slices_of(operations: &[ListOperation]) -> Vec<Slice> {
+pub(crate) fn slices_of(operations: &[ListOperation]) -> Vec<Slice> {
     let mut keys: Vec<&[u8]> =
         operations.iter().filter_map(|operation| operation.clustering.as_deref()).collect();
     keys.sort_unstable();

@@ -15,6 +15,7 @@
 
 mod clock;
 mod decide;
+mod lists;
 mod log;
 mod maintenance;
 mod read;
@@ -23,10 +24,11 @@ mod state;
 mod write;
 
 pub(crate) use clock::{PublishedClock, above_all};
-pub(crate) use decide::Attempt;
+pub(crate) use decide::{Attempt, resolve_lists, slices_of};
+pub(crate) use lists::{ListHold, PartitionId};
 pub(crate) use read::{Barrier, ReadError};
 pub(crate) use recovery::start;
-pub(crate) use state::ShardStatistics;
+pub(crate) use state::{ShardStatistics, StorageReport};
 pub(crate) use write::{Change, Waiter, WaitingClient, WriteError, WriteRequest};
 
 use crate::connection::{self, ConnectionMemory, DecodedFrame, Session};
@@ -66,12 +68,16 @@ pub(crate) enum Message {
     /// A read of partitions that are here, once what is undecided now has been decided if so
     /// wanted.
     Read(Box<ReadCommand>, Barrier, oneshot::Sender<Result<Page, ReadError>>),
+    /// A logged batch is about to look at the lists of these partitions.
+    HoldLists(Vec<PartitionId>, oneshot::Sender<ListHold>),
     /// A change of the metadata; shard 0 only.
     Ddl(Box<DdlRequest>, oneshot::Sender<DdlResult>),
     /// There is a newer view; answered when this shard acts by it. Events go to the clients.
     ViewChanged(Arc<[Event]>, oneshot::Sender<()>),
     /// What clients are connected, for the virtual tables.
     Clients(oneshot::Sender<Vec<connection::ClientInfo>>),
+    /// What the shard stores, for the virtual tables.
+    Storage(oneshot::Sender<StorageReport>),
     /// What the shard has done so far, for the metrics.
     Statistics(oneshot::Sender<ShardStatistics>),
     /// Flush what is in memory, release the log, and end.
@@ -108,6 +114,12 @@ pub(crate) struct Shard {
     pub ddl_turn: tokio::sync::Mutex<()>,
     /// Told when entries were applied: groups may have become led.
     settled: Notify,
+    /// Partitions whose lists stand still for a logged batch.
+    list_holds: lists::ListHolds,
+    /// Logged batches that this shard has decided and goes on trying to finish.
+    pub unfinished_batches: Cell<u64>,
+    /// Records of logged batches that could not be read at start.
+    pub unreadable_batches: Cell<u64>,
     last_timeuuid_micros: Cell<i64>,
     /// The values of the request in hand; one set of slots serves all requests of the shard.
     pub values: RefCell<Values>,
@@ -150,6 +162,9 @@ impl Shard {
             read_buffer: RefCell::new(vec![0; READ_BYTES_MAX].into_boxed_slice()),
             ddl_turn: tokio::sync::Mutex::new(()),
             settled: Notify::new(),
+            list_holds: lists::ListHolds::default(),
+            unfinished_batches: Cell::new(0),
+            unreadable_batches: Cell::new(0),
             last_timeuuid_micros: Cell::new(i64::MIN),
             values: RefCell::new(Values::new()),
             recent_statements: RefCell::default(),
@@ -260,6 +275,9 @@ impl Shard {
                     reply.send(shard.read(&command, barrier).await).ok();
                 });
             }
+            Message::HoldLists(partitions, reply) => {
+                tokio::task::spawn_local(shard.hold_lists_here(partitions, reply));
+            }
             Message::Ddl(request, reply) => {
                 tokio::task::spawn_local(async move {
                     reply.send(shard.change_metadata(*request).await).ok();
@@ -277,11 +295,16 @@ impl Shard {
                 let clients = sessions.values().map(|s| s.info.borrow().clone()).collect();
                 reply.send(clients).ok();
             }
+            Message::Storage(reply) => {
+                reply.send(self.state.borrow().storage_report()).ok();
+            }
             Message::Statistics(reply) => {
                 let mut statistics = self.state.borrow().statistics();
                 statistics.connections = self.sessions.borrow().len() as u64;
                 statistics.requests = self.request_count.get();
                 statistics.connection_bytes = self.memory.held_bytes() as u64;
+                statistics.unfinished_batches = self.unfinished_batches.get();
+                statistics.unreadable_batches = self.unreadable_batches.get();
                 reply.send(statistics).ok();
             }
             Message::Stop(_) => unreachable!("the loop ends with it"),

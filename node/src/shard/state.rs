@@ -14,7 +14,7 @@ use model::entry::{Entry, Placement};
 use model::{IdMap, TableId, Token};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use storage::commitlog::LogError;
-use storage::{Engine, TokenInterval};
+use storage::{CacheStatistics, Engine, TableStatistics, TokenInterval};
 
 /// A shard's own data.
 pub(super) struct ShardState {
@@ -102,9 +102,24 @@ pub(crate) struct ShardStatistics {
     pub connections: u64,
     pub connection_bytes: u64,
     pub requests: u64,
+    pub unfinished_batches: u64,
+    pub unreadable_batches: u64,
+}
+
+/// What a shard stores, for the virtual tables.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct StorageReport {
+    pub tables: Vec<(TableId, TableStatistics)>,
+    pub cache: CacheStatistics,
 }
 
 impl ShardState {
+    pub(super) fn storage_report(&self) -> StorageReport {
+        let ids = self.engine.table_ids();
+        let tables = ids.filter_map(|id| Some((id, self.engine.table_statistics(id)?))).collect();
+        StorageReport { tables, cache: self.engine.cache_statistics() }
+    }
+
     pub(super) fn statistics(&self) -> ShardStatistics {
         ShardStatistics {
             writes: self.counters.writes,

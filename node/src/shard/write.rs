@@ -71,6 +71,11 @@ pub(crate) enum WriteError {
 }
 
 impl WriteError {
+    /// The node stops before the outcome is known.
+    pub(crate) fn going_down() -> Self {
+        WriteError::Unknown("the node is going down".to_owned())
+    }
+
     /// It took longer than it may.
     pub(crate) fn timed_out() -> Self {
         WriteError::Unknown("Operation timed out - received only 0 responses.".to_owned())
@@ -135,11 +140,10 @@ impl Shard {
             match self.try_write(&mut request, || Waiter::Task(task)) {
                 Ok(Written::Nothing) => return Ok(()),
                 Ok(Written::Proposed) => {
-                    return applied.await.unwrap_or_else(|_| {
-                        Err(WriteError::Unknown("the node is going down".to_owned()))
-                    });
+                    return applied.await.unwrap_or_else(|_| Err(WriteError::going_down()));
                 }
                 Err(Attempt::NeedsRead(reason)) => self.overcome(reason).await?,
+                Err(Attempt::ListsAreHeld) => self.wait_for_lists().await,
                 Err(Attempt::Failed(error)) => return Err(error),
             }
         }
@@ -152,6 +156,9 @@ impl Shard {
         request: &mut WriteRequest,
         waiter: impl FnOnce() -> Waiter,
     ) -> Result<Written, Attempt> {
+        if self.must_wait_for_lists(request) {
+            return Err(Attempt::ListsAreHeld);
+        }
         let view = self.view();
         let wall = self.now_micros();
         let mut state = self.state.borrow_mut();

@@ -92,10 +92,10 @@ fn propose_here(
         (Err(Attempt::Failed(error)), _) => {
             reply.coordinator_error(&error.into(), level, write_type);
         }
-        (Err(Attempt::NeedsRead(_)), Change::Write(writes)) => {
+        (Err(Attempt::NeedsRead(_) | Attempt::ListsAreHeld), Change::Write(writes)) => {
             wait(session, reply, Routed::from([((group, shard.index), writes)]), timing);
         }
-        (Err(Attempt::NeedsRead(_)), _) => unreachable!("the request is a write"),
+        (Err(_), _) => unreachable!("the request is a write"),
     }
 }
 

@@ -20,6 +20,7 @@ mod client;
 mod determinism;
 mod disk_faults;
 mod expiry;
+mod list_batches;
 mod network;
 mod periodic_sync;
 mod power_cuts;
