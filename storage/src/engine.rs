@@ -6,6 +6,7 @@ mod statistics;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use reads::RowInPlace;
 pub use statistics::{CacheStatistics, TableStatistics};
 
 use crate::cache::BlockCache;

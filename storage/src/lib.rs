@@ -34,7 +34,7 @@ mod sstable;
 mod timestamps;
 
 pub use engine::jobs::{FlushReason, Job, JobKind, JobResult};
-pub use engine::{CacheStatistics, Committed, Engine, TableStatistics};
+pub use engine::{CacheStatistics, Committed, Engine, RowInPlace, TableStatistics};
 pub use error::{Corruption, ReadError, StorageError};
 pub use memtable::IndexSpan;
 pub use options::EngineOptions;

@@ -19,6 +19,17 @@ fn table_in(tables: &BTreeMap<TableId, TableState>, id: TableId) -> Result<&Tabl
     tables.get(&id).ok_or(ReadError::UnknownTable(id))
 }
 
+/// What is known of a row without merging anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowInPlace<'a> {
+    /// Nothing was ever written to it, and nothing lies over it.
+    Absent,
+    /// All that was ever written to it, and nothing lies over it but its own tombstone.
+    Whole(RowView<'a>),
+    /// It has to be put together: [`Engine::load_partition`].
+    InPieces,
+}
+
 impl Engine {
     /// Reads one row. `f` gets the static row, when it is asked for and live, and the row, when it
     /// is live at `now`. The clustering key is empty in a table without clustering columns.
@@ -111,6 +122,31 @@ impl Engine {
     pub fn prefetch_partition(&self, table: TableId, token: Token) {
         if let Some(state) = self.tables.get(&table) {
             state.active.prefetch_record(token);
+        }
+    }
+
+    /// A row as it was written, tombstones kept, where it lies; see [`RowInPlace`]. Touches no file.
+    pub fn row_in_place(
+        &self,
+        table: TableId,
+        token: Token,
+        key: &[u8],
+        clustering: &[u8],
+    ) -> RowInPlace<'_> {
+        let Some(state) = self.tables.get(&table) else { return RowInPlace::InPieces };
+        if !state.live.is_empty() {
+            let hash = KeyHash::new(token, key);
+            if state.live.iter().any(|t| t.may_contain(token, key, hash)) {
+                return RowInPlace::InPieces;
+            }
+        }
+        let mut found = state.sources().memtables(token).filter_map(|m| m.partition(token, key));
+        match (found.next(), found.next()) {
+            (None, _) => RowInPlace::Absent,
+            (Some(only), None) if only.has_rows_only() => only
+                .row(clustering)
+                .map_or(RowInPlace::Absent, |row| RowInPlace::Whole(RowView::new(row))),
+            _ => RowInPlace::InPieces,
         }
     }
 

@@ -130,7 +130,7 @@ impl Merged {
 
 impl PartitionRef<'_> {
     /// Whether no tombstone of the partition has to be applied to its rows.
-    fn has_rows_only(&self) -> bool {
+    pub(crate) fn has_rows_only(&self) -> bool {
         self.deletion().is_none() && self.range_tombstones().is_none()
     }
 }
