@@ -4,7 +4,7 @@
 //! happens at one log time. Cells are views into the mutation or into the partition's content.
 
 use model::mutation::{MutationItem, MutationView};
-use model::row::{Cell, CellContent, Expiry, RowView};
+use model::row::{Cell, CellContent, Cells, Expiry, RowView};
 use model::{ColumnId, EpochSeconds};
 
 /// What happens to one partition at one log time. Rows, deletes and ranges ascend.
@@ -38,8 +38,16 @@ pub(crate) enum Bound<'a> {
 pub(crate) struct RowDelta<'a> {
     /// The marker was set, with this TTL; 0 is none.
     pub(crate) marker_ttl: Option<u32>,
-    /// In the order of columns, and of paths within a column.
-    pub(crate) cells: Vec<DeltaCell<'a>>,
+    pub(crate) cells: DeltaCells<'a>,
+}
+
+/// The cells of a change, in the order of columns, and of paths within a column.
+#[derive(Clone, Debug)]
+pub(crate) enum DeltaCells<'a> {
+    /// All cells of a row, as they stand there.
+    Row(Cells<'a>),
+    /// These.
+    List(Vec<DeltaCell<'a>>),
 }
 
 /// The change of a column or of one of its elements.
@@ -61,9 +69,17 @@ pub(crate) enum DeltaContent<'a> {
 }
 
 impl<'a> Delta<'a> {
+    /// Nothing yet; `rows` is an empty list whose space is used.
+    pub(crate) fn with_space(rows: Vec<(&'a [u8], RowDelta<'a>)>) -> Self {
+        Delta { rows, ..Delta::default() }
+    }
+
     /// The whole mutation.
-    pub(crate) fn as_it_stands(mutation: &MutationView<'a>) -> Self {
-        let mut delta = Delta::default();
+    pub(crate) fn as_it_stands(
+        mutation: &MutationView<'a>,
+        rows: Vec<(&'a [u8], RowDelta<'a>)>,
+    ) -> Self {
+        let mut delta = Delta::with_space(rows);
         for item in mutation.items() {
             match item {
                 MutationItem::PartitionTombstone(_) => delta.partition_delete = true,
@@ -110,11 +126,51 @@ impl<'a> RowDelta<'a> {
     pub(crate) fn as_it_stands(row: RowView<'a>) -> Self {
         let (head, cells) = row.parts();
         let marker_ttl = head.marker.map(|m| ttl_of(m.expiry));
-        RowDelta { marker_ttl, cells: cells.map(DeltaCell::as_it_stands).collect() }
+        RowDelta { marker_ttl, cells: DeltaCells::Row(cells) }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.marker_ttl.is_none() && self.cells.is_empty()
+    }
+}
+
+impl<'a> DeltaCells<'a> {
+    pub(crate) fn is_empty(&self) -> bool {
+        match self {
+            DeltaCells::Row(cells) => cells.is_empty(),
+            DeltaCells::List(cells) => cells.is_empty(),
+        }
+    }
+
+    pub(crate) fn iter(&self) -> DeltaCellsIter<'_, 'a> {
+        match self {
+            DeltaCells::Row(cells) => DeltaCellsIter::Row(cells.clone()),
+            DeltaCells::List(cells) => DeltaCellsIter::List(cells.iter()),
+        }
+    }
+}
+
+/// See [`DeltaCells::iter`].
+pub(crate) enum DeltaCellsIter<'c, 'a> {
+    Row(Cells<'a>),
+    List(std::slice::Iter<'c, DeltaCell<'a>>),
+}
+
+impl<'a> Iterator for DeltaCellsIter<'_, 'a> {
+    type Item = DeltaCell<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<DeltaCell<'a>> {
+        match self {
+            DeltaCellsIter::Row(cells) => cells.next().map(DeltaCell::as_it_stands),
+            DeltaCellsIter::List(cells) => cells.next().copied(),
+        }
+    }
+}
+
+impl Default for DeltaCells<'_> {
+    fn default() -> Self {
+        DeltaCells::List(Vec::new())
     }
 }
 

@@ -31,6 +31,8 @@ pub(crate) struct LoggedColumn {
     pub(crate) base_id: ColumnId,
     pub(crate) is_static: bool,
     pub(crate) cql_type: CqlType,
+    /// Whether it is a collection or user type whose parts are cells of their own.
+    pub(crate) is_multi_cell: bool,
     pub(crate) value: ColumnId,
     pub(crate) deleted: ColumnId,
     /// Set when the column has elements.
@@ -59,6 +61,7 @@ impl LogLayout {
                     base_id: column.id,
                     is_static: column.kind == model::ColumnKind::Static,
                     cql_type: column.cql_type.clone(),
+                    is_multi_cell: column.cql_type.is_multi_cell(),
                     value: find(name, name)?,
                     deleted: find(&format!("{DELETED_PREFIX}{name}"), name)?,
                     deleted_elements: has_elements
@@ -96,14 +99,85 @@ impl LogLayout {
         self.options.postimage || self.options.preimage != PreimageMode::Off
     }
 
-    /// The columns of a static or of an ordinary row.
-    pub(crate) fn columns_of(&self, is_static: bool) -> impl Iterator<Item = &LoggedColumn> {
-        self.columns.iter().filter(move |column| column.is_static == is_static)
+    /// The columns of a static or of an ordinary row, each with its number, by the base's ids.
+    pub(crate) fn columns_of(
+        &self,
+        is_static: bool,
+    ) -> impl Iterator<Item = (usize, &LoggedColumn)> {
+        let columns = self.columns.iter().enumerate();
+        columns.filter(move |(_, column)| column.is_static == is_static)
     }
 
-    /// `None` for a column that the base has no more.
-    pub(crate) fn column(&self, base_id: ColumnId) -> Option<&LoggedColumn> {
+    /// The column and its number; `None` for a column that the base has no more. Columns are looked
+    /// up in rising order of their ids: `near` is the number of the last one, or 0.
+    #[inline]
+    pub(crate) fn column(&self, base_id: ColumnId, near: usize) -> Option<(usize, &LoggedColumn)> {
+        for index in [near, near + 1] {
+            if let Some(column) = self.columns.get(index).filter(|c| c.base_id == base_id) {
+                return Some((index, column));
+            }
+        }
         let index = self.columns.binary_search_by_key(&base_id, |column| column.base_id).ok()?;
-        self.columns.get(index)
+        Some((index, self.column_at(index)))
+    }
+
+    /// The column of a number that [`LogLayout::column`] gave.
+    pub(crate) fn column_at(&self, number: usize) -> &LoggedColumn {
+        &self.columns[number]
+    }
+}
+
+/// A set of columns by their numbers in the layout.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ColumnSet {
+    first: u64,
+    /// Bits of the numbers from 64 on.
+    rest: Vec<u64>,
+}
+
+impl ColumnSet {
+    pub(crate) fn insert(&mut self, number: usize) {
+        let bit = 1 << (number % 64);
+        match (number / 64).checked_sub(1) {
+            None => self.first |= bit,
+            Some(word) => {
+                if self.rest.len() <= word {
+                    self.rest.resize(word + 1, 0);
+                }
+                self.rest[word] |= bit;
+            }
+        }
+    }
+
+    pub(crate) fn contains(&self, number: usize) -> bool {
+        let word = match (number / 64).checked_sub(1) {
+            None => self.first,
+            Some(word) => self.rest.get(word).copied().unwrap_or(0),
+        };
+        word >> (number % 64) & 1 == 1
+    }
+
+    pub(crate) fn union(&mut self, other: &ColumnSet) {
+        self.first |= other.first;
+        if self.rest.len() < other.rest.len() {
+            self.rest.resize(other.rest.len(), 0);
+        }
+        self.rest.iter_mut().zip(&other.rest).for_each(|(own, bits)| *own |= bits);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_of_columns_holds_what_was_put_in() {
+        let (mut low, mut high) = (ColumnSet::default(), ColumnSet::default());
+        let numbers = [0, 1, 63, 64, 65, 127, 128, 1_000];
+        numbers[..3].iter().for_each(|number| low.insert(*number));
+        numbers[3..].iter().for_each(|number| high.insert(*number));
+        low.union(&high);
+        let found: Vec<usize> = (0..2_000).filter(|number| low.contains(*number)).collect();
+        assert_eq!(found, numbers);
     }
 }

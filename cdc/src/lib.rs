@@ -10,10 +10,12 @@
 //! - [`place`]: where a write stands in the log's time; the one call of the write path.
 //! - [`rows`]: the rows that tell of it there.
 
+mod content;
 mod delta;
 pub mod error;
 pub mod fold;
 pub mod layout;
+mod log_buffer;
 pub mod log_table;
 pub mod options;
 pub mod place;
@@ -24,8 +26,10 @@ pub mod stream;
 mod testing;
 pub mod time_uuid;
 
+pub use content::Content;
 pub use error::{CdcError, CdcErrorKind};
 pub use layout::LogLayout;
+pub use log_buffer::LogBuffer;
 pub use log_table::{is_log_name_of, log_table_name, new_log_table, sync_log_table};
 pub use place::{BaseChange, Decision, Leader, Look, Need, WriteInput, decide, need};
 pub use stream::{Generation, Generations, StreamId};

@@ -88,9 +88,11 @@ pub fn new_log_table(base: &TableDef, id: TableId) -> Result<TableDef, CdcError>
     ] {
         add_column(&mut log, name.into(), cql_type, kind);
     }
-    let mut in_order_of_id: Vec<&ColumnDef> = base.columns.iter().collect();
-    in_order_of_id.sort_by_key(|column| column.id);
-    for column in in_order_of_id {
+    // Keys first, then the others in the order of a row's cells: so log rows are written without
+    // sorting theirs.
+    let mut data: Vec<&ColumnDef> = base.data_columns().iter().collect();
+    data.sort_by_key(|column| column.id);
+    for column in base.partition_key().iter().chain(base.clustering_key()).chain(data) {
         for (name, cql_type) in log_columns_of(column) {
             add_column(&mut log, name, cql_type, ColumnKind::Regular);
         }

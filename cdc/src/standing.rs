@@ -2,35 +2,40 @@
 //!
 //! Views a partition's content in place; nothing is merged or copied.
 
-use model::partition::Partition;
-use model::row::{Cell, CellContent, Marker, RowView};
+use crate::content::Content;
+use model::row::{Cell, Cells, Marker, RowView};
 use model::{ColumnId, EpochSeconds, TimestampMicros};
 
 /// A row of a partition's content, or its absence.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Standing<'a> {
-    row: Option<RowView<'a>>,
+    marker: Option<Marker>,
+    cells: Cells<'a>,
     /// Everything of the row at or below this is deleted.
     pub(crate) floor: Option<TimestampMicros>,
     now: EpochSeconds,
 }
 
 impl<'a> Standing<'a> {
-    pub(crate) fn row(content: &'a Partition, clustering: &[u8], now: EpochSeconds) -> Self {
-        let row = content.rows.get(clustering).map(|row| RowView::new(row));
+    pub(crate) fn row(content: &Content<'a>, clustering: &[u8], now: EpochSeconds) -> Self {
         let covering = content.deletion_covering(clustering).map(|d| d.timestamp);
-        let own = row.and_then(|row| row.tombstone()).map(|t| t.timestamp);
-        Standing { row, floor: covering.max(own), now }
+        Standing::new(content.row(clustering), covering, now)
     }
 
-    pub(crate) fn static_row(content: &'a Partition, now: EpochSeconds) -> Self {
-        let row = (!content.static_row.is_empty()).then(|| RowView::new(&content.static_row));
-        Standing { row, floor: content.deletion.map(|d| d.timestamp), now }
+    pub(crate) fn static_row(content: &Content<'a>, now: EpochSeconds) -> Self {
+        let covering = content.deletion().map(|d| d.timestamp);
+        Standing::new(content.static_row(), covering, now)
+    }
+
+    fn new(row: Option<RowView<'a>>, covering: Option<TimestampMicros>, now: EpochSeconds) -> Self {
+        let (head, cells) = row.unwrap_or(RowView::new(&[])).parts();
+        let floor = covering.max(head.tombstone.map(|t| t.timestamp));
+        Standing { marker: head.marker, cells, floor, now }
     }
 
     /// The marker that no tombstone covers, live or expired.
     pub(crate) fn marker(&self) -> Option<Marker> {
-        self.row?.marker().filter(|m| Some(m.timestamp) > self.floor)
+        self.marker.filter(|m| Some(m.timestamp) > self.floor)
     }
 
     pub(crate) fn live_marker(&self) -> Option<Marker> {
@@ -41,11 +46,11 @@ impl<'a> Standing<'a> {
     pub(crate) fn cells(&self) -> impl Iterator<Item = Cell<'a>> + use<'a> {
         let floor = self.floor;
         let mut collection: Option<(ColumnId, TimestampMicros)> = None;
-        self.row.into_iter().flat_map(|row| row.cells()).filter(move |cell| {
+        self.cells.clone().filter(move |cell| {
             if Some(cell.timestamp) <= floor {
                 return false;
             }
-            if matches!(cell.content, CellContent::CollectionTombstone { .. }) {
+            if cell.is_collection_tombstone() {
                 collection = Some((cell.column, cell.timestamp));
                 return true;
             }

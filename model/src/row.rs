@@ -228,7 +228,7 @@ impl<'a> RowView<'a> {
             None => true,
             Some(0) => self.bytes.len() == HEAD_LEN,
             Some(flags) if flags & (FLAG_MARKER | FLAG_TOMBSTONE) != 0 => false,
-            Some(_) => self.cells().cursor.is_empty(),
+            Some(_) => self.cells().is_empty(),
         }
     }
 
@@ -285,6 +285,12 @@ pub struct Cells<'a> {
 
 impl<'a> Cells<'a> {
     const END: Cells<'static> = Cells { cursor: Cursor { rest: &[] }, base: 0, expiry: None };
+
+    /// Whether there are no more.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.cursor.is_empty()
+    }
 
     /// Most cells are values of a column, with the row's timestamp and without an end.
     #[inline]

@@ -5,19 +5,18 @@
 //! are told one by one, and range deletes tell of the gaps between them.
 
 use super::look::Looker;
-use crate::delta::{Bound, DeltaCell, RangeDelete, RowDelta};
+use crate::delta::{Bound, DeltaCell, DeltaCells, RangeDelete, RowDelta};
 use crate::standing::Standing;
 use model::read::END_POSITION;
-use std::ops::Bound::{Excluded, Included};
 
 impl<'a> Looker<'a> {
     /// Rule 14 for a range: tombstones at least as new cover all of it.
     pub(super) fn is_deleted_already(&self, start: &[u8], end: &[u8]) -> bool {
-        if self.content.deletion.is_some_and(|d| d.timestamp >= self.timestamp) {
+        if self.content.deletion().is_some_and(|d| d.timestamp >= self.timestamp) {
             return true;
         }
         let mut at = start;
-        for range in &self.content.range_tombstones {
+        for range in self.content.range_tombstones() {
             if *range.end <= *at {
                 continue;
             }
@@ -58,7 +57,7 @@ impl<'a> Looker<'a> {
     }
 
     pub(super) fn delete_partition(&mut self) {
-        let static_row = Standing::static_row(self.content, self.now);
+        let static_row = Standing::static_row(&self.content, self.now);
         let all_go = !static_row.has_newer(self.timestamp)
             && self.rows_with_newer(&[], END_POSITION).is_empty();
         if all_go {
@@ -69,20 +68,17 @@ impl<'a> Looker<'a> {
         if self.has_clustering {
             self.delete_range(&[], END_POSITION);
         } else {
-            self.delete_row(&[], &Standing::row(self.content, &[], self.now));
+            self.delete_row(&[], &Standing::row(&self.content, &[], self.now));
         }
     }
 
     /// With RELOG, the rows in `[start, end)` that hold something newer than the delete.
     fn rows_with_newer(&self, start: &[u8], end: &[u8]) -> Vec<(&'a [u8], Standing<'a>)> {
-        if !self.relog || start >= end {
+        if !self.relog {
             return Vec::new();
         }
-        let content = self.content;
-        content
-            .rows
-            .range::<[u8], _>((Included(start), Excluded(end)))
-            .map(|(clustering, _)| (&**clustering, Standing::row(content, clustering, self.now)))
+        let keys = self.content.keys_between(start, end).into_iter();
+        keys.map(|clustering| (clustering, Standing::row(&self.content, clustering, self.now)))
             .filter(|(_, standing)| standing.has_newer(self.timestamp))
             .collect()
     }
@@ -101,7 +97,8 @@ impl<'a> Looker<'a> {
             .filter(|cell| cell.timestamp > self.timestamp)
             .map(|cell| DeltaCell::survivor(cell, self.now))
             .collect();
-        self.survivors.push_row(clustering, RowDelta { marker_ttl: None, cells });
+        let survivors = RowDelta { marker_ttl: None, cells: DeltaCells::List(cells) };
+        self.survivors.push_row(clustering, survivors);
     }
 
     fn dying(&self, standing: &Standing<'a>) -> RowDelta<'a> {
@@ -110,7 +107,7 @@ impl<'a> Looker<'a> {
             .filter(|cell| cell.timestamp <= self.timestamp)
             .map(DeltaCell::dying)
             .collect();
-        RowDelta { marker_ttl: None, cells }
+        RowDelta { marker_ttl: None, cells: DeltaCells::List(cells) }
     }
 }
 

@@ -7,11 +7,11 @@
 
 use super::WriteInput;
 use super::split::{OwnDeletes, Write};
-use crate::delta::{Delta, DeltaCell, DeltaContent, RowDelta};
+use crate::content::Content;
+use crate::delta::{Delta, DeltaCell, DeltaCells, DeltaContent, RowDelta};
 use crate::standing::Standing;
 use model::merge::{compare_cells, compare_markers};
 use model::mutation::{MutationItem, MutationView, MutationWriter};
-use model::partition::Partition;
 use model::row::{Cell, CellContent, Deletion, Expiry, Marker, RowHead, RowView, RowWriter};
 use model::{EpochSeconds, TimestampMicros};
 use std::cmp::Ordering;
@@ -29,7 +29,7 @@ pub(super) struct Told<'a> {
 
 /// What is left of a write's mutation.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Kept {
+pub(crate) enum Kept {
     All,
     Part(Vec<u8>),
     Nothing,
@@ -48,7 +48,7 @@ impl Kept {
 
 /// A write being looked at.
 pub(super) struct Looker<'a> {
-    pub(super) content: &'a Partition,
+    pub(super) content: Content<'a>,
     pub(super) timestamp: TimestampMicros,
     pub(super) relog: bool,
     pub(super) now: EpochSeconds,
@@ -57,21 +57,22 @@ pub(super) struct Looker<'a> {
     pub(super) survivors: Delta<'a>,
 }
 
-/// Looks at a write with this timestamp.
+/// Looks at a write with this timestamp; `rows` is an empty list whose space is used.
 pub(super) fn look<'a>(
     input: &WriteInput,
     write: &MutationView<'a>,
-    content: &'a Partition,
+    content: Content<'a>,
     timestamp: TimestampMicros,
     relog: bool,
+    rows: Vec<(&'a [u8], RowDelta<'a>)>,
 ) -> Told<'a> {
     let mut looker = Looker {
         content,
         timestamp,
         relog,
         now: input.now_seconds,
-        has_clustering: input.layout.base.clustering_count() > 0,
-        delta: Delta::default(),
+        has_clustering: !input.layout.clustering_key.is_empty(),
+        delta: Delta::with_space(rows),
         survivors: Delta::default(),
     };
     // With RELOG each row is told once, by the widest delete over it, and rows of the same write
@@ -112,7 +113,7 @@ impl<'a> Looker<'a> {
     ) -> ItemKept {
         match item {
             MutationItem::PartitionTombstone(deletion) => {
-                if self.content.deletion.is_some_and(|d| d.timestamp >= self.timestamp) {
+                if self.content.deletion().is_some_and(|d| d.timestamp >= self.timestamp) {
                     return ItemKept::Nothing;
                 }
                 self.delete_partition();
@@ -130,10 +131,10 @@ impl<'a> Looker<'a> {
                 ItemKept::All
             }
             MutationItem::StaticRow(row) => {
-                let upsert = self.upsert(row, &Standing::static_row(self.content, self.now));
+                let mut upsert = self.upsert(row, &Standing::static_row(&self.content, self.now));
                 let (kept, head) = upsert.kept(row, None);
                 if !(self.relog && own.partition) {
-                    self.delta.static_row = upsert.delta;
+                    self.delta.static_row = upsert.told();
                 }
                 let base = self.timestamp;
                 let Ok(()) = writer.try_static_row::<Infallible>(base, head, |out| {
@@ -153,15 +154,15 @@ impl<'a> Looker<'a> {
         own: &OwnDeletes,
         writer: &mut MutationWriter,
     ) -> ItemKept {
-        let standing = Standing::row(self.content, clustering, self.now);
-        let upsert = self.upsert(row, &standing);
+        let standing = Standing::row(&self.content, clustering, self.now);
+        let mut upsert = self.upsert(row, &standing);
         let deletion = row.tombstone().filter(|_| standing.floor < Some(self.timestamp));
         let (kept, head) = upsert.kept(row, deletion);
         let told_elsewhere = self.relog && own.cover(clustering);
         if !told_elsewhere {
             // Told at another time, a delete comes to stand above the upsert that it was below.
             if !self.relog || deletion.is_none() {
-                self.delta.push_row(clustering, upsert.delta);
+                self.delta.push_row(clustering, upsert.told());
             }
             if deletion.is_some() {
                 self.delete_row(clustering, &standing);
@@ -184,8 +185,6 @@ impl<'a> Looker<'a> {
         let (head, cells) = row.parts();
         upsert.marker =
             head.marker.filter(|new| standing.marker().is_none_or(|old| marker_wins(new, &old)));
-        upsert.delta.marker_ttl =
-            upsert.marker.map(|marker| marker.expiry.map_or(0, |e| e.ttl_seconds));
         let new: Vec<Cell> = cells.collect();
         if new.is_empty() {
             return upsert;
@@ -222,7 +221,7 @@ impl<'a> Looker<'a> {
             self.tell_overwrite(&winners, old, &mut told);
         }
         told.sort_by_key(DeltaCell::order);
-        upsert.delta.cells.append(&mut told);
+        upsert.told.append(&mut told);
         upsert.cells.extend(winners);
     }
 
@@ -256,12 +255,19 @@ impl<'a> Looker<'a> {
 /// The winning parts of a row's upsert.
 #[derive(Default)]
 struct Upsert<'a> {
-    delta: RowDelta<'a>,
     marker: Option<Marker>,
     cells: Vec<Cell<'a>>,
+    /// What the log says of the cells.
+    told: Vec<DeltaCell<'a>>,
 }
 
-impl Upsert<'_> {
+impl<'a> Upsert<'a> {
+    /// What the log says of it, which is given once.
+    fn told(&mut self) -> RowDelta<'a> {
+        let marker_ttl = self.marker.map(|marker| marker.expiry.map_or(0, |e| e.ttl_seconds));
+        RowDelta { marker_ttl, cells: DeltaCells::List(std::mem::take(&mut self.told)) }
+    }
+
     /// How much of the row is kept, and the head of what is.
     fn kept(&self, row: RowView, tombstone: Option<Deletion>) -> (ItemKept, RowHead) {
         let (old_head, cells) = row.parts();

@@ -26,19 +26,24 @@ mod timeline;
 pub use need::{Look, Need, need};
 pub use split::TIMESTAMPS_MAX;
 
+pub(crate) use look::Kept;
+
+use crate::content::Content;
 use crate::delta::Delta;
 use crate::error::{CdcError, invalid};
 use crate::layout::LogLayout;
-use crate::rows::{GroupPlace, ImageOf, Images, PlannedRow, plan_deltas, write_group};
+use crate::log_buffer::{LogBuffer, Space, emptied};
+use crate::rows::{GroupPlace, ImageOf, Images, PlannedRow, plan_deltas};
 use crate::stream::Generations;
 use crate::time_uuid::log_time_uuid;
-use look::{Kept, Told, look};
+use look::{Told, look};
 use model::entry::Placement;
-use model::mutation::{MutationView, MutationWriter};
+use model::merge::merge_rows;
+use model::mutation::{MutationItem, MutationView, MutationWriter};
 use model::partition::Partition;
-use model::{EpochSeconds, TimestampMicros};
+use model::row::RowView;
+use model::{EpochSeconds, TimestampMicros, Token};
 use split::{OwnDeletes, Write, split};
-use std::borrow::Cow;
 use timeline::Timeline;
 
 /// How far the closed time may trail the clock, and how far a timestamp may be ahead of it and
@@ -63,6 +68,8 @@ pub struct WriteInput<'a> {
     pub generations: &'a Generations,
     /// The base table's change, checked and stamped.
     pub mutation: MutationView<'a>,
+    /// The token of its key.
+    pub token: Token,
     /// N: the newest own timestamp in the partition, undecided entries included; a collection
     /// tombstone counts one more. Too high is safe. `None` when there is nothing.
     pub newest: Option<TimestampMicros>,
@@ -87,20 +94,18 @@ pub enum BaseChange {
     Nothing,
 }
 
-/// What the leader proposes for a write.
+/// What the leader proposes for a write, beside the log mutations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
     /// The base table's part.
     pub base: BaseChange,
-    /// The log's part: one mutation for each group, in order of their times.
-    pub log_mutations: Vec<Vec<u8>>,
     /// C, M and FAR after the write; the entry carries them.
     pub times: Placement,
     /// The partition's last log time after the write, when this or an earlier one is known.
     pub last_log_time: Option<TimestampMicros>,
 }
 
-/// Places a write and makes its log rows.
+/// Places a write and makes its log rows, which are in `log` afterwards.
 ///
 /// `content` is the partition as far as [`need`] asked for it, tombstones included; `uuid_counter`
 /// gives numbers that grow from group to group (see [`log_time_uuid`]). Errors when the mutation's
@@ -108,47 +113,75 @@ pub struct Decision {
 /// decided then.
 pub fn decide(
     input: &WriteInput,
-    content: Option<&Partition>,
+    content: Option<Content>,
     uuid_counter: &mut dyn FnMut() -> u64,
+    log: &mut LogBuffer,
 ) -> Result<Decision, CdcError> {
+    log.clear();
     let writes = split(&input.mutation)?;
+    let writes = writes.as_slice();
     let mut timeline = Timeline::new(input);
     let mut newest = input.newest;
     let nothing_loaded = Partition::default();
-    let mut state = Cow::Borrowed(content.unwrap_or(&nothing_loaded));
-    let mut kept = Vec::with_capacity(writes.len());
-    let mut log_mutations = Vec::new();
-    for write in &writes {
+    let mut state = State::Given(content.unwrap_or(Content::Partition(&nothing_loaded)));
+    let mut kept = std::mem::take(&mut log.space.kept);
+    kept.clear();
+    for write in writes {
         let view = MutationView::new(&write.mutation)?;
         let place = timeline.place(write.timestamp, newest);
         let looks = write.looks(newest)?;
         let reads = looks || input.layout.has_images();
         assert!(!reads || content.is_some(), "the leader reads what need() asks for");
+        let before = state.content();
+        let rows = emptied(std::mem::take(&mut log.space.delta_rows));
         let Told { delta, survivors, kept: part } = if looks {
-            look(input, &view, &state, write.timestamp, place.relog)
+            look(input, &view, before, write.timestamp, place.relog, rows)
         } else {
-            Told { delta: Delta::as_it_stands(&view), survivors: Delta::default(), kept: Kept::All }
+            let delta = Delta::as_it_stands(&view, rows);
+            Told { delta, survivors: Delta::default(), kept: Kept::All }
         };
         newest = newest.max(Some(write.timestamp));
-        let change = part.bytes(write);
-        let mut groups = Groups { input, uuid_counter, out: &mut log_mutations };
-        let last = groups.write(delta, survivors, &view, &state, change, place.time)?;
+        let change = part.bytes(write).map(MutationView::new).transpose()?;
+        let mut groups = Groups { input, uuid_counter, log };
+        let last = groups.write(delta, survivors, &view, before, change, place.time)?;
         if let Some(last) = last {
             timeline.use_up_to(write.timestamp, &place, last);
         }
         // Later writes of the mutation see this one; the last has none, and without content none
         // of them looks.
         if let Some(change) = change.filter(|_| writes.len() > 1 && content.is_some()) {
-            state.to_mut().apply(&MutationView::new(change)?);
+            state.apply(&change);
         }
         kept.push(part);
     }
-    Ok(Decision {
-        base: base_change(input, &writes, kept)?,
-        log_mutations,
-        times: timeline.times,
-        last_log_time: timeline.last_log_time,
-    })
+    let base = base_change(input, writes, &mut kept)?;
+    log.space.kept = kept;
+    let (times, last_log_time) = (timeline.times, timeline.last_log_time);
+    Ok(Decision { base, times, last_log_time })
+}
+
+/// The partition between the writes of a mutation.
+enum State<'a> {
+    Given(Content<'a>),
+    Changed(Box<Partition>),
+}
+
+impl State<'_> {
+    fn content(&self) -> Content<'_> {
+        match self {
+            State::Given(content) => *content,
+            State::Changed(partition) => Content::Partition(partition),
+        }
+    }
+
+    fn apply(&mut self, change: &MutationView) {
+        if let State::Given(content) = self {
+            *self = State::Changed(Box::new(content.to_partition()));
+        }
+        if let State::Changed(partition) = self {
+            partition.apply(change);
+        }
+    }
 }
 
 /// Rule 25: the place in time of the entry that switches a table's images on or off.
@@ -159,7 +192,7 @@ pub fn close_for_images(times: &Placement) -> Placement {
 fn base_change(
     input: &WriteInput,
     writes: &[Write],
-    mut kept: Vec<Kept>,
+    kept: &mut [Kept],
 ) -> Result<BaseChange, CdcError> {
     if !kept.is_empty() && kept.iter().all(|k| *k == Kept::All) {
         return Ok(BaseChange::AsItStands);
@@ -167,11 +200,11 @@ fn base_change(
     if kept.iter().all(|k| *k == Kept::Nothing) {
         return Ok(BaseChange::Nothing);
     }
-    if let [Kept::Part(bytes)] = kept.as_mut_slice() {
+    if let [Kept::Part(bytes)] = kept {
         return Ok(BaseChange::Reduced(std::mem::take(bytes)));
     }
     let mut all = Partition::default();
-    for (write, kept) in writes.iter().zip(&kept) {
+    for (write, kept) in writes.iter().zip(kept) {
         if let Some(bytes) = kept.bytes(write) {
             all.apply(&MutationView::new(bytes)?);
         }
@@ -188,7 +221,7 @@ fn base_change(
 struct Groups<'g, 'a> {
     input: &'g WriteInput<'a>,
     uuid_counter: &'g mut dyn FnMut() -> u64,
-    out: &'g mut Vec<Vec<u8>>,
+    log: &'g mut LogBuffer,
 }
 
 impl Groups<'_, '_> {
@@ -196,38 +229,51 @@ impl Groups<'_, '_> {
     /// last one used. An empty delta makes none (rule 21).
     fn write(
         &mut self,
-        delta: Delta,
-        survivors: Delta,
+        mut delta: Delta,
+        mut survivors: Delta,
         write: &MutationView,
-        before: &Partition,
-        change: Option<&[u8]>,
+        before: Content,
+        change: Option<MutationView>,
         time: TimestampMicros,
     ) -> Result<Option<TimestampMicros>, CdcError> {
         let (layout, now) = (self.input.layout, self.input.now_seconds);
         if delta.is_empty() && survivors.is_empty() {
+            self.log.space.delta_rows = emptied(delta.rows);
             return Ok(None);
         }
-        let mut images = Images::default();
-        let mut rows = Vec::new();
+        let mut images = Images::with_space(emptied(std::mem::take(&mut self.log.space.touched)));
+        let mut row_after = std::mem::take(&mut self.log.space.row_after);
+        let partition_after;
+        let mut rows = emptied(std::mem::take(&mut self.log.space.planned));
         if layout.has_images() {
             images.touch(layout, &delta);
             images.touch(layout, &survivors);
-            images.plan_before(layout, before, now, &mut rows);
+            images.sort();
+            images.plan_before(layout, &before, now, &mut rows);
         }
-        plan_deltas(&layout.base, delta, &mut rows)?;
+        plan_deltas(&layout.base, &mut delta, &mut rows)?;
         let mut last = time;
         if !survivors.is_empty() {
             self.group(last, &rows)?;
             rows.clear();
             last = last.saturating_add(1);
-            plan_deltas(&layout.base, survivors, &mut rows)?;
+            plan_deltas(&layout.base, &mut survivors, &mut rows)?;
         }
-        let mut after = Partition::default();
         if layout.options.postimage {
-            images.copy_rows(before, &mut after);
-            if let Some(change) = change {
-                after.apply(&MutationView::new(change)?);
-            }
+            let after = match (before, change) {
+                (before, None) => before,
+                (Content::Row { clustering, row }, Some(change)) => {
+                    merge_row(row, &change, &mut row_after);
+                    Content::Row { clustering, row: Some(RowView::new(&row_after)) }
+                }
+                (Content::Partition(content), Some(change)) => {
+                    let mut after = Partition::default();
+                    images.copy_rows(content, &mut after);
+                    after.apply(&change);
+                    partition_after = after;
+                    Content::Partition(&partition_after)
+                }
+            };
             let own = OwnDeletes::of(write);
             let covers = |row: ImageOf| match row {
                 ImageOf::StaticRow => own.partition,
@@ -236,6 +282,11 @@ impl Groups<'_, '_> {
             images.plan_after(layout, &after, now, covers, &mut rows);
         }
         self.group(last, &rows)?;
+        let space = &mut self.log.space;
+        space.planned = emptied(rows);
+        space.delta_rows = emptied(delta.rows);
+        space.touched = emptied(images.into_space());
+        space.row_after = row_after;
         Ok(Some(last))
     }
 
@@ -245,14 +296,29 @@ impl Groups<'_, '_> {
             .operating_at(time)
             .or(generations.list().first())
             .ok_or_else(|| invalid("No generation of CDC streams is known yet"))?;
-        let key = self.input.mutation.key();
         let place = GroupPlace {
-            stream: generation.stream_of(self.input.layout.base.token(key).0),
+            stream: generation.stream_of(self.input.token.0),
             time,
             time_uuid: log_time_uuid(time, (self.uuid_counter)()),
             now: self.input.now_seconds,
         };
-        self.out.push(write_group(self.input.layout, key, &place, rows)?);
+        let LogBuffer { bytes, ends, space: Space { writer, .. } } = &mut *self.log;
+        writer.write(self.input.layout, self.input.mutation.key(), &place, rows, bytes)?;
+        ends.push(bytes.len());
         Ok(())
+    }
+}
+
+/// The row that a change of it alone leaves, in `out`.
+fn merge_row(row: Option<RowView>, change: &MutationView, out: &mut Vec<u8>) {
+    out.clear();
+    for item in change.items() {
+        let MutationItem::Row { row: new, .. } = item else {
+            unreachable!("need() asks for a row alone when the write changes nothing else");
+        };
+        match row {
+            Some(old) => merge_rows(old, new, out),
+            None => out.extend_from_slice(new.as_bytes()),
+        }
     }
 }

@@ -1,18 +1,19 @@
 //! What must be read before a write can be decided. Looking is rare, so mostly nothing.
 
 use super::WriteInput;
-use super::split::split;
+use super::split::{Write, split};
 use super::timeline::Timeline;
 use crate::error::CdcError;
-use model::clustering::AFTER;
 use model::mutation::{MutationItem, MutationView};
 use model::read::Slice;
 
 /// What [`super::decide`] wants to see of the partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Need {
+pub enum Need<'a> {
     /// Nothing: the write is newer than all there is, and its table has no images.
     Nothing,
+    /// The row with this key, and the tombstones over it.
+    Row(&'a [u8]),
     /// Content, tombstones kept: stored, and proposed but not yet committed.
     Content(Look),
 }
@@ -29,17 +30,52 @@ pub struct Look {
     pub static_row: bool,
 }
 
+impl Need<'_> {
+    /// The parts to read, however few.
+    pub fn look(self) -> Option<Look> {
+        match self {
+            Need::Nothing => None,
+            Need::Row(clustering) => {
+                Some(Look { rows: vec![Slice::of_row(clustering)], ..Look::default() })
+            }
+            Need::Content(look) => Some(look),
+        }
+    }
+}
+
 /// What must be read before [`super::decide`] is called with the same input.
 ///
 /// Errors when the mutation does not decode, or has more than [`super::TIMESTAMPS_MAX`] timestamps.
-pub fn need(input: &WriteInput) -> Result<Need, CdcError> {
+pub fn need<'a>(input: &WriteInput<'a>) -> Result<Need<'a>, CdcError> {
     let images = input.layout.has_images();
     let writes = split(&input.mutation)?;
+    if let [write] = writes.as_slice() {
+        if !images && !write.looks(input.newest)? {
+            return Ok(Need::Nothing);
+        }
+        if let Some(clustering) = only_row(&input.mutation) {
+            return Ok(Need::Row(clustering));
+        }
+    }
+    needed_content(input, writes.as_slice())
+}
+
+/// The key of the row that is all a mutation changes.
+fn only_row<'a>(mutation: &MutationView<'a>) -> Option<&'a [u8]> {
+    let mut items = mutation.items();
+    match (items.next(), items.next()) {
+        (Some(MutationItem::Row { clustering, .. }), None) => Some(clustering),
+        _ => None,
+    }
+}
+
+fn needed_content<'a>(input: &WriteInput, writes: &[Write]) -> Result<Need<'a>, CdcError> {
+    let images = input.layout.has_images();
     let timeline = Timeline::new(input);
     let mut newest = input.newest;
     let mut look = Look::default();
     let mut reads = images && !writes.is_empty();
-    for write in &writes {
+    for write in writes {
         let looks = write.looks(newest)?;
         newest = newest.max(Some(write.timestamp));
         if !looks && !images {
@@ -78,10 +114,7 @@ impl Look {
                 }
             }
             MutationItem::StaticRow(_) => self.static_row = true,
-            MutationItem::Row { clustering, .. } => {
-                let end = [clustering, &[AFTER]].concat().into();
-                self.rows.push(Slice { start: clustering.into(), end });
-            }
+            MutationItem::Row { clustering, .. } => self.rows.push(Slice::of_row(clustering)),
             MutationItem::PartitionTombstone(_) => {}
         }
     }
@@ -115,7 +148,7 @@ mod tests {
     use model::{CdcOptions, PreimageMode};
 
     /// What a write to a partition with N = 95 needs; C is 90, the clock 100.
-    fn needed(write: &str, preimage: PreimageMode, far: i64) -> Need {
+    fn needed(write: &str, preimage: PreimageMode, far: i64) -> Option<Look> {
         let base = base_table("p int, c int, s int static, a int, m map<int,int>");
         let range = Range::new(base, CdcOptions { preimage, ..CdcOptions::default() });
         let generations: Generations = [Generation::new(0, &[0])].into_iter().collect();
@@ -125,6 +158,7 @@ mod tests {
         need(&WriteInput {
             layout: &range.layout,
             generations: &generations,
+            token: range.layout.base().token(&KEY),
             mutation: MutationView::check(&bytes).unwrap(),
             newest: Some(95),
             leader: Leader { times, started_at: i64::MIN },
@@ -133,20 +167,18 @@ mod tests {
             last_log_time: None,
         })
         .unwrap()
+        .look()
     }
 
     /// How many slices of rows and of tombstones, and whether the static row.
-    fn shape(need: Need) -> Option<(usize, usize, bool)> {
-        match need {
-            Need::Nothing => None,
-            Need::Content(look) => Some((look.rows.len(), look.tombstones.len(), look.static_row)),
-        }
+    fn shape(look: Option<Look>) -> Option<(usize, usize, bool)> {
+        look.map(|look| (look.rows.len(), look.tombstones.len(), look.static_row))
     }
 
     #[test]
     fn writes_that_are_newer_than_their_partition_need_nothing() {
         for write in ["insert 1 a=1 @96", "delete-partition @96", "update 1 m+={1:1} @96"] {
-            assert_eq!(needed(write, PreimageMode::Off, i64::MIN), Need::Nothing, "{write}");
+            assert_eq!(needed(write, PreimageMode::Off, i64::MIN), None, "{write}");
         }
         let overwrite = needed("update 1 m={} @96", PreimageMode::Off, i64::MIN);
         assert_eq!(shape(overwrite), Some((1, 0, false)), "a collection tombstone counts one more");

@@ -45,29 +45,44 @@ fn has_collection_tombstone(mutation: &MutationView) -> bool {
     })
 }
 
+/// The writes of a mutation, ascending: one, nearly always, and then nothing is allocated.
+#[derive(Debug)]
+pub(super) enum Writes<'a> {
+    AtMostOne(Option<Write<'a>>),
+    Several(Vec<Write<'a>>),
+}
+
+impl<'a> Writes<'a> {
+    pub(super) fn as_slice(&self) -> &[Write<'a>] {
+        match self {
+            Writes::AtMostOne(write) => write.as_slice(),
+            Writes::Several(writes) => writes,
+        }
+    }
+}
+
 /// The writes of a mutation.
 ///
 /// Errors when it has more than [`TIMESTAMPS_MAX`] timestamps.
-pub(super) fn split<'a>(mutation: &MutationView<'a>) -> Result<Vec<Write<'a>>, CdcError> {
+pub(super) fn split<'a>(mutation: &MutationView<'a>) -> Result<Writes<'a>, CdcError> {
     let mut range: Option<(TimestampMicros, TimestampMicros)> = None;
     each_timestamp(mutation, |timestamp| {
         let (first, last) = range.unwrap_or((timestamp, timestamp));
         range = Some((first.min(timestamp), last.max(timestamp)));
     });
-    let writes = match range {
-        None => Vec::new(),
-        Some((first, last)) if first == last => {
-            vec![Write { timestamp: first, mutation: Cow::Borrowed(mutation.as_bytes()) }]
-        }
-        Some(_) => split_apart(mutation),
-    };
+    let Some((first, last)) = range else { return Ok(Writes::AtMostOne(None)) };
+    if first == last {
+        let mutation = Cow::Borrowed(mutation.as_bytes());
+        return Ok(Writes::AtMostOne(Some(Write { timestamp: first, mutation })));
+    }
+    let writes = split_apart(mutation);
     if writes.len() > TIMESTAMPS_MAX {
         return Err(invalid(format!(
             "A write to one partition of a table with CDC has {} timestamps, more than {TIMESTAMPS_MAX}",
             writes.len()
         )));
     }
-    Ok(writes)
+    Ok(Writes::Several(writes))
 }
 
 /// The range and partition deletes of a write.
@@ -114,6 +129,13 @@ fn each_timestamp(mutation: &MutationView, mut visit: impl FnMut(TimestampMicros
             MutationItem::PartitionTombstone(deletion)
             | MutationItem::RangeTombstone { deletion, .. } => visit(deletion.timestamp),
             MutationItem::StaticRow(row) | MutationItem::Row { row, .. } => {
+                if row.is_empty() {
+                    continue;
+                }
+                if let Some(timestamp) = row.only_timestamp() {
+                    visit(timestamp);
+                    continue;
+                }
                 let (head, cells) = row.parts();
                 head.marker.iter().for_each(|marker| visit(marker.timestamp));
                 head.tombstone.iter().for_each(|tombstone| visit(tombstone.timestamp));
@@ -198,8 +220,8 @@ mod tests {
         };
         let most = batch(TIMESTAMPS_MAX);
         let writes = split(&MutationView::check(&most).unwrap()).unwrap();
-        assert_eq!(writes.len(), TIMESTAMPS_MAX);
-        assert!(writes.is_sorted_by(|a, b| a.timestamp < b.timestamp));
+        assert_eq!(writes.as_slice().len(), TIMESTAMPS_MAX);
+        assert!(writes.as_slice().is_sorted_by(|a, b| a.timestamp < b.timestamp));
         let more = batch(TIMESTAMPS_MAX + 1);
         assert_eq!(
             split(&MutationView::check(&more).unwrap()).unwrap_err().message,

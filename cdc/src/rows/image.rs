@@ -5,13 +5,13 @@
 //! the row. A preimage exists when the row existed. A postimage exists when the row does, and after
 //! an upsert that left nothing alive (all its columns are null then), but not after a delete.
 
-use super::{Operation, PlannedRow};
-use crate::delta::{Bound, Delta, DeltaCell, DeltaContent};
-use crate::layout::LogLayout;
+use super::{Operation, PlannedRow, RowCells};
+use crate::content::Content;
+use crate::delta::{Bound, Delta, RowDelta};
+use crate::layout::{ColumnSet, LogLayout};
 use crate::standing::Standing;
 use model::partition::Partition;
-use model::{ColumnId, EpochSeconds, PreimageMode};
-use std::collections::BTreeMap;
+use model::{EpochSeconds, PreimageMode};
 
 /// A row that has images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,55 +22,103 @@ pub(crate) enum ImageOf<'a> {
     Row(&'a [u8]),
 }
 
+/// What an image tells.
+#[derive(Clone, Debug)]
+pub(crate) struct ImageCells<'a> {
+    pub(crate) standing: Standing<'a>,
+    /// Whether it is of the static row.
+    pub(crate) is_static: bool,
+    /// The columns that it has, by their numbers in the layout; all of them when there is no set.
+    pub(crate) columns: Option<ColumnSet>,
+    /// Whether columns that are null are told as deleted: of a preimage.
+    pub(crate) tells_absent: bool,
+}
+
 /// The rows of a write that have images.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Images<'a> {
-    rows: BTreeMap<ImageOf<'a>, Touched>,
+    /// In order, once [`Images::sort`] was called.
+    rows: Vec<Touched<'a>>,
 }
 
 /// What a write does to a row.
-#[derive(Clone, Debug, Default)]
-struct Touched {
-    columns: Vec<ColumnId>,
+#[derive(Debug)]
+pub(crate) struct Touched<'a> {
+    row: ImageOf<'a>,
+    columns: ColumnSet,
     deleted: bool,
     upserted: bool,
 }
 
 impl<'a> Images<'a> {
+    /// None yet; `rows` is an empty list whose space is used.
+    pub(crate) fn with_space(rows: Vec<Touched<'a>>) -> Self {
+        Images { rows }
+    }
+
+    pub(crate) fn into_space(self) -> Vec<Touched<'a>> {
+        self.rows
+    }
+
     /// Adds the rows of a group of the write.
     pub(crate) fn touch(&mut self, layout: &LogLayout, delta: &Delta<'a>) {
         if !delta.static_row.is_empty() {
-            self.upsert(ImageOf::StaticRow, &delta.static_row.cells);
+            self.upsert(layout, ImageOf::StaticRow, &delta.static_row);
         }
         for (clustering, row) in &delta.rows {
-            self.upsert(ImageOf::Row(clustering), &row.cells);
+            self.upsert(layout, ImageOf::Row(clustering), row);
         }
         for clustering in &delta.row_deletes {
-            self.rows.entry(ImageOf::Row(clustering)).or_default().deleted = true;
+            self.delete(ImageOf::Row(clustering));
         }
         if delta.partition_delete && layout.base.clustering_count() == 0 {
-            self.rows.entry(ImageOf::Row(&[])).or_default().deleted = true;
+            self.delete(ImageOf::Row(&[]));
         }
     }
 
-    fn upsert(&mut self, row: ImageOf<'a>, cells: &[DeltaCell]) {
-        let touched = self.rows.entry(row).or_default();
-        touched.upserted = true;
-        for column in cells.chunk_by(|a, b| a.column == b.column) {
-            touched.columns.extend(column.first().map(|cell| cell.column));
+    /// Brings the rows in order, each once, after the last group was added.
+    pub(crate) fn sort(&mut self) {
+        self.rows.sort_by_key(|touched| touched.row);
+        self.rows.dedup_by(|later, first| {
+            let is_same = later.row == first.row;
+            if is_same {
+                first.columns.union(&later.columns);
+                first.deleted |= later.deleted;
+                first.upserted |= later.upserted;
+            }
+            is_same
+        });
+    }
+
+    fn upsert(&mut self, layout: &LogLayout, row: ImageOf<'a>, delta: &RowDelta) {
+        let mut columns = ColumnSet::default();
+        if layout.options.preimage == PreimageMode::Touched {
+            let mut near = 0;
+            for cell in delta.cells.iter() {
+                if let Some((number, _)) = layout.column(cell.column, near) {
+                    columns.insert(number);
+                    near = number;
+                }
+            }
         }
+        self.rows.push(Touched { row, columns, deleted: false, upserted: true });
+    }
+
+    fn delete(&mut self, row: ImageOf<'a>) {
+        let columns = ColumnSet::default();
+        self.rows.push(Touched { row, columns, deleted: true, upserted: false });
     }
 
     /// Copies what these rows have in `content`, tombstones over them included.
     pub(crate) fn copy_rows(&self, content: &Partition, into: &mut Partition) {
         into.deletion = content.deletion;
         into.range_tombstones.clone_from(&content.range_tombstones);
-        for of in self.rows.keys() {
-            match of {
+        for touched in &self.rows {
+            match touched.row {
                 ImageOf::StaticRow => into.static_row.clone_from(&content.static_row),
                 ImageOf::Row(clustering) => {
-                    if let Some(row) = content.rows.get(*clustering) {
-                        into.rows.insert((*clustering).into(), row.clone());
+                    if let Some(row) = content.rows.get(clustering) {
+                        into.rows.insert(clustering.into(), row.clone());
                     }
                 }
             }
@@ -81,7 +129,7 @@ impl<'a> Images<'a> {
     pub(crate) fn plan_before<'c>(
         &self,
         layout: &LogLayout,
-        content: &'c Partition,
+        content: &Content<'c>,
         now: EpochSeconds,
         rows: &mut Vec<PlannedRow<'c>>,
     ) where
@@ -90,26 +138,15 @@ impl<'a> Images<'a> {
         if layout.options.preimage == PreimageMode::Off {
             return;
         }
-        let all_columns = layout.options.preimage == PreimageMode::Full;
-        for (of, touched) in &self.rows {
-            let standing = of.standing(content, now);
-            if !standing.is_live() {
-                continue;
+        for touched in &self.rows {
+            let standing = touched.row.standing(content, now);
+            if standing.is_live() {
+                let all = touched.deleted || layout.options.preimage == PreimageMode::Full;
+                let columns = (!all).then(|| touched.columns.clone());
+                let is_static = touched.row == ImageOf::StaticRow;
+                let cells = ImageCells { standing, is_static, columns, tells_absent: true };
+                rows.push(touched.row.planned(Operation::Preimage, cells));
             }
-            let wanted = |column: ColumnId| {
-                all_columns || touched.deleted || touched.columns.contains(&column)
-            };
-            let mut cells: Vec<_> =
-                standing.live_cells().filter(|cell| wanted(cell.column)).map(told).collect();
-            let is_static = *of == ImageOf::StaticRow;
-            let absent: Vec<DeltaCell> = layout
-                .columns_of(is_static)
-                .filter(|c| wanted(c.base_id) && cells.iter().all(|cell| cell.column != c.base_id))
-                .map(|c| DeltaCell { column: c.base_id, path: None, content: DeltaContent::Dead })
-                .collect();
-            cells.extend(absent);
-            cells.sort_by_key(DeltaCell::order);
-            rows.push(of.planned(Operation::Preimage, cells));
         }
     }
 
@@ -118,7 +155,7 @@ impl<'a> Images<'a> {
     pub(crate) fn plan_after<'c>(
         &self,
         layout: &LogLayout,
-        content: &'c Partition,
+        content: &Content<'c>,
         now: EpochSeconds,
         write_covers: impl Fn(ImageOf) -> bool,
         rows: &mut Vec<PlannedRow<'c>>,
@@ -128,26 +165,28 @@ impl<'a> Images<'a> {
         if !layout.options.postimage {
             return;
         }
-        for (of, touched) in &self.rows {
-            let standing = of.standing(content, now);
-            let emptied = touched.upserted && !touched.deleted && !write_covers(*of);
-            if standing.is_live() || emptied {
-                let cells = standing.live_cells().map(told).collect();
-                rows.push(of.planned(Operation::Postimage, cells));
+        for touched in &self.rows {
+            let row = touched.row;
+            let standing = row.standing(content, now);
+            let emptied = touched.upserted && !touched.deleted && !write_covers(row);
+            if emptied || standing.is_live() {
+                let is_static = row == ImageOf::StaticRow;
+                let cells = ImageCells { standing, is_static, columns: None, tells_absent: false };
+                rows.push(row.planned(Operation::Postimage, cells));
             }
         }
     }
 }
 
 impl<'a> ImageOf<'a> {
-    fn standing<'c>(&self, content: &'c Partition, now: EpochSeconds) -> Standing<'c> {
+    fn standing<'c>(&self, content: &Content<'c>, now: EpochSeconds) -> Standing<'c> {
         match self {
             ImageOf::StaticRow => Standing::static_row(content, now),
             ImageOf::Row(clustering) => Standing::row(content, clustering, now),
         }
     }
 
-    fn planned<'c>(self, operation: Operation, cells: Vec<DeltaCell<'c>>) -> PlannedRow<'c>
+    fn planned<'c>(self, operation: Operation, cells: ImageCells<'c>) -> PlannedRow<'c>
     where
         'a: 'c,
     {
@@ -155,10 +194,6 @@ impl<'a> ImageOf<'a> {
             ImageOf::StaticRow => None,
             ImageOf::Row(clustering) => Some(Bound::Position(clustering)),
         };
-        PlannedRow { operation, clustering, ttl_seconds: 0, cells }
+        PlannedRow { operation, clustering, ttl_seconds: 0, cells: RowCells::Image(cells) }
     }
-}
-
-fn told(cell: model::row::Cell) -> DeltaCell {
-    DeltaCell::as_it_stands(cell)
 }

@@ -20,11 +20,12 @@ mod image;
 mod plan;
 mod write;
 
-pub(crate) use image::{ImageOf, Images};
+pub(crate) use image::{ImageOf, Images, Touched};
 pub(crate) use plan::plan_deltas;
-pub(crate) use write::{GroupPlace, write_group};
+pub(crate) use write::{GroupPlace, GroupWriter};
 
-use crate::delta::{Bound, DeltaCell};
+use crate::delta::{Bound, DeltaCells};
+use image::ImageCells;
 
 /// What a log row tells of: the value of `cdc$operation`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,11 +61,21 @@ pub(crate) struct PlannedRow<'a> {
     pub(crate) clustering: Option<Bound<'a>>,
     /// 0 is none.
     pub(crate) ttl_seconds: u32,
-    pub(crate) cells: Vec<DeltaCell<'a>>,
+    pub(crate) cells: RowCells<'a>,
+}
+
+/// Where the values of a log row come from.
+#[derive(Clone, Debug)]
+pub(crate) enum RowCells<'a> {
+    /// From a change.
+    Delta(DeltaCells<'a>),
+    /// From a row before or after it.
+    Image(ImageCells<'a>),
 }
 
 impl<'a> PlannedRow<'a> {
     fn keys_only(operation: Operation, clustering: Option<Bound<'a>>) -> Self {
-        PlannedRow { operation, clustering, ttl_seconds: 0, cells: Vec::new() }
+        let cells = RowCells::Delta(DeltaCells::default());
+        PlannedRow { operation, clustering, ttl_seconds: 0, cells }
     }
 }

@@ -1,28 +1,27 @@
 //! Which delta rows a group has, and in which order.
 
-use super::{Operation, PlannedRow};
-use crate::delta::{Bound, Delta, DeltaCell, DeltaContent, RowDelta};
+use super::{Operation, PlannedRow, RowCells};
+use crate::delta::{Bound, Delta, DeltaCell, DeltaCells, DeltaContent, RowDelta};
 use crate::error::CdcError;
-use model::TableDef;
 use model::clustering::decode_bound;
+use model::{ColumnId, TableDef};
 
-/// Appends the delta rows of a group.
-pub(crate) fn plan_deltas<'a>(
+/// Appends the delta rows of a group. The delta's list of rows is left empty, to be used again.
+pub(crate) fn plan_deltas<'a: 'r, 'r>(
     base: &TableDef,
-    delta: Delta<'a>,
-    rows: &mut Vec<PlannedRow<'a>>,
+    delta: &mut Delta<'a>,
+    rows: &mut Vec<PlannedRow<'r>>,
 ) -> Result<(), CdcError> {
-    let mut updates = Vec::new();
-    split_by_ttl(None, delta.static_row.cells, rows);
-    for (clustering, row) in delta.rows {
-        plan_row(Bound::Position(clustering), row, rows, &mut updates);
+    let first = rows.len();
+    plan_row(None, std::mem::take(&mut delta.static_row), rows);
+    for (clustering, row) in delta.rows.drain(..) {
+        plan_row(Some(Bound::Position(clustering)), row, rows);
     }
-    rows.append(&mut updates);
-    for clustering in delta.row_deletes {
+    for clustering in &delta.row_deletes {
         let bound = Some(Bound::Position(clustering));
         rows.push(PlannedRow::keys_only(Operation::RowDelete, bound));
     }
-    for range in delta.range_deletes {
+    for range in &delta.range_deletes {
         // The whole partition begins before everything, and ends after everything.
         let start = if lies_after_prefix(base, range.start)? {
             Operation::RangeStartExclusive
@@ -40,59 +39,95 @@ pub(crate) fn plan_deltas<'a>(
     if delta.partition_delete {
         rows.push(PlannedRow::keys_only(Operation::PartitionDelete, None));
     }
+    // Inserts and updates are planned row by row, and stand in the log kind by kind.
+    rows[first..].sort_by_key(|row| match row.operation {
+        Operation::Update if row.clustering.is_none() => 0,
+        Operation::Insert => 1,
+        Operation::Update => 2,
+        _ => 3,
+    });
     Ok(())
 }
 
-/// An insert goes to `inserts`; what cannot share its row, and rows without a marker, to `updates`.
-fn plan_row<'a>(
-    clustering: Bound<'a>,
-    row: RowDelta<'a>,
-    inserts: &mut Vec<PlannedRow<'a>>,
-    updates: &mut Vec<PlannedRow<'a>>,
-) {
+/// The log rows of one row: one, when all of it fits, else an insert and updates.
+fn plan_row<'a>(clustering: Option<Bound<'a>>, row: RowDelta<'a>, rows: &mut Vec<PlannedRow<'a>>) {
+    if row.is_empty() {
+        return;
+    }
+    if let Some((operation, ttl_seconds)) = as_one_row(&row) {
+        let cells = RowCells::Delta(row.cells);
+        rows.push(PlannedRow { operation, clustering, ttl_seconds, cells });
+        return;
+    }
     let Some(marker_ttl) = row.marker_ttl else {
-        return split_by_ttl(Some(clustering), row.cells, updates);
+        return split_by_ttl(clustering, row.cells.iter(), rows);
     };
-    let overwritten: Vec<_> = row
-        .cells
-        .iter()
-        .filter(|cell| matches!(cell.content, DeltaContent::CollectionDead))
-        .map(|cell| cell.column)
-        .collect();
-    let shares_insert = |cell: &DeltaCell| {
-        cell.ttl_seconds() == marker_ttl
-            && (cell.path.is_none() || (marker_ttl == 0 && overwritten.contains(&cell.column)))
-    };
-    let (cells, others) = row.cells.into_iter().partition(shares_insert);
-    inserts.push(PlannedRow {
+    let mut shares = SharesInsert::new(marker_ttl);
+    let (cells, others): (Vec<_>, Vec<_>) = row.cells.iter().partition(|cell| shares.cell(cell));
+    rows.push(PlannedRow {
         operation: Operation::Insert,
-        clustering: Some(clustering),
+        clustering,
         ttl_seconds: marker_ttl,
-        cells,
+        cells: RowCells::Delta(DeltaCells::List(cells)),
     });
-    split_by_ttl(Some(clustering), others, updates);
+    split_by_ttl(clustering, others.into_iter(), rows);
+}
+
+/// Operation and TTL of the one log row that tells of all of a row, if one can.
+fn as_one_row(row: &RowDelta) -> Option<(Operation, u32)> {
+    let mut cells = row.cells.iter();
+    if let Some(marker_ttl) = row.marker_ttl {
+        let mut shares = SharesInsert::new(marker_ttl);
+        return cells.all(|cell| shares.cell(&cell)).then_some((Operation::Insert, marker_ttl));
+    }
+    let ttl_seconds = cells.next()?.ttl_seconds();
+    let is_same = cells.all(|cell| cell.ttl_seconds() == ttl_seconds);
+    is_same.then_some((Operation::Update, ttl_seconds))
+}
+
+/// Which cells can share the row of their insert; cells come in order.
+struct SharesInsert {
+    marker_ttl: u32,
+    /// The last collection that was deleted: its elements come next.
+    overwritten: Option<ColumnId>,
+}
+
+impl SharesInsert {
+    fn new(marker_ttl: u32) -> Self {
+        SharesInsert { marker_ttl, overwritten: None }
+    }
+
+    fn cell(&mut self, cell: &DeltaCell) -> bool {
+        if matches!(cell.content, DeltaContent::CollectionDead) {
+            self.overwritten = Some(cell.column);
+        }
+        cell.ttl_seconds() == self.marker_ttl
+            && (cell.path.is_none()
+                || (self.marker_ttl == 0 && self.overwritten == Some(cell.column)))
+    }
 }
 
 /// One update for each TTL, ascending.
 fn split_by_ttl<'a>(
     clustering: Option<Bound<'a>>,
-    cells: Vec<DeltaCell<'a>>,
-    updates: &mut Vec<PlannedRow<'a>>,
+    cells: impl Iterator<Item = DeltaCell<'a>>,
+    rows: &mut Vec<PlannedRow<'a>>,
 ) {
-    let first_new = updates.len();
+    let mut by_ttl: Vec<(u32, Vec<DeltaCell<'a>>)> = Vec::new();
     for cell in cells {
         let ttl_seconds = cell.ttl_seconds();
-        match updates[first_new..].iter_mut().find(|row| row.ttl_seconds == ttl_seconds) {
-            Some(row) => row.cells.push(cell),
-            None => updates.push(PlannedRow {
-                operation: Operation::Update,
-                clustering,
-                ttl_seconds,
-                cells: vec![cell],
-            }),
+        match by_ttl.iter_mut().find(|(ttl, _)| *ttl == ttl_seconds) {
+            Some((_, same)) => same.push(cell),
+            None => by_ttl.push((ttl_seconds, vec![cell])),
         }
     }
-    updates[first_new..].sort_by_key(|row| row.ttl_seconds);
+    by_ttl.sort_by_key(|(ttl, _)| *ttl);
+    rows.extend(by_ttl.into_iter().map(|(ttl_seconds, cells)| PlannedRow {
+        operation: Operation::Update,
+        clustering,
+        ttl_seconds,
+        cells: RowCells::Delta(DeltaCells::List(cells)),
+    }));
 }
 
 fn lies_after_prefix(base: &TableDef, bound: Bound) -> Result<bool, CdcError> {

@@ -1,7 +1,11 @@
 //! From planned rows to a mutation of the log table.
+//!
+//! Values go straight from the change into the mutation's bytes; only what has another form in the
+//! log, keys and collections, is built first.
 
-use super::{Operation, PlannedRow};
-use crate::delta::{Bound, DeltaCell, DeltaContent};
+use super::image::ImageCells;
+use super::{PlannedRow, RowCells};
+use crate::delta::{Bound, DeltaCell, DeltaCells, DeltaContent};
 use crate::error::CdcError;
 use crate::layout::{LogLayout, LoggedColumn};
 use crate::stream::StreamId;
@@ -9,11 +13,11 @@ use model::clustering::{AFTER, decode_component, encode_component};
 use model::key::PartitionKeyParts;
 use model::mutation::MutationWriter;
 use model::path::{decode_path, field_index};
-use model::row::{Cell, CellContent, Expiry, RowHead};
+use model::row::{CellContent, Expiry};
 use model::timeuuid::TimeUuidBytes;
 use model::value::{CollectionBuilder, push_value};
-use model::{ColumnId, CqlType, DeltaMode, EpochSeconds, TimestampMicros};
-use std::ops::Range;
+use model::value_row::ValueRowWriter;
+use model::{CqlType, DeltaMode, EpochSeconds, TimestampMicros};
 
 const TRUE: &[u8] = &[1];
 
@@ -26,176 +30,207 @@ pub(crate) struct GroupPlace {
     pub(crate) now: EpochSeconds,
 }
 
-/// The mutation of the log that holds these rows as one group, last row marked.
-pub(crate) fn write_group(
-    layout: &LogLayout,
-    base_key: &[u8],
-    place: &GroupPlace,
-    rows: &[PlannedRow],
-) -> Result<Vec<u8>, CdcError> {
-    let mut out = Vec::with_capacity(128 + rows.len() * 64);
-    let mut writer =
-        MutationWriter::new(&mut out, layout.log.id, layout.log.version, &place.stream);
-    let ttl_seconds = layout.options.ttl_seconds;
-    let expiry = (ttl_seconds > 0).then(|| Expiry {
-        ttl_seconds,
-        expires_at: place.now.saturating_add(i64::from(ttl_seconds)),
-    });
-    let mut clustering = Vec::with_capacity(32);
-    encode_component(&CqlType::TimeUuid, false, &place.time_uuid, &mut clustering)?;
-    let time_length = clustering.len();
-    let mut cells = LogCells::default();
-    for (index, row) in rows.iter().enumerate() {
-        cells.clear();
-        cells.add_row(layout, base_key, row)?;
-        if index + 1 == rows.len() {
-            cells.put(layout.end_of_batch, TRUE);
-        }
-        let batch_seq_no = (index as i32).to_be_bytes();
-        clustering.truncate(time_length);
-        encode_component(&CqlType::Int, false, &batch_seq_no, &mut clustering)?;
-        let head = RowHead { marker: None, tombstone: None };
-        cells.sort();
-        writer.row(&clustering, place.time, head, |row| {
-            for (column, value) in cells.iter() {
-                let content = CellContent::Live { value, expiry };
-                row.cell(&Cell { column, path: None, timestamp: place.time, content });
-            }
-        });
-    }
-    Ok(out)
+/// Writes groups; its buffers serve one after the other.
+#[derive(Debug, Default)]
+pub(crate) struct GroupWriter {
+    clustering: Vec<u8>,
+    value: Vec<u8>,
+    element_key: Vec<u8>,
 }
 
-/// The cells of one log row; the buffers serve one row after the other.
-#[derive(Default)]
-struct LogCells {
-    cells: Vec<(ColumnId, Range<usize>)>,
-    values: Vec<u8>,
-    key: Vec<u8>,
-}
-
-impl LogCells {
-    fn clear(&mut self) {
-        self.cells.clear();
-        self.values.clear();
-    }
-
-    fn sort(&mut self) {
-        self.cells.sort_unstable_by_key(|(column, _)| *column);
-    }
-
-    fn iter(&self) -> impl Iterator<Item = (ColumnId, &[u8])> {
-        self.cells.iter().map(|(column, range)| (*column, &self.values[range.clone()]))
-    }
-
-    fn put(&mut self, column: ColumnId, value: &[u8]) {
-        let start = self.values.len();
-        self.values.extend_from_slice(value);
-        self.cells.push((column, start..self.values.len()));
-    }
-
-    fn add_row(
+impl GroupWriter {
+    /// Appends the mutation of the log that holds these rows as one group, last row marked.
+    pub(crate) fn write(
         &mut self,
         layout: &LogLayout,
         base_key: &[u8],
-        row: &PlannedRow,
+        place: &GroupPlace,
+        rows: &[PlannedRow],
+        out: &mut Vec<u8>,
     ) -> Result<(), CdcError> {
-        self.put(layout.operation, &(row.operation as i8).to_be_bytes());
-        if row.ttl_seconds > 0 {
-            self.put(layout.ttl, &i64::from(row.ttl_seconds).to_be_bytes());
-        }
-        let parts = PartitionKeyParts::new(layout.partition_key.len(), base_key);
-        for (column, value) in layout.partition_key.iter().zip(parts) {
-            self.put(*column, value?);
-        }
-        if let Some(Bound::Position(position) | Bound::AfterRow(position)) = row.clustering {
-            self.add_clustering(layout, position)?;
-        }
-        let is_image = matches!(row.operation, Operation::Preimage | Operation::Postimage);
-        if is_image || layout.options.delta == DeltaMode::Full {
-            for cells in row.cells.chunk_by(|a, b| a.column == b.column) {
-                self.add_column(layout, cells, is_image)?;
-            }
+        let mut writer = MutationWriter::new(out, layout.log.id, layout.log.version, &place.stream);
+        let ttl_seconds = layout.options.ttl_seconds;
+        let expiry = (ttl_seconds > 0).then(|| Expiry {
+            ttl_seconds,
+            expires_at: place.now.saturating_add(i64::from(ttl_seconds)),
+        });
+        let GroupWriter { clustering, value, element_key } = self;
+        clustering.clear();
+        encode_component(&CqlType::TimeUuid, false, &place.time_uuid, clustering)?;
+        let time_length = clustering.len();
+        for (index, row) in rows.iter().enumerate() {
+            clustering.truncate(time_length);
+            let batch_seq_no = (index as i32).to_be_bytes();
+            encode_component(&CqlType::Int, false, &batch_seq_no, clustering)?;
+            let is_last = index + 1 == rows.len();
+            writer.value_row(clustering, place.time, expiry, |out| {
+                LogRow { layout, out, value, element_key }.write(base_key, row, is_last)
+            })?;
         }
         Ok(())
     }
+}
+
+/// A log row in the making. New logs have their columns in the order in which they are written
+/// here, so that nothing has to be sorted.
+struct LogRow<'w, 'o> {
+    layout: &'w LogLayout,
+    out: &'w mut ValueRowWriter<'o>,
+    value: &'w mut Vec<u8>,
+    element_key: &'w mut Vec<u8>,
+}
+
+impl LogRow<'_, '_> {
+    fn write(&mut self, base_key: &[u8], row: &PlannedRow, is_last: bool) -> Result<(), CdcError> {
+        let layout = self.layout;
+        self.out.value(layout.operation, &(row.operation as i8).to_be_bytes());
+        if row.ttl_seconds > 0 {
+            self.out.value(layout.ttl, &i64::from(row.ttl_seconds).to_be_bytes());
+        }
+        if is_last {
+            self.out.value(layout.end_of_batch, TRUE);
+        }
+        let parts = PartitionKeyParts::new(layout.partition_key.len(), base_key);
+        for (column, value) in layout.partition_key.iter().zip(parts) {
+            self.out.value(*column, value?);
+        }
+        if let Some(Bound::Position(position) | Bound::AfterRow(position)) = row.clustering {
+            self.add_clustering(position)?;
+        }
+        match &row.cells {
+            RowCells::Image(image) => self.add_image(image),
+            RowCells::Delta(_) if layout.options.delta == DeltaMode::Keys => Ok(()),
+            RowCells::Delta(cells) => self.add_delta(cells),
+        }
+    }
 
     /// As many clustering columns as the position has.
-    fn add_clustering(&mut self, layout: &LogLayout, position: &[u8]) -> Result<(), CdcError> {
+    fn add_clustering(&mut self, position: &[u8]) -> Result<(), CdcError> {
         let mut rest = position;
+        let layout = self.layout;
         for (target, column) in layout.clustering_key.iter().zip(layout.base.clustering_key()) {
             if rest.is_empty() || rest == [AFTER] {
                 return Ok(());
             }
-            let start = self.values.len();
-            decode_component(&column.cql_type, column.descending, &mut rest, &mut self.values)?;
-            self.cells.push((*target, start..self.values.len()));
+            self.value.clear();
+            decode_component(&column.cql_type, column.descending, &mut rest, self.value)?;
+            self.out.value(*target, self.value);
         }
         Ok(())
     }
 
-    /// All changes of one column. Columns that the base has no more are left out.
-    fn add_column(
+    /// A change's cells. Columns that the base has no more are left out.
+    fn add_delta(&mut self, cells: &DeltaCells) -> Result<(), CdcError> {
+        let mut near = 0;
+        // The cells of the collection that is being gone through.
+        let mut collection = Vec::new();
+        for cell in cells.iter() {
+            if collection.first().is_some_and(|first: &DeltaCell| first.column != cell.column) {
+                self.add_collection(near, &collection, false)?;
+                collection.clear();
+            }
+            let Some((number, column)) = self.layout.column(cell.column, near) else { continue };
+            near = number;
+            match cell.content {
+                _ if column.is_multi_cell => collection.push(cell),
+                _ if cell.path.is_some() => {}
+                DeltaContent::Live { value, .. } => self.out.value(column.value, value),
+                DeltaContent::Dead | DeltaContent::CollectionDead => {
+                    self.out.value(column.deleted, TRUE);
+                }
+            }
+        }
+        if collection.is_empty() { Ok(()) } else { self.add_collection(near, &collection, false) }
+    }
+
+    /// What a row holds, in the columns that its image has.
+    fn add_image(&mut self, image: &ImageCells) -> Result<(), CdcError> {
+        let mut cells = image.standing.live_cells();
+        let mut next = cells.next();
+        let mut collection = Vec::new();
+        for (number, column) in self.layout.columns_of(image.is_static) {
+            while next.is_some_and(|cell| cell.column < column.base_id) {
+                next = cells.next();
+            }
+            if image.columns.as_ref().is_some_and(|columns| !columns.contains(number)) {
+                continue;
+            }
+            let is_absent = next.is_none_or(|cell| cell.column != column.base_id);
+            if is_absent {
+                if image.tells_absent {
+                    self.out.value(column.deleted, TRUE);
+                }
+                continue;
+            }
+            collection.clear();
+            while let Some(cell) = next.filter(|cell| cell.column == column.base_id) {
+                next = cells.next();
+                match cell.content {
+                    _ if column.is_multi_cell => collection.push(DeltaCell::as_it_stands(cell)),
+                    CellContent::Live { value, .. } if cell.path.is_none() => {
+                        self.out.value(column.value, value);
+                    }
+                    _ => {}
+                }
+            }
+            if !collection.is_empty() {
+                self.add_collection(number, &collection, true)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// All changes of one collection or user type, by its number in the layout.
+    fn add_collection(
         &mut self,
-        layout: &LogLayout,
+        number: usize,
         cells: &[DeltaCell],
         is_image: bool,
     ) -> Result<(), CdcError> {
-        let Some(column) = cells.first().and_then(|cell| layout.column(cell.column)) else {
-            return Ok(());
-        };
-        if !column.cql_type.is_multi_cell() {
-            for cell in cells.iter().filter(|cell| cell.path.is_none()) {
-                match cell.content {
-                    DeltaContent::Live { value, .. } => self.put(column.value, value),
-                    _ => self.put(column.deleted, TRUE),
-                }
-            }
-            return Ok(());
-        }
-        if cells.iter().any(|cell| cell.path.is_none()) {
-            self.put(column.deleted, TRUE);
-        }
+        let column = self.layout.column_at(number);
         let has_elements = live_elements(cells).next().is_some();
         match &column.cql_type {
             CqlType::Udt(_) if has_elements || !is_image => self.add_udt(column, cells)?,
             _ if has_elements => self.add_elements(column, cells)?,
             _ => {}
         }
+        if cells.iter().any(|cell| cell.path.is_none()) {
+            self.out.value(column.deleted, TRUE);
+        }
         self.add_deleted_elements(column, cells)
     }
 
     fn add_elements(&mut self, column: &LoggedColumn, cells: &[DeltaCell]) -> Result<(), CdcError> {
-        let start = self.values.len();
+        self.value.clear();
         let is_set = matches!(column.cql_type, CqlType::Set { .. });
-        let mut builder = CollectionBuilder::new(&mut self.values);
+        let mut builder = CollectionBuilder::new(self.value);
         for (path, value) in live_elements(cells) {
-            self.key.clear();
-            decode_path(&column.cql_type, path, &mut self.key)?;
+            self.element_key.clear();
+            decode_path(&column.cql_type, path, self.element_key)?;
             if is_set {
-                builder.element(&self.key);
+                builder.element(self.element_key);
             } else {
-                builder.entry(&self.key, value);
+                builder.entry(self.element_key, value);
             }
         }
         builder.finish();
-        self.cells.push((column.value, start..self.values.len()));
+        self.out.value(column.value, self.value);
         Ok(())
     }
 
     /// Fields in the order of their declaration, those that are not told null.
     fn add_udt(&mut self, column: &LoggedColumn, cells: &[DeltaCell]) -> Result<(), CdcError> {
         let CqlType::Udt(udt) = &column.cql_type else { return Ok(()) };
-        let start = self.values.len();
+        self.value.clear();
         let mut next_field = 0;
         for (path, value) in live_elements(cells) {
             let index = field_index(&column.cql_type, path)?;
-            (next_field..index).for_each(|_| push_value(&mut self.values, None));
-            push_value(&mut self.values, Some(value));
+            (next_field..index).for_each(|_| push_value(self.value, None));
+            push_value(self.value, Some(value));
             next_field = index + 1;
         }
-        (next_field..udt.fields.len()).for_each(|_| push_value(&mut self.values, None));
-        self.cells.push((column.value, start..self.values.len()));
+        (next_field..udt.fields.len()).for_each(|_| push_value(self.value, None));
+        self.out.value(column.value, self.value);
         Ok(())
     }
 
@@ -212,15 +247,15 @@ impl LogCells {
         let Some(target) = column.deleted_elements.filter(|_| dead.peek().is_some()) else {
             return Ok(());
         };
-        let start = self.values.len();
-        let mut builder = CollectionBuilder::new(&mut self.values);
+        self.value.clear();
+        let mut builder = CollectionBuilder::new(self.value);
         for path in dead {
-            self.key.clear();
-            decode_path(&column.cql_type, path, &mut self.key)?;
-            builder.element(&self.key);
+            self.element_key.clear();
+            decode_path(&column.cql_type, path, self.element_key)?;
+            builder.element(self.element_key);
         }
         builder.finish();
-        self.cells.push((target, start..self.values.len()));
+        self.out.value(target, self.value);
         Ok(())
     }
 }

@@ -169,7 +169,7 @@ fn show_decision(range: &Range, decision: &Decision, out: &mut String) {
     let times = decision.times;
     let [closed, placed, far] = [times.closed, times.placed, times.far].map(shown_time);
     writeln!(out, "base: {base}; C {closed}, M {placed}, FAR {far}").unwrap();
-    for row in range.rows_of(&decision.log_mutations) {
+    for row in range.rows_of(range.last_log()) {
         show_log_row(&range.layout.log, &row, out);
     }
 }

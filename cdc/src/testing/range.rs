@@ -8,12 +8,13 @@ use super::statement::parse_write;
 use crate::fold::{Fold, Image, LogRow, live_rows, read_log_rows};
 use crate::place::close_for_images;
 use crate::{
-    BaseChange, Decision, Generation, Generations, Leader, LogLayout, Look, Need, WriteInput,
-    decide, need, new_log_table,
+    BaseChange, Content, Decision, Generation, Generations, Leader, LogBuffer, LogLayout, Look,
+    Need, WriteInput, decide, need, new_log_table,
 };
 use model::entry::Placement;
 use model::mutation::MutationView;
 use model::partition::Partition;
+use model::row::RowView;
 use model::value::compare_values;
 use model::{CdcOptions, CqlType, PreimageMode, TableDef, TableId};
 use std::collections::BTreeSet;
@@ -44,6 +45,7 @@ pub(crate) struct Range {
     /// How many entries are known to be committed: no leader can lose them.
     committed: usize,
     counter: u64,
+    buffer: LogBuffer,
 }
 
 impl Range {
@@ -62,6 +64,7 @@ impl Range {
             published: i64::MIN,
             committed: 0,
             counter: 0,
+            buffer: LogBuffer::new(),
         }
     }
 
@@ -95,29 +98,44 @@ impl Range {
             layout: &self.layout,
             generations: &self.generations,
             mutation: MutationView::check(&original).unwrap(),
+            token: self.layout.base.token(&KEY),
             newest: stored.newest_timestamp(),
             leader: Leader { times: self.times, started_at: self.started_at },
             clock_micros: self.clock,
             now_seconds: self.now(),
             last_log_time: self.last_log_time,
         };
-        let content = match need(&input).map_err(|e| e.to_string())? {
-            Need::Nothing => None,
-            Need::Content(look) => Some(seen_through(&stored, &look)),
-        };
+        let needed = need(&input).map_err(|e| e.to_string())?;
+        let seen = needed.clone().look().map(|look| seen_through(&stored, &look));
+        let content = seen.as_ref().map(|seen| match needed {
+            Need::Row(clustering) if is_bare(seen) => {
+                let row = seen.rows.get(clustering).map(|row| RowView::new(row));
+                Content::Row { clustering, row }
+            }
+            _ => Content::Partition(seen),
+        });
         let mut counter = self.counter;
         let mut next = || {
             counter += 1;
             counter
         };
-        let decision = decide(&input, content.as_ref(), &mut next).map_err(|e| e.to_string())?;
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let decision =
+            decide(&input, content, &mut next, &mut buffer).map_err(|e| e.to_string())?;
         self.counter = counter;
-        self.propose(original, &decision)?;
+        let log: Vec<Vec<u8>> = buffer.mutations().map(<[u8]>::to_vec).collect();
+        self.buffer = buffer;
+        self.propose(original, &decision, log)?;
         Ok(decision)
     }
 
-    fn propose(&mut self, original: Vec<u8>, decision: &Decision) -> Result<(), String> {
-        for row in self.rows_of(&decision.log_mutations) {
+    fn propose(
+        &mut self,
+        original: Vec<u8>,
+        decision: &Decision,
+        log: Vec<Vec<u8>>,
+    ) -> Result<(), String> {
+        for row in self.rows_of(&log) {
             if row.micros() <= self.published {
                 return Err(format!("a row at {}, closed {}", row.micros(), self.published));
             }
@@ -129,9 +147,13 @@ impl Range {
             BaseChange::Reduced(bytes) => Some(bytes.clone()),
             BaseChange::Nothing => None,
         };
-        let log = decision.log_mutations.clone();
         self.entries.push(Entry { original, stored, log, times: self.times });
         Ok(())
+    }
+
+    /// The log mutations of the last write.
+    pub(crate) fn last_log(&self) -> &[Vec<u8>] {
+        self.entries.last().map_or(&[], |entry| &entry.log)
     }
 
     pub(crate) fn entry_count(&self) -> usize {
@@ -278,6 +300,11 @@ impl Range {
 
 fn partition_of(fold: &Fold) -> Partition {
     fold.partitions.get(&KEY[..]).cloned().unwrap_or_default()
+}
+
+/// Whether nothing lies over its rows.
+fn is_bare(partition: &Partition) -> bool {
+    partition.deletion.is_none() && partition.range_tombstones.is_empty()
 }
 
 /// The parts of a partition that were asked for, and no others.

@@ -7,11 +7,11 @@
 
 use super::read::ReadError;
 use super::state::{LeaderTimes, ShardState};
-use super::write::{Change, WriteError, WriteRequest};
+use super::write::{Change, Waiter, WriteError, WriteRequest};
 use crate::view::View;
-use cdc::{BaseChange, LogLayout, Need, WriteInput};
+use cdc::{BaseChange, Content, LogLayout, Need, WriteInput};
 use cluster::GroupId;
-use cluster::replica::PartitionMask;
+use cluster::replica::{PartitionMask, Replicas};
 use cql::plan::write::PartitionWrite;
 use model::entry::{Entry, WriteEntryWriter, write_images, write_truncate};
 use model::list_operation::{ListError, ListOperation};
@@ -20,6 +20,7 @@ use model::partition::Partition;
 use model::read::Slice;
 use model::row::{Cell, RowHead, RowView, RowWriter};
 use model::{EpochSeconds, TableDef, TableId, TimestampMicros, Token};
+use storage::{Engine, RowInPlace};
 
 /// How far behind the clock a range is closed when nobody reads its closed time, in microseconds:
 /// a write that arrives later than this after its own timestamp is a late one.
@@ -204,11 +205,13 @@ impl ShardState {
         newest: Option<TimestampMicros>,
         entry: &mut WriteEntryWriter,
     ) -> Result<bool, Attempt> {
+        let has_images = layout.has_images();
         let log_time_key = partition_hash(target.table, target.token);
         let input = WriteInput {
             layout,
             generations: &step.view.generations,
             mutation,
+            token: target.token,
             newest,
             leader: cdc::Leader {
                 times: step.times.placement,
@@ -216,22 +219,31 @@ impl ShardState {
             },
             clock_micros: self.clock.now(step.wall),
             now_seconds: step.wall / 1_000_000,
-            last_log_time: self.log_times.get(log_time_key),
+            last_log_time: has_images.then(|| self.log_times.get(log_time_key)).flatten(),
         };
         let refused =
             |error: cdc::CdcError| Attempt::Failed(WriteError::Invalid(error.to_string()));
-        let content = match cdc::need(&input).map_err(refused)? {
-            Need::Nothing => None,
-            Need::Content(look) => Some(self.content(target, &look.rows)?),
+        let need = cdc::need(&input).map_err(refused)?;
+        let partition;
+        let content = match row_in_place(&self.engine, &self.replicas, target, &need) {
+            Some(row) => Some(row),
+            None => match need.look() {
+                None => None,
+                Some(look) => {
+                    partition = self.content(target, &look.rows)?;
+                    Some(Content::Partition(&partition))
+                }
+            },
         };
         let first_number = (self.replicas.last_index(target.group).0 + 1) << GROUP_NUMBER_BITS;
         let mut uuid_counter = || {
             step.group_count += 1;
             first_number + step.group_count
         };
-        let decision = cdc::decide(&input, content.as_ref(), &mut uuid_counter).map_err(refused)?;
+        let log = &mut self.log_buffer;
+        let decision = cdc::decide(&input, content, &mut uuid_counter, log).map_err(refused)?;
         step.times.placement = decision.times;
-        if let Some(time) = decision.last_log_time.filter(|_| layout.has_images()) {
+        if let Some(time) = decision.last_log_time.filter(|_| has_images) {
             step.log_times.push((log_time_key, time));
         }
         match &decision.base {
@@ -241,30 +253,20 @@ impl ShardState {
             BaseChange::Reduced(bytes) => entry.mutation(|out| out.extend_from_slice(bytes)),
             BaseChange::Nothing => {}
         }
-        for log_mutation in &decision.log_mutations {
+        for log_mutation in log.mutations() {
             entry.mutation(|out| out.extend_from_slice(log_mutation));
         }
-        Ok(decision.base != BaseChange::Nothing || !decision.log_mutations.is_empty())
+        Ok(decision.base != BaseChange::Nothing || !log.is_empty())
     }
 
     /// The newest timestamp in a partition, what is undecided included.
     fn newest_timestamp(&self, target: &Target) -> Option<TimestampMicros> {
         let applied = self.engine.newest_timestamp(target.table.id, target.token, target.key);
         let mut newest = applied;
-        self.for_undecided(target, |mutation| newest = newest.max(mutation.newest_timestamp()));
+        for_undecided(&self.replicas, target, |mutation| {
+            newest = newest.max(mutation.newest_timestamp());
+        });
         newest
-    }
-
-    /// Shows every undecided mutation of a partition, oldest first.
-    fn for_undecided(&self, target: &Target, mut each: impl FnMut(&MutationView)) {
-        for payload in self.replicas.undecided(target.group, target.mask) {
-            let Ok(Entry::Write { mutations, .. }) = Entry::decode(payload) else { continue };
-            for mutation in mutations.flatten() {
-                if mutation.table() == target.table.id && mutation.key() == target.key {
-                    each(&mutation);
-                }
-            }
-        }
     }
 
     /// What a partition holds in these slices, applied and undecided, tombstones kept.
@@ -275,7 +277,7 @@ impl ShardState {
     ) -> Result<Partition, storage::ReadError> {
         let mut partition =
             self.engine.load_partition(target.table.id, target.token, target.key, slices)?;
-        self.for_undecided(target, |mutation| partition.apply(mutation));
+        for_undecided(&self.replicas, target, |mutation| partition.apply(mutation));
         Ok(partition)
     }
 
@@ -321,6 +323,41 @@ pub(crate) fn resolve_lists(
         MutationWriter::new(&mut bytes, view.table(), view.schema_version(), view.key());
     changed.write(&mut writer);
     Ok(bytes)
+}
+
+/// Shows every undecided mutation of a partition, oldest first.
+fn for_undecided(
+    replicas: &Replicas<Waiter>,
+    target: &Target,
+    mut each: impl FnMut(&MutationView),
+) {
+    for payload in replicas.undecided(target.group, target.mask) {
+        let Ok(Entry::Write { mutations, .. }) = Entry::decode(payload) else { continue };
+        for mutation in mutations.flatten() {
+            if mutation.table() == target.table.id && mutation.key() == target.key {
+                each(&mutation);
+            }
+        }
+    }
+}
+
+/// The one row that is needed, when all of it lies in one piece in memory and nothing undecided
+/// bears on it.
+fn row_in_place<'c>(
+    engine: &'c Engine,
+    replicas: &Replicas<Waiter>,
+    target: &Target,
+    need: &Need<'c>,
+) -> Option<Content<'c>> {
+    let Need::Row(clustering) = *need else { return None };
+    let row = match engine.row_in_place(target.table.id, target.token, target.key, clustering) {
+        RowInPlace::Absent => None,
+        RowInPlace::Whole(row) => Some(row),
+        RowInPlace::InPieces => return None,
+    };
+    let mut is_decided = true;
+    for_undecided(replicas, target, |_| is_decided = false);
+    is_decided.then_some(Content::Row { clustering, row })
 }
 
 /// The rows that operations on lists look at, as ascending slices without repeats.

@@ -118,6 +118,7 @@ impl Opened {
             times: IdMap::default(),
             clock: TimestampClock::new(i64::MIN, options.clock.clone()),
             log_times: LogTimes::default(),
+            log_buffer: cdc::LogBuffer::new(),
             metadata,
             intervals: BTreeMap::new(),
             failure: None,

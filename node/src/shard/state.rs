@@ -7,6 +7,7 @@ use super::write::Waiter;
 use crate::batch_log;
 use crate::metadata::{Command, Metadata};
 use crate::view::View;
+use cdc::LogBuffer;
 use cluster::consensus::LogIndex;
 use cluster::replica::{Decided, LocalState, LogPosition, Replicas};
 use cluster::{GroupId, HostId};
@@ -25,6 +26,8 @@ pub(super) struct ShardState {
     pub times: IdMap<GroupId, LeaderTimes>,
     pub clock: TimestampClock,
     pub log_times: LogTimes,
+    /// Space in which log rows are made.
+    pub log_buffer: LogBuffer,
     /// Shard 0 holds the metadata group.
     pub metadata: Option<MetadataState>,
     /// The token interval of each group, for truncation.
