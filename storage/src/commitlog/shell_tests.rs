@@ -206,9 +206,10 @@ fn a_failed_sync_reaches_the_next_write_of_the_shard() {
     log.append_entry(1, 1, 1, &[b"written"]).expect("there is room");
     log.submit().expect("the disk works");
     control.fail_nth(OperationKind::Sync, 1);
-    clock.advance(EVERY);
     let mut index = 2;
     let failed = loop {
+        // Each time round: the thread counts from its own first look at the clock.
+        clock.advance(EVERY);
         let result = match log.append_entry(1, 1, index, &[b"more"]) {
             Ok(_) => {
                 index += 1;
