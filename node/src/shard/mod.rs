@@ -6,7 +6,8 @@
 //! 1. *decide* ([`decide`]): timestamps, reads before the write, the CDC log rows; one step without
 //!    a pause, so nothing comes between the look and the proposal;
 //! 2. *propose*: one entry with all of it is appended to the range's log;
-//! 3. *held*: the log thread reports that it is written and synced;
+//! 3. *held*: it is written and synced, which the log's thread reports; with periodic sync the
+//!    shard writes it itself at the end of its turn, and that is enough;
 //! 4. *committed*: a majority holds it, which with one replica is the same moment;
 //! 5. *applied*: merged into the memtables, visible from here on;
 //! 6. *answered*.
