@@ -5,9 +5,15 @@
 //! nobody knows is a warning that names the nearest one. A value that cannot be understood is an
 //! error that names the key: a node never starts on a guess.
 
+mod seed;
+
+pub use seed::Seed;
+
 use clap::Parser;
+use cluster::peer::limits::CLUSTER_NAME_BYTES_MAX;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -21,9 +27,25 @@ pub struct Flags {
     /// Where the node keeps its data [default: ./data]
     #[arg(long, env = "TETHYS_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Address to listen on for clients [default: 127.0.0.1]
+    /// Address to listen on, for clients and for other nodes [default: 127.0.0.1]
     #[arg(long, env = "TETHYS_ADDRESS")]
     pub address: Option<String>,
+    /// Nodes to find the cluster by, as HOST or HOST:PORT with commas between; all nodes are given
+    /// the same ones [default: none, a cluster of its own]
+    #[arg(long, env = "TETHYS_SEEDS", value_name = "HOSTS")]
+    pub seeds: Option<String>,
+    /// Port for other nodes [default: 7000]
+    #[arg(long, env = "TETHYS_STORAGE_PORT", value_name = "PORT")]
+    pub storage_port: Option<u16>,
+    /// Address to listen on for other nodes [default: that of --address]
+    #[arg(long, env = "TETHYS_LISTEN_ADDRESS", value_name = "ADDRESS")]
+    pub listen_address: Option<String>,
+    /// Address at which other nodes reach this one [default: that of --listen-address]
+    #[arg(long, env = "TETHYS_BROADCAST_ADDRESS", value_name = "ADDRESS")]
+    pub broadcast_address: Option<String>,
+    /// Address at which clients are told to reach this node [default: that of --address]
+    #[arg(long, env = "TETHYS_BROADCAST_RPC_ADDRESS", value_name = "ADDRESS")]
+    pub broadcast_rpc_address: Option<String>,
     /// Port for CQL clients [default: 9042]
     #[arg(long, env = "TETHYS_PORT")]
     pub port: Option<u16>,
@@ -43,7 +65,7 @@ pub struct Flags {
     /// When a write is answered: group (synced), batch (the same), or periodic (before the sync)
     #[arg(long, env = "TETHYS_COMMITLOG_SYNC", value_name = "MODE")]
     pub commitlog_sync: Option<String>,
-    /// The cluster's name, given by its first node [default: Test Cluster]
+    /// The cluster's name, the same on all nodes [default: Test Cluster]
     #[arg(long, env = "TETHYS_CLUSTER_NAME", value_name = "NAME")]
     pub cluster_name: Option<String>,
     /// The data centre this node stands in [default: datacenter1]
@@ -87,16 +109,26 @@ impl std::fmt::Display for CommitLogSync {
 /// Everything a node needs to know before it starts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// The cluster's name, for its first node.
-    pub cluster_name: String,
+    /// The cluster's name, if the operator gave one: see [`Config::cluster_name`].
+    pub cluster_name: Option<String>,
     /// The data centre the node stands in.
     pub data_center: String,
     /// The rack within it.
     pub rack: String,
     /// Where the node keeps its data.
     pub data_dir: PathBuf,
-    /// The IP address to listen on.
-    pub address: String,
+    /// The address to listen on for clients.
+    pub address: IpAddr,
+    /// Where clients are told to connect; `None`: `address`.
+    pub broadcast_rpc_address: Option<IpAddr>,
+    /// The address to listen on for other nodes; `None`: `address`.
+    pub listen_address: Option<IpAddr>,
+    /// Where other nodes are told to connect; `None`: where this node listens for them.
+    pub broadcast_address: Option<IpAddr>,
+    /// The port for other nodes.
+    pub storage_port: u16,
+    /// Who may know the cluster. Without any, or with none but itself, the node founds one.
+    pub seeds: Vec<Seed>,
     /// The port for CQL; each port may be 0: any free one.
     pub port: u16,
     /// The port on which a client's own port chooses the shard.
@@ -117,10 +149,14 @@ pub struct Config {
     pub log_format: LogFormat,
 }
 
+/// The name of a cluster that was given none: Cassandra's.
+const CLUSTER_NAME_DEFAULT: &str = "Test Cluster";
 /// Most shards a node can have: the ring is cut at that many even points.
 pub(crate) const SHARD_COUNT_MAX: u16 = 64;
 /// Largest configuration file that is read.
 pub const CONFIG_FILE_BYTES_MAX: u64 = 1 << 20;
+/// Longest name of a data centre or a rack, in bytes.
+const PLACE_NAME_BYTES_MAX: usize = 128;
 /// Least memory a node runs with.
 const MEMORY_BYTES_MIN: usize = 64 << 20;
 /// How often the log is synced when the file asks for `periodic` and names no period.
@@ -174,11 +210,16 @@ impl Config {
 
     fn defaults(machine: Machine) -> Config {
         Config {
-            cluster_name: "Test Cluster".to_owned(),
+            cluster_name: None,
             data_center: "datacenter1".to_owned(),
             rack: "rack1".to_owned(),
             data_dir: PathBuf::from("data"),
-            address: "127.0.0.1".to_owned(),
+            address: IpAddr::from([127, 0, 0, 1]),
+            broadcast_rpc_address: None,
+            listen_address: None,
+            broadcast_address: None,
+            storage_port: 7000,
+            seeds: Vec::new(),
             port: 9042,
             shard_aware_port: 19042,
             http_port: 9180,
@@ -198,10 +239,18 @@ impl Config {
     ) -> Result<(), ConfigError> {
         for (key, value) in keys {
             match key.as_str() {
-                "cluster_name" => self.cluster_name = text(key, value)?,
+                "cluster_name" => self.cluster_name = Some(text(key, value)?),
                 "dc" => self.data_center = text(key, value)?,
                 "rack" => self.rack = text(key, value)?,
-                "rpc_address" | "native_transport_address" => self.address = text(key, value)?,
+                "rpc_address" | "native_transport_address" => self.address = address(key, value)?,
+                "broadcast_rpc_address" | "broadcast_native_address" => {
+                    self.broadcast_rpc_address = Some(address(key, value)?);
+                }
+                "listen_address" => self.listen_address = Some(address(key, value)?),
+                "broadcast_address" => self.broadcast_address = Some(address(key, value)?),
+                "storage_port" => self.storage_port = number(key, value)?,
+                "seeds" => self.seeds = seed::from_value(key, value)?,
+                "seed_provider" => self.seeds = seed::from_provider(key, value)?,
                 "native_transport_port" => self.port = number(key, value)?,
                 "native_shard_aware_transport_port" => self.shard_aware_port = number(key, value)?,
                 "prometheus_port" => self.http_port = number(key, value)?,
@@ -234,19 +283,15 @@ impl Config {
         if let Some(data_dir) = &flags.data_dir {
             self.data_dir.clone_from(data_dir);
         }
-        for (flag, value) in [
-            (&flags.cluster_name, &mut self.cluster_name),
-            (&flags.dc, &mut self.data_center),
-            (&flags.rack, &mut self.rack),
-        ] {
+        for (flag, value) in [(&flags.dc, &mut self.data_center), (&flags.rack, &mut self.rack)] {
             if let Some(flag) = flag {
                 value.clone_from(flag);
             }
         }
-        if let Some(address) = &flags.address {
-            self.address.clone_from(address);
+        if flags.cluster_name.is_some() {
+            self.cluster_name.clone_from(&flags.cluster_name);
         }
-        self.port = flags.port.unwrap_or(self.port);
+        self.apply_network_flags(flags)?;
         self.shard_aware_port = flags.shard_aware_port.unwrap_or(self.shard_aware_port);
         self.http_port = flags.http_port.unwrap_or(self.http_port);
         self.shard_count = flags.shards.or(self.shard_count);
@@ -262,6 +307,31 @@ impl Config {
         Ok(())
     }
 
+    fn apply_network_flags(&mut self, flags: &Flags) -> Result<(), ConfigError> {
+        if let Some(text) = &flags.address {
+            self.address = parse_address("--address", text)?;
+        }
+        for (key, flag, value) in [
+            ("--listen-address", &flags.listen_address, &mut self.listen_address),
+            ("--broadcast-address", &flags.broadcast_address, &mut self.broadcast_address),
+            (
+                "--broadcast-rpc-address",
+                &flags.broadcast_rpc_address,
+                &mut self.broadcast_rpc_address,
+            ),
+        ] {
+            if let Some(text) = flag {
+                *value = Some(parse_address(key, text)?);
+            }
+        }
+        if let Some(text) = &flags.seeds {
+            self.seeds = seed::parse_list("--seeds", text)?;
+        }
+        self.port = flags.port.unwrap_or(self.port);
+        self.storage_port = flags.storage_port.unwrap_or(self.storage_port);
+        Ok(())
+    }
+
     fn set_sync(&mut self, key: &str, mode: &str) -> Result<(), ConfigError> {
         self.commitlog_sync = match mode {
             "group" | "batch" => CommitLogSync::Group,
@@ -273,6 +343,16 @@ impl Config {
             }
         };
         Ok(())
+    }
+
+    /// The cluster's name, for a node that is not a member of one.
+    pub fn cluster_name(&self) -> &str {
+        self.cluster_name.as_deref().unwrap_or(CLUSTER_NAME_DEFAULT)
+    }
+
+    /// Where this node listens for others.
+    pub fn listen_address(&self) -> IpAddr {
+        self.listen_address.unwrap_or(self.address)
     }
 
     /// How many shards a new data directory gets.
@@ -296,11 +376,63 @@ impl Config {
                 self.memory_bytes
             )));
         }
-        if self.address.parse::<std::net::IpAddr>().is_err() {
-            return Err(ConfigError(format!("address: `{}` is not an IP address", self.address)));
+        if self.cluster_name().is_empty() || self.cluster_name().len() > CLUSTER_NAME_BYTES_MAX {
+            return Err(ConfigError(format!(
+                "cluster_name: expected 1 to {CLUSTER_NAME_BYTES_MAX} bytes"
+            )));
+        }
+        for (key, name) in [("dc", &self.data_center), ("rack", &self.rack)] {
+            if name.is_empty() || name.len() > PLACE_NAME_BYTES_MAX {
+                return Err(ConfigError(format!(
+                    "{key}: expected 1 to {PLACE_NAME_BYTES_MAX} bytes"
+                )));
+            }
+        }
+        self.check_addresses()
+    }
+
+    /// Whoever is told where this node is must be able to go there. A node alone may leave it
+    /// open: clients take the address by which they came.
+    fn check_addresses(&self) -> Result<(), ConfigError> {
+        let told = |address: Option<IpAddr>| address.is_some_and(|ip| !ip.is_unspecified());
+        for (key, address) in [
+            ("broadcast_address", self.broadcast_address),
+            ("broadcast_rpc_address", self.broadcast_rpc_address),
+        ] {
+            if address.is_some() && !told(address) {
+                return Err(ConfigError(format!(
+                    "{key}: nobody can connect to the address of all interfaces"
+                )));
+            }
+        }
+        if self.seeds.is_empty() {
+            return Ok(());
+        }
+        for (key, heard, address) in [
+            ("broadcast_address", self.listen_address(), self.broadcast_address),
+            ("broadcast_rpc_address", self.address, self.broadcast_rpc_address),
+        ] {
+            if heard.is_unspecified() && !told(address) {
+                return Err(ConfigError(format!(
+                    "{key}: a node with seeds that listens on {heard} must be told the address at \
+                     which it is reached"
+                )));
+            }
         }
         Ok(())
     }
+}
+
+fn address(key: &str, value: &Value) -> Result<IpAddr, ConfigError> {
+    parse_address(key, &text(key, value)?)
+}
+
+/// An IP address, or `localhost`, which is what cassandra.yaml comes with.
+fn parse_address(key: &str, address: &str) -> Result<IpAddr, ConfigError> {
+    if address == "localhost" {
+        return Ok(IpAddr::from([127, 0, 0, 1]));
+    }
+    address.parse().map_err(|_| ConfigError(format!("{key}: `{address}` is not an IP address")))
 }
 
 fn text(key: &str, value: &Value) -> Result<String, ConfigError> {
@@ -400,6 +532,12 @@ const USED_KEYS: &[&str] = &[
     "dc",
     "rack",
     "rpc_address",
+    "broadcast_rpc_address",
+    "listen_address",
+    "broadcast_address",
+    "storage_port",
+    "seeds",
+    "seed_provider",
     "native_transport_port",
     "native_shard_aware_transport_port",
     "prometheus_port",
@@ -413,15 +551,13 @@ const USED_KEYS: &[&str] = &[
 ];
 
 /// Keys of cassandra.yaml and scylla.yaml that people set and that mean nothing here: the log is
-/// the repair, hints and snitches do not exist, or one node has no peers.
+/// the repair, hints and snitches do not exist, or every node says itself where it stands.
 const KNOWN_UNUSED_KEYS: &[&str] = &[
     "allocate_tokens_for_local_replication_factor",
     "authenticator",
     "authorizer",
     "auto_snapshot",
     "batchlog_endpoint_strategy",
-    "broadcast_address",
-    "broadcast_rpc_address",
     "cdc_enabled",
     "column_index_size",
     "commitlog_directory",
@@ -439,16 +575,12 @@ const KNOWN_UNUSED_KEYS: &[&str] = &[
     "incremental_backups",
     "internode_compression",
     "key_cache_size",
-    "listen_address",
     "max_hint_window",
     "memtable",
     "partitioner",
     "row_cache_size",
     "saved_caches_directory",
-    "seed_provider",
-    "seeds",
     "start_native_transport",
-    "storage_port",
     "trickle_fsync",
 ];
 
@@ -476,6 +608,31 @@ mod tests {
     }
 
     #[test]
+    fn a_file_of_cassandra_says_where_the_others_are() {
+        let file = "
+cluster_name: north
+storage_port: 7001
+listen_address: localhost
+broadcast_address: 10.0.0.5
+seed_provider:
+  - class_name: org.apache.cassandra.locator.SimpleSeedProvider
+    parameters:
+      - seeds: \"10.0.0.5, node2:7005\"
+";
+        let (config, warnings) = Config::resolve(&flags(&[]), Some(file), MACHINE).unwrap();
+        assert_eq!(config.cluster_name(), "north");
+        assert_eq!(config.listen_address(), IpAddr::from([127, 0, 0, 1]));
+        assert_eq!(config.broadcast_address, Some(IpAddr::from([10, 0, 0, 5])));
+        assert_eq!(config.storage_port, 7001);
+        let seed = |host: &str, port| Seed { host: host.to_owned(), port };
+        assert_eq!(config.seeds, [seed("10.0.0.5", None), seed("node2", Some(7005))]);
+        assert!(warnings.is_empty(), "{warnings:?}");
+        let arguments = flags(&["--seeds", "[::1]:7000"]);
+        let (config, _) = Config::resolve(&arguments, Some(file), MACHINE).unwrap();
+        assert_eq!(config.seeds, [seed("::1", Some(7000))]);
+    }
+
+    #[test]
     fn unknown_keys_are_warned_of_with_the_nearest_one() {
         let (_, warnings) =
             Config::resolve(&flags(&[]), Some("clustername: x\nendpoint_snitch: y\n"), MACHINE)
@@ -490,7 +647,14 @@ mod tests {
             (&["--shards", "65"][..], None, "shards"),
             (&["--memory", "12Q"], None, "--memory"),
             (&["--memory", "1M"], None, "memory"),
-            (&["--address", "localhost"], None, "address"),
+            (&["--address", "nowhere"], None, "--address"),
+            (&["--seeds", "a:b"], None, "--seeds"),
+            (&["--seeds", "a", "--address", "0.0.0.0"], None, "broadcast_address"),
+            (&["--broadcast-rpc-address", "0.0.0.0"], None, "broadcast_rpc_address"),
+            (&["--rack", ""], None, "rack"),
+            (&[], Some("cluster_name: ''"), "cluster_name"),
+            (&[], Some("seed_provider: here"), "seed_provider"),
+            (&[], Some("listen_address: eth0"), "listen_address"),
             (&["--commitlog-sync", "never"], None, "--commitlog-sync"),
             (&[], Some("num_tokens: many"), "num_tokens"),
             (&[], Some("data_file_directories: [a, b]"), "data_file_directories"),

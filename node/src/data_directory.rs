@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! data/LOCK                held by the running node
-//! data/node.json           format version, host id, shard count: this node's identity
+//! data/node.json           format version, host id, shard count, number of starts: who this is
 //! data/metadata.json       what all nodes agree on, at some index of the metadata log
 //! data/shard-N/log/        the shard's commit log
 //! data/shard-N/tables/     the shard's sstables and manifest
@@ -37,6 +37,10 @@ pub(crate) struct Identity {
     pub host_id: u128,
     /// How many shards the data is divided into.
     pub shard_count: u16,
+    /// How often the node was started, this time included: durable before it speaks to others, who
+    /// tell its lives apart by it.
+    #[serde(default)]
+    pub incarnation: u64,
 }
 
 /// Only the version: what every format's file begins with.
@@ -86,7 +90,8 @@ impl std::fmt::Display for DataDirectoryError {
 
 impl DataDirectory {
     /// Opens the directory, creating it with a new identity when it is empty. `shard_count` is
-    /// what the operator asked for, or `None` to take what is there.
+    /// what the operator asked for, or `None` to take what is there. Each call begins a new
+    /// incarnation.
     pub(crate) fn open(
         disk: &Disk,
         path: &Path,
@@ -104,7 +109,7 @@ impl DataDirectory {
             }
         })?;
         let file = path.join(IDENTITY_FILE);
-        let identity = if disk.exists(&file).map_err(failed)? {
+        let mut identity = if disk.exists(&file).map_err(failed)? {
             let identity = read_identity(disk, &file)?;
             if let Some(wanted) = shard_count.filter(|wanted| *wanted != identity.shard_count) {
                 let found = identity.shard_count;
@@ -116,15 +121,19 @@ impl DataDirectory {
             }
             identity
         } else {
-            let identity = Identity {
+            Identity {
                 format_version: FORMAT_VERSION,
                 host_id: random_uuid(entropy),
                 shard_count: shard_count.unwrap_or(shard_count_default),
-            };
-            let bytes = serde_json::to_vec_pretty(&identity).expect("plain fields are JSON");
-            disk.write_atomic(&file, &bytes).map_err(failed)?;
-            identity
+                incarnation: 0,
+            }
         };
+        identity.incarnation = identity.incarnation.checked_add(1).ok_or_else(|| {
+            let reason = "the number of starts cannot be".to_owned();
+            DataDirectoryError::Damaged { path: file.clone(), reason }
+        })?;
+        let bytes = serde_json::to_vec_pretty(&identity).expect("plain fields are JSON");
+        disk.write_atomic(&file, &bytes).map_err(failed)?;
         Ok(DataDirectory { path: path.to_owned(), identity, _lock: lock })
     }
 
@@ -178,16 +187,29 @@ mod tests {
     }
 
     #[test]
-    fn the_identity_stays_and_a_second_holder_is_refused() {
+    fn the_identity_stays_but_for_its_incarnation_and_a_second_holder_is_refused() {
         let (disk, _control) = Disk::simulated(1);
         let first = open(&disk, None).unwrap();
         let identity = first.identity.clone();
-        assert_eq!(identity.shard_count, 2);
+        assert_eq!((identity.shard_count, identity.incarnation), (2, 1));
         assert!(matches!(open(&disk, None), Err(DataDirectoryError::InUse(_))));
         drop(first);
-        assert_eq!(open(&disk, Some(2)).unwrap().identity, identity);
+        let again = Identity { incarnation: 2, ..identity };
+        assert_eq!(open(&disk, Some(2)).unwrap().identity, again);
         let error = open(&disk, Some(4)).unwrap_err().to_string();
         assert!(error.contains("--shards 2"), "{error}");
+        assert_eq!(open(&disk, None).unwrap().identity.incarnation, 3, "a refusal is no life");
+    }
+
+    #[test]
+    fn an_identity_from_before_incarnations_were_counted_is_read() {
+        let (disk, _control) = Disk::simulated(1);
+        disk.create_dir_all(Path::new("/data")).unwrap();
+        let file = Path::new("/data/node.json");
+        let old = br#"{"format_version": 1, "host_id": 7, "shard_count": 2}"#;
+        disk.write_atomic(file, old).unwrap();
+        let identity = open(&disk, None).unwrap().identity.clone();
+        assert_eq!((identity.host_id, identity.incarnation), (7, 1));
     }
 
     #[test]

@@ -108,6 +108,12 @@ const SHARD_FIGURES: &[Figure] = &[
         "Logged batches whose record could not be read at start; the log names them.",
         |s| s.unreadable_batches,
     ),
+    (
+        "internode_unknown_messages_total",
+        "counter",
+        "Messages and requests of other nodes that this one does not know.",
+        |s| s.unknown_messages,
+    ),
 ];
 
 fn write_metrics(

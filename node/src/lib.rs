@@ -5,6 +5,7 @@
 //! coordinator  ranges, levels           shard        one thread: decide, log, apply, read
 //! metadata     what nodes agree on      view         its snapshot, for everybody
 //! system       the system's tables      http         metrics, health
+//! internode    what nodes say           config       what the operator chose
 //! ```
 //!
 //! A node decides little itself: the language is `cql`'s, placement `cluster`'s, log rows `cdc`'s,
@@ -18,6 +19,7 @@ mod connection;
 mod coordinator;
 mod data_directory;
 mod http;
+mod internode;
 pub mod logging;
 mod metadata;
 mod node;
@@ -28,6 +30,6 @@ mod traces;
 mod view;
 
 pub use config::{
-    CONFIG_FILE_BYTES_MAX, CommitLogSync, Config, ConfigError, Flags, LogFormat, Machine,
+    CONFIG_FILE_BYTES_MAX, CommitLogSync, Config, ConfigError, Flags, LogFormat, Machine, Seed,
 };
 pub use node::{Node, StartError};

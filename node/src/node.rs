@@ -1,13 +1,15 @@
 //! A whole node: its data directory, its shards, its listeners, from start to end.
 
-use crate::config::{CommitLogSync, Config};
+use crate::config::{CommitLogSync, Config, Seed};
 use crate::data_directory::DataDirectory;
+use crate::internode;
 use crate::metadata::Metadata;
 use crate::shard::{self, Message, PublishedClock};
 use crate::statement::StatementCache;
 use crate::traces::Traces;
 use crate::view::Views;
 use cluster::HostId;
+use cluster::peer::Registry;
 use env::Env;
 use env::net::TcpListener;
 use env::tasks::Task;
@@ -33,6 +35,8 @@ pub(crate) struct Shared {
     pub env: Env,
     pub config: Config,
     pub host_id: HostId,
+    /// Who this node is to others, and whom it is connected with.
+    pub registry: Registry,
     pub shard_count: u16,
     pub shards: Vec<Sender<Message>>,
     /// What each shard's clock has given out last.
@@ -80,8 +84,19 @@ impl Shared {
 
     /// Where clients connect.
     pub(crate) fn address(&self) -> SocketAddr {
-        let configured = SocketAddr::new(self.config_ip(), self.config.port);
+        let configured = SocketAddr::new(self.config.address, self.config.port);
         self.address.get().copied().unwrap_or(configured)
+    }
+
+    /// Where clients are told to connect.
+    pub(crate) fn broadcast_rpc_address(&self) -> SocketAddr {
+        let address = self.address();
+        SocketAddr::new(self.config.broadcast_rpc_address.unwrap_or(address.ip()), address.port())
+    }
+
+    /// Where other nodes are told to connect.
+    pub(crate) fn broadcast_address(&self) -> SocketAddr {
+        self.registry.us().address
     }
 
     /// The port on which a client chooses its shard; 0 when there is none.
@@ -91,12 +106,8 @@ impl Shared {
 
     /// Where metrics and health are.
     pub(crate) fn http_address(&self) -> SocketAddr {
-        let configured = SocketAddr::new(self.config_ip(), self.config.http_port);
+        let configured = SocketAddr::new(self.config.address, self.config.http_port);
         self.http_address.get().copied().unwrap_or(configured)
-    }
-
-    pub(crate) fn config_ip(&self) -> IpAddr {
-        self.config.address.parse().unwrap_or(IpAddr::from([127, 0, 0, 1]))
     }
 
     /// How the log of a shard is set up.
@@ -130,8 +141,10 @@ pub enum StartError {
     Metadata(String),
     /// A shard cannot recover.
     Shard(u16, String),
-    /// A port cannot be listened on.
-    Listen(SocketAddr, std::io::Error),
+    /// An address cannot be listened on; the text is the configuration key of its port.
+    Listen(SocketAddr, &'static str, std::io::Error),
+    /// There are seeds to join, and this program cannot join anybody.
+    Seeds(Seed),
     /// A thread cannot be started.
     Thread(std::io::Error),
 }
@@ -141,9 +154,14 @@ impl std::fmt::Display for StartError {
         match self {
             StartError::Data(error) | StartError::Metadata(error) => f.write_str(error),
             StartError::Shard(shard, error) => write!(f, "shard {shard}: {error}"),
-            StartError::Listen(address, error) => {
-                write!(f, "cannot listen on {address}: {error}")
+            StartError::Listen(address, key, error) => {
+                write!(f, "cannot listen on {address} ({key}): {error}")
             }
+            StartError::Seeds(seed) => write!(
+                f,
+                "cannot join the cluster of seed {seed}: this version forms no cluster of several \
+                 nodes yet; start without --seeds"
+            ),
             StartError::Thread(error) => write!(f, "cannot start a thread: {error}"),
         }
     }
@@ -170,12 +188,19 @@ impl Node {
         let metadata =
             crate::metadata::load(&env.disk, &data.metadata()).map_err(StartError::Metadata)?;
         let shard_count = data.identity.shard_count;
+        let for_nodes = bind(&env, config.listen_address(), config.storage_port, "storage_port");
+        let (for_nodes, internode_address) = for_nodes.await?;
+        if let Some(other) = config.seeds.iter().find(|seed| !seed.is_at(internode_address)) {
+            return Err(StartError::Seeds(other.clone()));
+        }
+        let registry = internode::registry(&config, &data.identity, internode_address);
         let (shards, receivers): (Vec<_>, Vec<_>) =
             (0..shard_count).map(|_| queue(shard::MESSAGES_MAX)).unzip();
         let (has_view, _) = watch::channel(false);
         let shared = Arc::new(Shared {
             started_at_micros: env.clock.now_micros(),
             host_id: HostId(data.identity.host_id),
+            registry,
             env,
             config,
             shard_count,
@@ -194,6 +219,7 @@ impl Node {
             http_address: OnceLock::new(),
         });
         let listeners = Listeners::bind(&shared).await?;
+        tokio::task::spawn_local(internode::accept(shared.clone(), for_nodes));
         let tasks = start_shards(&shared, receivers, metadata).await?;
         listeners.serve(&shared);
         Ok(Node { shared, tasks })
@@ -210,10 +236,11 @@ impl Node {
         let (ip, port) = (address.ip(), address.port());
         format!(
             "Tethys {} is ready: CQL on {address} (cqlsh {ip} {port}), shard-aware port {}, HTTP \
-             on {}, {} shards, data in {}",
+             on {}, other nodes on {}, {} shards, data in {}",
             env!("CARGO_PKG_VERSION"),
             shared.shard_aware_port(),
             shared.http_address(),
+            shared.broadcast_address(),
             shared.shard_count,
             shared.data.path.display(),
         )
@@ -278,6 +305,20 @@ async fn start_shards(
     Ok(tasks)
 }
 
+/// Listens, and says where; `key` names the port to the operator.
+async fn bind(
+    env: &Env,
+    ip: IpAddr,
+    port: u16,
+    key: &'static str,
+) -> Result<(TcpListener, SocketAddr), StartError> {
+    let address = SocketAddr::new(ip, port);
+    let failed = |error| StartError::Listen(address, key, error);
+    let listener = env.net.bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
 /// The sockets that clients connect to.
 struct Listeners {
     any_shard: TcpListener,
@@ -287,23 +328,14 @@ struct Listeners {
 
 impl Listeners {
     async fn bind(shared: &Arc<Shared>) -> Result<Listeners, StartError> {
-        let bind = async |port: u16| {
-            let address = SocketAddr::new(shared.config_ip(), port);
-            let listener = shared
-                .env
-                .net
-                .bind(address)
-                .await
-                .map_err(|error| StartError::Listen(address, error))?;
-            let bound =
-                listener.local_addr().map_err(|error| StartError::Listen(address, error))?;
-            Ok((listener, bound))
-        };
-        let (any_shard, address) = bind(shared.config.port).await?;
+        let config = &shared.config;
+        let bind = |port, key| bind(&shared.env, config.address, port, key);
+        let (any_shard, address) = bind(config.port, "native_transport_port").await?;
         shared.address.set(address).ok();
-        let (shard_aware, address) = bind(shared.config.shard_aware_port).await?;
+        let key = "native_shard_aware_transport_port";
+        let (shard_aware, address) = bind(config.shard_aware_port, key).await?;
         shared.shard_aware_address.set(address).ok();
-        let (http, address) = bind(shared.config.http_port).await?;
+        let (http, address) = bind(config.http_port, "prometheus_port").await?;
         shared.http_address.set(address).ok();
         Ok(Listeners { any_shard, shard_aware, http })
     }

@@ -14,9 +14,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-/// Where nodes will reach each other.
-const STORAGE_PORT: u16 = 7000;
-
 /// Dropped tables that are remembered. Segments of the log that hold changes of older ones have
 /// long been released.
 const DROPPED_TABLES_MAX: usize = 10_000;
@@ -31,6 +28,10 @@ pub(crate) struct NodeRecord {
     /// Where clients reach it.
     pub address: IpAddr,
     pub cql_port: u16,
+    /// Where other nodes reach it. A record from before there were others says nothing; its node
+    /// corrects that with its next start.
+    #[serde(default = "unknown_address")]
+    pub internode_address: SocketAddr,
     /// The tokens it owns.
     pub tokens: Vec<i64>,
     /// How many shards it had when its record was written.
@@ -153,11 +154,15 @@ impl NodeRecord {
             host_id: HostId(self.host_id),
             data_centre: self.data_center.as_str().into(),
             rack: self.rack.as_str().into(),
-            internode_address: SocketAddr::new(self.address, STORAGE_PORT),
+            internode_address: self.internode_address,
             cql_address: SocketAddr::new(self.address, self.cql_port),
             tokens,
         }
     }
+}
+
+fn unknown_address() -> SocketAddr {
+    SocketAddr::from(([0, 0, 0, 0], 0))
 }
 
 fn table_ids(schema: &Schema) -> BTreeSet<TableId> {

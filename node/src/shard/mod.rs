@@ -33,10 +33,12 @@ pub(crate) use state::{ShardStatistics, StorageReport};
 pub(crate) use write::{Change, Waiter, WaitingClient, WriteError, WriteRequest};
 
 use crate::connection::{self, ConnectionMemory, DecodedFrame, Session};
+use crate::internode;
 use crate::metadata::{DdlRequest, DdlResult};
 use crate::node::Shared;
 use crate::statement::RecentStatements;
 use crate::view::{SeenView, View};
+use cluster::peer::{Accepted, Inbox, Peers};
 use cql::plan::select::RowScratch;
 use cql::wire::{Event, Values};
 use env::Entropy;
@@ -62,6 +64,8 @@ const READ_BYTES_MAX: usize = 64 << 10;
 
 /// What other threads ask of a shard.
 pub(crate) enum Message {
+    /// Another node's connection with this shard.
+    Peer(Accepted),
     /// A client's connection that this shard is to serve.
     Connection(DetachedStream, SocketAddr),
     /// A write to a range whose replica is here.
@@ -96,6 +100,12 @@ struct TurnTime {
 pub(crate) struct Shard {
     pub index: u16,
     pub shared: Arc<Shared>,
+    /// The shards of other nodes.
+    pub peers: Peers,
+    /// What they send; taken by the task that serves it.
+    inbox: Cell<Option<Inbox>>,
+    /// Messages and requests of no known kind.
+    pub unknown_message_count: Cell<u64>,
     view: RefCell<SeenView>,
     /// The time of the turn that is being taken, if any.
     turn_time: Cell<Option<TurnTime>>,
@@ -146,11 +156,16 @@ impl Shard {
         view: Arc<View>,
         state: ShardState,
         entropy: Entropy,
+        (peers, inbox): (Peers, Inbox),
     ) -> Rc<Shard> {
+        internode::set_addresses(&peers, &view, shared.host_id);
         let memory = ConnectionMemory::new(shared.connection_bytes_max());
         Rc::new(Shard {
             index,
             shared,
+            peers,
+            inbox: Cell::new(Some(inbox)),
+            unknown_message_count: Cell::new(0),
             view: RefCell::new(Rc::new(view)),
             turn_time: Cell::new(None),
             memory,
@@ -242,6 +257,9 @@ impl Shard {
         tokio::task::spawn_local(self.clone().run_maintenance());
         tokio::task::spawn_local(self.clone().run_compactions());
         tokio::task::spawn_local(self.clone().finish_batches());
+        if let Some(inbox) = self.inbox.take() {
+            tokio::task::spawn_local(internode::serve(self.clone(), inbox));
+        }
         let mut batch = Vec::new();
         loop {
             if messages.recv_many(&mut batch, MESSAGES_PER_TURN_MAX).await == 0 {
@@ -262,6 +280,7 @@ impl Shard {
     fn handle(self: &Rc<Self>, message: Message) {
         let shard = self.clone();
         match message {
+            Message::Peer(accepted) => self.peers.accept(accepted),
             Message::Connection(stream, peer) => {
                 tokio::task::spawn_local(connection::serve(shard, stream, peer));
             }
@@ -301,6 +320,7 @@ impl Shard {
             }
             Message::Statistics(reply) => {
                 let mut statistics = self.state.borrow().statistics();
+                statistics.unknown_messages = self.unknown_message_count.get();
                 statistics.connections = self.sessions.borrow().len() as u64;
                 statistics.requests = self.request_count.get();
                 statistics.connection_bytes = self.memory.held_bytes() as u64;
@@ -316,6 +336,7 @@ impl Shard {
     /// that are new in it.
     pub(crate) async fn adopt_view(&self) {
         let view = self.view();
+        internode::set_addresses(&self.peers, &view, self.shared.host_id);
         let groups = view.groups_of_shard(self.index, self.shared.shard_count);
         {
             let mut state = self.state.borrow_mut();

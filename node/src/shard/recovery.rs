@@ -14,6 +14,7 @@ use crate::metadata::{Command, Metadata, NodeRecord};
 use crate::node::Shared;
 use crate::view::{View, Views};
 use cluster::consensus::{EntryId, HardState, LogIndex, Membership, Recovered, Term, TermRun};
+use cluster::peer::Peers;
 use cluster::replica::{Decided, LogPosition, PartitionMask, Replicas};
 use cluster::{GroupId, HostId, Ring};
 use env::{Entropy, Env};
@@ -280,7 +281,8 @@ pub(crate) async fn start(
     opened.lead(&ids, shared.host_id).await?;
     opened.state.intervals = groups;
     let state = opened.apply();
-    Ok(Shard::new(index, shared, view, state, entropy))
+    let peers = Peers::new(&shared.env, &shared.registry, index);
+    Ok(Shard::new(index, shared, view, state, entropy, peers))
 }
 
 impl Opened {
@@ -297,7 +299,7 @@ impl Opened {
         let record = node_record(shared, known.as_ref(), entropy);
         let command = match &known {
             None => Some(Command::AddNode {
-                cluster_name: shared.config.cluster_name.clone(),
+                cluster_name: shared.config.cluster_name().to_owned(),
                 node: record,
             }),
             Some(known) if *known != record => Some(Command::UpdateNode { node: record }),
@@ -358,8 +360,9 @@ fn node_record(shared: &Shared, known: Option<&NodeRecord>, entropy: &mut Entrop
         host_id: shared.host_id.0,
         data_center: shared.config.data_center.clone(),
         rack: shared.config.rack.clone(),
-        address: shared.config_ip(),
-        cql_port: shared.config.port,
+        address: shared.broadcast_rpc_address().ip(),
+        cql_port: shared.broadcast_rpc_address().port(),
+        internode_address: shared.broadcast_address(),
         tokens,
         shard_count: shared.shard_count,
     }

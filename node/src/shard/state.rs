@@ -107,6 +107,7 @@ pub(crate) struct ShardStatistics {
     pub requests: u64,
     pub unfinished_batches: u64,
     pub unreadable_batches: u64,
+    pub unknown_messages: u64,
 }
 
 /// What a shard stores, for the virtual tables.

@@ -8,6 +8,7 @@ mod describe;
 mod rows;
 
 use crate::cdc_tables::CdcLogTables;
+use crate::config::Seed;
 use crate::connection::ClientInfo;
 use crate::shard::{Message, Shard};
 use crate::statement::format_uuid;
@@ -30,8 +31,6 @@ const CQL_VERSION: &str = "3.4.7";
 /// The newest protocol version.
 const PROTOCOL_VERSION: &str = "5";
 const PARTITIONER: &str = "org.apache.cassandra.dht.Murmur3Partitioner";
-/// Where other nodes will connect.
-const STORAGE_PORT: i32 = 7000;
 
 /// The system's keyspaces.
 pub(crate) fn keyspaces() -> Vec<Arc<KeyspaceDef>> {
@@ -80,21 +79,21 @@ pub(crate) async fn table(shard: &Rc<Shard>, view: &View, table: &TableDef) -> M
 
 fn local(shard: &Shard, view: &View, table: &TableDef) -> Vec<Vec<u8>> {
     let shared = &shard.shared;
-    let address = shared.address();
+    let (address, internode) = (shared.broadcast_rpc_address(), shared.broadcast_address());
     let mut rows = Rows::new(table);
     let Some(node) = view.metadata.node(shared.host_id.0) else { return rows.finish() };
     rows.add(vec![
         ("key", "local".into()),
         ("bootstrapped", "COMPLETED".into()),
-        ("broadcast_address", address.ip().into()),
-        ("broadcast_port", STORAGE_PORT.into()),
+        ("broadcast_address", internode.ip().into()),
+        ("broadcast_port", i32::from(internode.port()).into()),
         ("cluster_name", view.metadata.cluster_name.clone().into()),
         ("cql_version", CQL_VERSION.into()),
         ("data_center", node.data_center.clone().into()),
         ("gossip_generation", ((shared.started_at_micros / 1_000_000) as i32).into()),
         ("host_id", shared.host_id.0.to_be_bytes().into()),
-        ("listen_address", address.ip().into()),
-        ("listen_port", STORAGE_PORT.into()),
+        ("listen_address", shared.config.listen_address().into()),
+        ("listen_port", i32::from(internode.port()).into()),
         ("native_protocol_version", PROTOCOL_VERSION.into()),
         ("partitioner", PARTITIONER.into()),
         ("rack", node.rack.clone().into()),
@@ -116,15 +115,15 @@ fn peers(shard: &Shard, view: &View, table: &TableDef) -> Vec<Vec<u8>> {
     let host_id = shard.shared.host_id.0;
     for node in view.metadata.nodes.values().filter(|node| node.host_id != host_id) {
         rows.add(vec![
-            ("peer", node.address.into()),
-            ("peer_port", STORAGE_PORT.into()),
+            ("peer", node.internode_address.ip().into()),
+            ("peer_port", i32::from(node.internode_address.port()).into()),
             ("data_center", node.data_center.clone().into()),
             ("host_id", node.host_id.to_be_bytes().into()),
             ("rack", node.rack.clone().into()),
             ("release_version", RELEASE_VERSION.into()),
             ("rpc_address", node.address.into()),
             ("native_address", node.address.into()),
-            ("native_port", i32::from(shard.shared.address().port()).into()),
+            ("native_port", i32::from(node.cql_port).into()),
             ("schema_version", schema_version(view).into()),
             ("tokens", tokens(&node.tokens)),
         ]);
@@ -200,8 +199,11 @@ fn settings(shard: &Shard, table: &TableDef) -> Vec<Vec<u8>> {
     let config = &shard.shared.config;
     let mut rows = Rows::new(table);
     for (name, value) in [
-        ("cluster_name", config.cluster_name.clone()),
-        ("rpc_address", config.address.clone()),
+        ("cluster_name", config.cluster_name().to_owned()),
+        ("rpc_address", config.address.to_string()),
+        ("listen_address", config.listen_address().to_string()),
+        ("storage_port", shard.shared.broadcast_address().port().to_string()),
+        ("seeds", config.seeds.iter().map(Seed::to_string).collect::<Vec<_>>().join(",")),
         ("native_transport_port", shard.shared.address().port().to_string()),
         ("num_tokens", config.token_count.to_string()),
         ("shards", shard.shared.shard_count.to_string()),

@@ -19,6 +19,7 @@ mod cdc_consumer;
 mod cqlsh;
 mod crash;
 mod node_driver;
+mod node_port;
 mod python_driver;
 mod rust_driver;
 mod support;

@@ -263,11 +263,16 @@ async fn run_node(
 
 fn config(commitlog_sync: CommitLogSync) -> Config {
     Config {
-        cluster_name: "simulation".to_owned(),
+        cluster_name: Some("simulation".to_owned()),
         data_center: "datacenter1".to_owned(),
         rack: "rack1".to_owned(),
         data_dir: PathBuf::from("/data"),
-        address: "0.0.0.0".to_owned(),
+        address: IpAddr::from([0, 0, 0, 0]),
+        broadcast_rpc_address: None,
+        listen_address: None,
+        broadcast_address: None,
+        storage_port: 7000,
+        seeds: Vec::new(),
         port: PORT,
         shard_aware_port: 19042,
         http_port: 9180,

@@ -43,6 +43,7 @@ struct Ports {
     cql: u16,
     shard_aware: u16,
     http: u16,
+    storage: u16,
 }
 
 /// All lines of all lives of the node.
@@ -60,9 +61,7 @@ impl Node {
 
     /// A fresh node with two shards and these arguments.
     pub(crate) fn start_with(arguments: &'static [&'static str]) -> Node {
-        let data = TempDir::with_prefix("tethys-").expect("a temporary folder");
-        let (ports, output) = (Ports::free(), Arc::default());
-        let mut node = Node { data, ports, arguments, process: None, output };
+        let mut node = Node::unstarted(arguments);
         for _ in 1..PORT_ATTEMPTS_MAX {
             if node.spawn() {
                 return node;
@@ -84,6 +83,19 @@ impl Node {
         let mut process = self.process.take().expect("it runs");
         process.kill().expect("our own child");
         process.wait().expect("our own child");
+    }
+
+    /// Starts a fresh node that is to refuse; returns what it printed.
+    pub(crate) fn refused(arguments: &'static [&'static str]) -> String {
+        let mut node = Node::unstarted(arguments);
+        assert!(!node.spawn(), "it starts:\n{}", node.log());
+        node.log()
+    }
+
+    fn unstarted(arguments: &'static [&'static str]) -> Node {
+        let data = TempDir::with_prefix("tethys-").expect("a temporary folder");
+        let (ports, output) = (Ports::free(), Arc::default());
+        Node { data, ports, arguments, process: None, output }
     }
 
     /// Asks it to end (SIGTERM), and returns how it did.
@@ -119,6 +131,11 @@ impl Node {
         self.ports.http
     }
 
+    /// Where other nodes connect.
+    pub(crate) fn storage_port(&self) -> u16 {
+        self.ports.storage
+    }
+
     /// Where CQL clients connect.
     pub(crate) fn address(&self) -> String {
         format!("127.0.0.1:{}", self.ports.cql)
@@ -152,6 +169,7 @@ impl Node {
             .args(["--port", &self.ports.cql.to_string()])
             .args(["--shard-aware-port", &self.ports.shard_aware.to_string()])
             .args(["--http-port", &self.ports.http.to_string()])
+            .args(["--storage-port", &self.ports.storage.to_string()])
             .args(["--shards", "2"])
             .args(self.arguments)
             .current_dir(self.data.path())
@@ -220,7 +238,12 @@ impl Output {
 
 impl Ports {
     fn free() -> Ports {
-        Ports { cql: free_port(), shard_aware: free_port(), http: free_port() }
+        Ports {
+            cql: free_port(),
+            shard_aware: free_port(),
+            http: free_port(),
+            storage: free_port(),
+        }
     }
 }
 

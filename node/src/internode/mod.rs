@@ -1,0 +1,141 @@
+//! What nodes say to each other, shard to shard, over `cluster::peer`.
+//!
+//! The first byte of a message or of a request (*ask*) says what it is:
+//!
+//! | byte | message | request |
+//! |---|---|---|
+//! | 1 | liveness | write |
+//! | 2 | envelope of a link | read |
+//! | 3 | | change of the metadata |
+//! | 4 | | join |
+//! | 5 | | status |
+//! | 6 | | snapshot of the metadata |
+//!
+//! What a node does not know it does not answer with silence: a request is refused, which says that
+//! it was not executed; a message is dropped. Both are counted, since in a cluster of one version
+//! neither should be.
+//!
+//! Who is let in, and what a connection promises, is `cluster::peer`'s. Here each shard has one
+//! task that takes what came ([`serve`]) and hands it on without waiting for what comes of it.
+
+mod acceptor;
+mod status;
+
+pub(crate) use acceptor::accept;
+
+use crate::config::Config;
+use crate::data_directory;
+use crate::shard::Shard;
+use crate::view::View;
+use bytes::Bytes;
+use cluster::HostId;
+use cluster::peer::{Event, Identity, Inbox, Incoming, Peer, Peers, Registry, Responder};
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+/// Events that a shard takes from its inbox before other tasks run.
+const EVENTS_PER_TURN_MAX: usize = 256;
+
+/// What a request is, as its first byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum AskKind {
+    /// How a node stands.
+    Status = 5,
+}
+
+impl AskKind {
+    fn from_byte(byte: u8) -> Option<AskKind> {
+        [AskKind::Status].into_iter().find(|kind| *kind as u8 == byte)
+    }
+}
+
+/// What this node says of itself to others. `bound` is where it listens for them.
+pub(crate) fn registry(
+    config: &Config,
+    identity: &data_directory::Identity,
+    bound: SocketAddr,
+) -> Registry {
+    let ip = config.broadcast_address.unwrap_or(bound.ip());
+    let us = Identity {
+        cluster_name: config.cluster_name().to_owned(),
+        cluster_id: None,
+        host_id: HostId(identity.host_id),
+        address: SocketAddr::new(ip, bound.port()),
+        shard_count: identity.shard_count,
+        incarnation: identity.incarnation,
+    };
+    Registry::new(us).expect("the configuration's check bounds the name")
+}
+
+/// Tells a shard's peers where the nodes of a view are.
+pub(crate) fn set_addresses(peers: &Peers, view: &View, us: HostId) {
+    for node in view.ring.nodes().iter().filter(|node| node.host_id != us) {
+        peers.set_address(node.host_id, node.internode_address);
+    }
+}
+
+/// Takes what other nodes send to a shard, for as long as the shard lives.
+pub(crate) async fn serve(shard: Rc<Shard>, mut inbox: Inbox) {
+    loop {
+        let mut event = inbox.recv().await;
+        for _ in 0..EVENTS_PER_TURN_MAX {
+            take(&shard, event);
+            match inbox.try_recv() {
+                Some(next) => event = next,
+                None => break,
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+fn take(shard: &Rc<Shard>, event: Event) {
+    match event {
+        Event::Connected { peer, identity } => {
+            tracing::debug!("{} is connected with {}", show(shard.index, peer), identity.address);
+        }
+        Event::Disconnected { peer, cause } => {
+            tracing::debug!("{} is disconnected: {cause}", show(shard.index, peer));
+        }
+        Event::Unreachable { peer, error } if error.is_passing() => {
+            tracing::debug!("{} is not reached: {error}", show(shard.index, peer));
+        }
+        Event::Unreachable { peer, error } => {
+            tracing::warn!("{} is not reached: {error}", show(shard.index, peer));
+        }
+        Event::Messages { peer, messages } => {
+            for message in messages {
+                match message {
+                    Incoming::Message(_) => count_unknown(shard, peer, "message"),
+                    Incoming::Ask(bytes, responder) => take_ask(shard, peer, bytes, responder),
+                }
+            }
+        }
+        // Dropping its end tells the sender.
+        Event::Stream(stream) => count_unknown(shard, stream.peer(), "stream"),
+    }
+}
+
+fn take_ask(shard: &Rc<Shard>, peer: Peer, mut bytes: Bytes, responder: Responder) {
+    let kind = bytes.first().copied().and_then(AskKind::from_byte);
+    let Some(kind) = kind else {
+        responder.refuse();
+        return count_unknown(shard, peer, "request");
+    };
+    let _body = bytes.split_off(1);
+    match kind {
+        AskKind::Status => {
+            tokio::task::spawn_local(status::answer(shard.clone(), responder));
+        }
+    }
+}
+
+fn count_unknown(shard: &Shard, peer: Peer, what: &str) {
+    shard.unknown_message_count.set(shard.unknown_message_count.get() + 1);
+    tracing::debug!("a {what} of {} is of no known kind", show(shard.index, peer));
+}
+
+fn show(shard: u16, peer: Peer) -> String {
+    format!("shard {} of node {:032x} (from shard {shard} here)", peer.shard, peer.host_id.0)
+}
