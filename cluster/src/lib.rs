@@ -17,6 +17,7 @@
 
 pub mod consensus;
 pub mod consistency;
+pub mod fuzz;
 pub mod leadership;
 pub mod link;
 pub mod liveness;
@@ -28,6 +29,7 @@ pub mod replica;
 pub mod retention;
 pub mod ring;
 mod rules;
+mod wire;
 
 #[cfg(test)]
 mod golden;
@@ -40,3 +42,4 @@ pub use consistency::{Access, Unavailable};
 pub use placement::{GroupId, Placement};
 pub use range::{RangeIndex, Ranges, shard_of};
 pub use ring::{HostId, Node, NodeIndex, Ring, RingError};
+pub use wire::DecodeError;

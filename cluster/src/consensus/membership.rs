@@ -4,6 +4,7 @@
 //! changes go one at a time and need no joint phase.
 
 use crate::ring::HostId;
+use crate::wire::{DecodeError, Reader};
 
 /// Members a group can have, learners included: far above any replication factor in use, and low
 /// enough that walking over them costs nothing.
@@ -81,4 +82,36 @@ impl Membership {
         }
         changed.is_valid().then_some(changed)
     }
+
+    /// How many bytes [`Membership::encode`] appends.
+    pub fn encoded_bytes(&self) -> usize {
+        2 + size_of::<HostId>() * (self.voters.len() + self.learners.len())
+    }
+
+    /// Appends the members as bytes: how many voters (1), how many learners (1), their ids (16
+    /// each, little endian), voters first. The same in the log and between nodes.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        for hosts in [&self.voters, &self.learners] {
+            out.push(u8::try_from(hosts.len()).expect("a group has MEMBERS_MAX members"));
+        }
+        for host in self.members() {
+            out.extend_from_slice(&host.0.to_le_bytes());
+        }
+    }
+
+    /// The members that `bytes` begin with, and the bytes after them.
+    pub fn decode(bytes: &[u8]) -> Result<(Membership, &[u8]), DecodeError> {
+        let mut reader = Reader::new(bytes);
+        let (voter_count, learner_count) = (reader.u8()?, reader.u8()?);
+        let mut hosts = |count: u8| -> Result<Vec<HostId>, DecodeError> {
+            (0..count).map(|_| reader.u128().map(HostId)).collect()
+        };
+        let members = Membership { voters: hosts(voter_count)?, learners: hosts(learner_count)? };
+        if !members.is_valid() {
+            return Err(DecodeError::Impossible("membership"));
+        }
+        Ok((members, reader.rest()))
+    }
 }
+
+const _: () = assert!(MEMBERS_MAX <= u8::MAX as usize, "their number has one byte");

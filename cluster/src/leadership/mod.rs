@@ -31,6 +31,7 @@
 //! in `testscripts/leadership`, which run on the simulated clusters of `crate::simulation`.
 
 mod closed;
+mod codec;
 mod election;
 mod lease;
 mod message;

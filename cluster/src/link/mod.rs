@@ -23,6 +23,7 @@
 //! the sender repeats how many it has sent until that is acknowledged. A link over which everything
 //! was taken is silent.
 
+mod codec;
 mod envelope;
 mod outbox;
 mod stream;
@@ -30,6 +31,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
+pub use codec::{ENTRY_HEAD_BYTES, EntryView, Received};
 pub use envelope::{Envelope, Item, Progress};
 pub use outbox::{BYTES_PER_ENVELOPE_MAX, EntryBytes, ITEMS_PER_ENVELOPE_MAX};
 pub use stream::{BYTES_IN_FLIGHT_MAX, Event, Link, REPEAT_NANOS};

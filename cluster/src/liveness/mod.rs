@@ -35,6 +35,7 @@
 //! The module knows no groups, no sockets and no clock: time comes in as an argument. The rules,
 //! numbered, are in `docs/liveness.md`; scripts in `testscripts/liveness` show each.
 
+mod codec;
 mod state;
 
 #[cfg(test)]
