@@ -6,7 +6,6 @@
 
 use crate::link::{EntryView, Envelope, Item};
 use crate::liveness;
-use crate::ring::HostId;
 
 /// Reads `data` as a message about support if its first byte is 1, and as an envelope if that is 2;
 /// says whether it was one.
@@ -51,6 +50,7 @@ mod tests {
     use crate::liveness::{Epoch, Incarnation, MonotonicNanos};
     use crate::placement::GroupId;
     use crate::random::Random;
+    use crate::ring::HostId;
     use std::collections::BTreeMap;
     use std::path::Path;
     use std::sync::Arc;
