@@ -6,7 +6,7 @@
 use crate::entry::Entry;
 use crate::mutation::{MutationItem, MutationView, MutationWriter, stamp};
 use crate::partition::Partition;
-use crate::row::RowView;
+use crate::row::{Cell, CellContent, Marker, RowView};
 use crate::{EpochSeconds, TimestampMicros};
 
 const TIMESTAMP: TimestampMicros = 1_800_000_000_000_000;
@@ -67,6 +67,16 @@ fn check_item(item: MutationItem) {
         );
     }
     assert!(row.newest_timestamp() >= newest);
+    if let Some(plain) = row.plain() {
+        let marker =
+            plain.has_marker.then_some(Marker { timestamp: plain.timestamp, expiry: None });
+        assert_eq!((head.marker, head.tombstone), (marker, None));
+        let live = |(column, value)| {
+            let content = CellContent::Live { value, expiry: None };
+            Cell { column, path: None, timestamp: plain.timestamp, content }
+        };
+        assert!(cells.clone().eq(plain.cells.map(live)), "a plain row is read in another way");
+    }
     let is_live = cells.clone().any(|cell| cell.live_value(NOW).is_some())
         || head.marker.is_some_and(|marker| marker.is_live(NOW));
     assert_eq!(row.is_live(NOW), is_live);
@@ -104,7 +114,7 @@ mod tests {
     use super::*;
     use crate::TableId;
     use crate::entry::{Placement, WriteEntryWriter, write_truncate};
-    use crate::row::{Cell, CellContent, Deletion, Expiry, Marker, RowHead};
+    use crate::row::{Deletion, Expiry, RowHead};
     use crate::value::testing::{Random, mutate};
     use std::collections::BTreeMap;
     use std::path::Path;
@@ -140,20 +150,41 @@ mod tests {
         });
     }
 
+    /// A mutation of two plain rows.
+    fn write_plain_mutation(out: &mut Vec<u8>, at: TimestampMicros) {
+        let mut writer = MutationWriter::new(out, TableId(7), 3, b"key");
+        let marker = Marker { timestamp: at, expiry: None };
+        for (clustering, marker) in [(&b"a"[..], Some(marker)), (b"b", None)] {
+            writer.row(clustering, at, RowHead { marker, tombstone: None }, |row| {
+                for (column, value) in [(1, &b"value"[..]), (2, b""), (300, &[7; 200])] {
+                    row.cell(&Cell {
+                        column,
+                        path: None,
+                        timestamp: at,
+                        content: live(value, None),
+                    });
+                }
+            });
+        }
+    }
+
     /// What the files of the corpus hold.
     fn seeds() -> BTreeMap<String, Vec<u8>> {
         let mut mutation = Vec::new();
         write_mutation(&mut mutation, 1_000);
+        let mut plain = Vec::new();
+        write_plain_mutation(&mut plain, 1_000);
         let placement = Placement { closed: 1, placed: 2, far: 3 };
         let mut entry = Vec::new();
         let mut writer = WriteEntryWriter::new(&mut entry);
         for at in [1_000, 990, 1_010] {
             writer.mutation(|out| write_mutation(out, at));
+            writer.mutation(|out| write_plain_mutation(out, at));
         }
         writer.finish(&placement, 77);
         let mut truncate = Vec::new();
         write_truncate(&mut truncate, &placement, 5, TableId(1));
-        [("mutation", mutation), ("write", entry), ("truncate", truncate)]
+        [("mutation", mutation), ("plain", plain), ("write", entry), ("truncate", truncate)]
             .map(|(name, bytes)| (name.to_owned(), bytes))
             .into()
     }

@@ -16,7 +16,9 @@
 //!
 //! A deletion shadows everything in its scope with a timestamp at or below its own.
 
-use crate::row::{Cell, CellContent, Deletion, Expiry, Marker, RowHead, RowView, RowWriter};
+use crate::row::{
+    Cell, CellContent, Deletion, Expiry, Marker, PlainRow, RowHead, RowView, RowWriter,
+};
 use std::cmp::Ordering;
 
 /// Which of two cells of the same place wins; `Greater` means the first.
@@ -120,6 +122,9 @@ pub fn merge_rows(a: RowView, b: RowView, out: &mut Vec<u8>) {
 /// Whether nothing of `old` is left when `new` is merged in, so that the merge is `new` as it
 /// stands. Only for a `new` all of whose timestamps are newer than all of `old`.
 pub fn is_overwritten(old: RowView, new: RowView) -> bool {
+    if let (Some(old), Some(new)) = (old.plain(), new.plain()) {
+        return is_plain_overwritten(old, new);
+    }
     let (old_head, old_cells) = old.parts();
     let (new_head, mut new_cells) = new.parts();
     if new_head.tombstone.is_some() {
@@ -143,6 +148,19 @@ pub fn is_overwritten(old: RowView, new: RowView) -> bool {
         let is_replaced = next.is_some_and(|new| new.order() == cell.order());
         let is_deleted = cell.path.is_some() && deleted_column == Some(cell.column);
         if !is_replaced && !is_deleted {
+            return false;
+        }
+    }
+    true
+}
+
+/// As [`is_overwritten`]: each column of the old row is in the new one too.
+fn is_plain_overwritten(old: PlainRow, mut new: PlainRow) -> bool {
+    if old.has_marker && !new.has_marker {
+        return false;
+    }
+    for (column, _) in old.cells {
+        if new.cells.find(|(new, _)| *new >= column).is_none_or(|(new, _)| new != column) {
             return false;
         }
     }
@@ -228,6 +246,26 @@ mod tests {
     }
 
     fn random_row(random: &mut Random) -> Vec<u8> {
+        if random.below(3) == 0 { random_plain_row(random) } else { random_mixed_row(random) }
+    }
+
+    fn random_plain_row(random: &mut Random) -> Vec<u8> {
+        let timestamp = 10 + random.below(4) as i64;
+        let marker = (random.below(2) == 0).then_some(Marker { timestamp, expiry: None });
+        let mut out = Vec::new();
+        let mut writer = RowWriter::new(&mut out, timestamp, RowHead { marker, tombstone: None });
+        for column in [0, 2, 3] {
+            if random.below(3) != 0 {
+                let value = if random.below(2) == 0 { b"x" } else { b"y" };
+                let content = CellContent::Live { value, expiry: None };
+                writer.cell(&Cell { column, path: None, timestamp, content });
+            }
+        }
+        assert!(RowView::new(&out).plain().is_some());
+        out
+    }
+
+    fn random_mixed_row(random: &mut Random) -> Vec<u8> {
         let timestamp = |random: &mut Random| 10 + random.below(4) as i64;
         let expiry = |random: &mut Random| {
             (random.below(2) == 0).then(|| Expiry {

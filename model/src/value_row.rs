@@ -5,7 +5,9 @@
 //! from another table's has that table's order.
 
 use crate::codec::{put_slice, put_varint};
-use crate::row::{CellContent, Expiry, KIND_ROW_EXPIRY, RowHead, RowView, RowWriter};
+use crate::row::{
+    CellContent, Expiry, KIND_ROW_EXPIRY, RowHead, RowView, RowWriter, set_has_other_kinds,
+};
 use crate::{ColumnId, TimestampMicros};
 
 /// See the module.
@@ -48,6 +50,9 @@ impl<'a> ValueRowWriter<'a> {
 
     /// Ends the row.
     pub fn finish(self) {
+        if self.kind != 0 && self.out.len() > self.cells_start {
+            set_has_other_kinds(&mut self.out[self.start..]);
+        }
         if !self.is_sorted {
             self.sort();
         }

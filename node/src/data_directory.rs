@@ -17,7 +17,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// The version of everything below the directory that this program reads and writes.
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
 const IDENTITY_FILE: &str = "node.json";
 const IDENTITY_BYTES_MAX: u64 = 1 << 16;
 
@@ -217,9 +217,14 @@ mod tests {
         let (disk, _control) = Disk::simulated(1);
         disk.create_dir_all(Path::new("/data")).unwrap();
         let file = Path::new("/data/node.json");
-        disk.write_atomic(file, br#"{"format_version": 9, "other": true}"#).unwrap();
-        let error = open(&disk, None).unwrap_err().to_string();
-        assert!(error.contains("format version 9"), "{error}");
+        for found in [1, 9] {
+            let text = format!(r#"{{"format_version": {found}, "other": true}}"#);
+            disk.write_atomic(file, text.as_bytes()).unwrap();
+            let error = open(&disk, None).unwrap_err().to_string();
+            let expected =
+                format!("has format version {found}, and this program knows version 2; use the");
+            assert!(error.contains(&expected), "{error}");
+        }
         disk.write_atomic(file, b"{").unwrap();
         let error = open(&disk, None).unwrap_err().to_string();
         assert!(error.contains("node.json is damaged"), "{error}");

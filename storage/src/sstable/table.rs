@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub(crate) const MAGIC: [u8; 8] = *b"TethysT1";
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 pub(crate) const FOOTER_BYTES: usize = 3 * 12 + 8 + 4 + 4 + 8;
 
 /// How the names of table files end.
