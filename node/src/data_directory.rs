@@ -39,7 +39,6 @@ pub(crate) struct Identity {
     pub shard_count: u16,
     /// How often the node was started, this time included: durable before it speaks to others, who
     /// tell its lives apart by it.
-    #[serde(default)]
     pub incarnation: u64,
 }
 
@@ -199,17 +198,6 @@ mod tests {
         let error = open(&disk, Some(4)).unwrap_err().to_string();
         assert!(error.contains("--shards 2"), "{error}");
         assert_eq!(open(&disk, None).unwrap().identity.incarnation, 3, "a refusal is no life");
-    }
-
-    #[test]
-    fn an_identity_from_before_incarnations_were_counted_is_read() {
-        let (disk, _control) = Disk::simulated(1);
-        disk.create_dir_all(Path::new("/data")).unwrap();
-        let file = Path::new("/data/node.json");
-        let old = br#"{"format_version": 1, "host_id": 7, "shard_count": 2}"#;
-        disk.write_atomic(file, old).unwrap();
-        let identity = open(&disk, None).unwrap().identity.clone();
-        assert_eq!((identity.host_id, identity.incarnation), (7, 1));
     }
 
     #[test]
