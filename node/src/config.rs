@@ -19,7 +19,12 @@ use std::time::Duration;
 
 /// Command line of `tethys`. Every flag is also an environment variable.
 #[derive(Debug, Parser)]
-#[command(name = "tethys", version, about = "A distributed wide-column database that speaks CQL.")]
+#[command(
+    name = "tethys",
+    version,
+    args_override_self = true,
+    about = "A distributed wide-column database that speaks CQL."
+)]
 pub struct Flags {
     /// Configuration file (YAML, cassandra.yaml's key names).
     #[arg(long, env = "TETHYS_CONFIG", value_name = "FILE")]
