@@ -1,0 +1,54 @@
+//! Whether a history can be true: each checker is a function of the calls.
+//!
+//! - [`linearizable`]: registers behave as one copy that is changed at one moment within each call.
+//! - [`set`]: no acknowledged element is lost, no refused one appears.
+//! - [`counter`]: what is read lies between what was surely added and what may have been.
+//! - [`log`]: the change log tells each write once and in order, and replayed it is the table.
+//!
+//! A checker that cannot decide says [`Verdict::Unknown`]; that is no pass. Each is tested with
+//! histories that are wrong.
+
+pub mod counter;
+pub mod linearizable;
+pub mod log;
+pub mod set;
+
+use std::fmt;
+
+/// What a checker found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The history can be true.
+    Valid,
+    /// It cannot; the text says why.
+    Invalid(String),
+    /// The checker gave up; the text says why.
+    Unknown(String),
+}
+
+impl Verdict {
+    /// The graver of both: invalid, then unknown.
+    #[must_use]
+    pub fn and(self, other: Verdict) -> Verdict {
+        match (self, other) {
+            (invalid @ Verdict::Invalid(_), _) | (_, invalid @ Verdict::Invalid(_)) => invalid,
+            (unknown @ Verdict::Unknown(_), _) | (_, unknown @ Verdict::Unknown(_)) => unknown,
+            (Verdict::Valid, Verdict::Valid) => Verdict::Valid,
+        }
+    }
+
+    /// Valid if nothing contradicts.
+    fn of(contradiction: Option<String>) -> Verdict {
+        contradiction.map_or(Verdict::Valid, Verdict::Invalid)
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Verdict::Valid => f.write_str("valid"),
+            Verdict::Invalid(reason) => write!(f, "INVALID: {reason}"),
+            Verdict::Unknown(reason) => write!(f, "unknown: {reason}"),
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! Fault tests of whole clusters: real processes, real clients, real faults, and proof afterwards.
+//!
+//! Clients work on a cluster while a *nemesis* kills, stops and cuts off its nodes; what they asked
+//! and were told is a *history*, and a *checker* says whether it can be true of a database that
+//! keeps its promises.
+//!
+//! ```text
+//!   cluster.rs    nodes as processes, each with its address and its folder of data
+//!   client.rs     a session whose errors tell: refused, or perhaps done
+//!   nemesis.rs    which faults, when
+//!   workload/     what clients ask, and which checker judges it
+//!   run.rs        all of it together: load, faults, healing, last reads, verdict
+//!   history.rs    what was asked and answered
+//!   checker/      whether that can be true; pure, and tested on histories that are wrong
+//! ```
+//! `cargo run --release -p jepsen --example jepsen -- --help` runs one test, or checks a history
+//! again.
+
+pub mod checker;
+pub mod history;
+pub mod random;
