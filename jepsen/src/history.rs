@@ -249,11 +249,7 @@ mod tests {
         let outcomes: Vec<_> = calls.iter().map(|call| (call.process, call.outcome)).collect();
         assert_eq!(
             outcomes,
-            [
-                (0, Outcome::Failed),
-                (1, Outcome::Ok { returned: 2 }),
-                (0, Outcome::Unknown)
-            ]
+            [(0, Outcome::Failed), (1, Outcome::Ok { returned: 2 }), (0, Outcome::Unknown)]
         );
         assert_eq!(calls[1].operation, Operation::Read { key: 1, value: Some(4) });
     }

@@ -16,6 +16,16 @@
 //! `cargo run --release -p jepsen --example jepsen -- --help` runs one test, or checks a history
 //! again.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "it stands outside of the nodes, in real time, with real processes and ports"
+)]
+
 pub mod checker;
+pub mod client;
+pub mod cluster;
 pub mod history;
+pub mod nemesis;
 pub mod random;
+pub mod run;
+pub mod workload;

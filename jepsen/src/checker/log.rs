@@ -47,7 +47,10 @@ fn wrong_entries(writes: &BTreeMap<i64, &Call>, log: Rows) -> Option<String> {
         };
         let expected = Operation::Upsert { key: *key, clustering: *clustering, value: *value };
         if write.operation != expected {
-            return Some(format!("the log holds {expected:?}, but asked was {:?}", write.operation));
+            return Some(format!(
+                "the log holds {expected:?}, but asked was {:?}",
+                write.operation
+            ));
         }
         *logged.entry(*value).or_default() += 1;
     }
@@ -131,13 +134,13 @@ mod tests {
     #[test]
     fn a_log_that_does_not_is_not() {
         for (table, log) in [
-            (&[2][..], &[2][..]),    // An acknowledged write is not logged.
-            (&[2], &[1, 2, 2]),      // One is logged twice.
-            (&[4], &[1, 2, 4]),      // A refused one is.
-            (&[2], &[1, 9, 2]),      // One that nobody made.
-            (&[1], &[2, 1]),         // The order of time is not that of the log.
-            (&[3], &[1, 2]),         // A row without its log entry.
-            (&[], &[1, 2]),          // A log entry without its row.
+            (&[2][..], &[2][..]), // An acknowledged write is not logged.
+            (&[2], &[1, 2, 2]),   // One is logged twice.
+            (&[4], &[1, 2, 4]),   // A refused one is.
+            (&[2], &[1, 9, 2]),   // One that nobody made.
+            (&[1], &[2, 1]),      // The order of time is not that of the log.
+            (&[3], &[1, 2]),      // A row without its log entry.
+            (&[], &[1, 2]),       // A log entry without its row.
         ] {
             let found = verdict(table, log);
             assert!(matches!(found, Verdict::Invalid(_)), "{table:?} {log:?}: {found}");

@@ -33,7 +33,9 @@ fn history(script: &str) -> Vec<Call> {
         };
         match &mut call.operation {
             Operation::Read { value, .. } if sign == "=" => *value = rest.parse().ok(),
-            Operation::CompareAndSet { applied, .. } if sign == "=" => *applied = Some(rest == "yes"),
+            Operation::CompareAndSet { applied, .. } if sign == "=" => {
+                *applied = Some(rest == "yes");
+            }
             _ => {}
         }
     }
@@ -97,7 +99,8 @@ fn has_order(actions: &[Action], taken: &mut Vec<bool>, state: State) -> bool {
     if (0..actions.len()).all(is_done) {
         return true;
     }
-    let first_end = (0..actions.len()).filter(|at| !taken[*at]).filter_map(|at| actions[at].returned).min();
+    let first_end =
+        (0..actions.len()).filter(|at| !taken[*at]).filter_map(|at| actions[at].returned).min();
     for at in 0..actions.len() {
         if taken[at] || first_end.is_some_and(|end| actions[at].invoked > end) {
             continue;

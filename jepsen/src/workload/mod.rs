@@ -1,0 +1,53 @@
+//! What clients ask of the cluster, and which checker judges it.
+//!
+//! - [`register`]: reads and writes of single rows at QUORUM, which are linearizable.
+//! - [`set`]: inserts of rows of their own, which all stay.
+//! - [`log`]: upserts of a table with a change log, which tells of each exactly once.
+
+pub mod log;
+pub mod register;
+pub mod set;
+
+use crate::checker::Verdict;
+use crate::client::{Client, Failure};
+use crate::history::{Call, Operation};
+use crate::random::Random;
+use std::future::Future;
+
+/// One kind of test.
+pub trait Workload {
+    /// What a client has prepared.
+    type Prepared;
+
+    /// The tables, in a keyspace `jepsen` that is there.
+    fn tables(&self) -> &[&'static str];
+
+    /// Prepares what [`Workload::perform`] needs.
+    fn prepare(client: &Client) -> impl Future<Output = Result<Self::Prepared, Failure>>;
+
+    /// The next thing to ask.
+    fn next(&mut self, random: &mut Random) -> Operation;
+
+    /// Asks it; returns it with what was told.
+    fn perform(
+        client: &Client,
+        prepared: &Self::Prepared,
+        operation: Operation,
+    ) -> impl Future<Output = Result<Operation, Failure>>;
+
+    /// What is asked when all faults are healed and nobody else asks anything.
+    fn last_reads(&self) -> Vec<Operation>;
+
+    /// Whether the history can be true.
+    fn check(&self, calls: &[Call]) -> Verdict;
+}
+
+/// A statement that is not the workload's.
+fn foreign(operation: &Operation) -> Failure {
+    Failure::Refused(format!("this workload does not ask {operation:?}"))
+}
+
+/// An answer of another shape than asked for, which leaves open what was done.
+fn malformed(error: impl std::fmt::Display) -> Failure {
+    Failure::Unknown(error.to_string())
+}

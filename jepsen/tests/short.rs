@@ -1,0 +1,93 @@
+//! Each workload for a few seconds, with faults, against the program that was built with these tests.
+//! The same at length: `cargo run --release -p jepsen --example jepsen`.
+
+#![expect(clippy::print_stdout, reason = "a failed test shows what was asked and answered")]
+
+use jepsen::checker::Verdict;
+use jepsen::cluster::{ClusterOptions, built_program};
+use jepsen::nemesis::Fault;
+use jepsen::run::{Report, RunOptions, run};
+use jepsen::workload::Workload;
+use jepsen::workload::log::Log;
+use jepsen::workload::register::Registers;
+use jepsen::workload::set::Set;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+/// The program that `cargo test` has built beside this test, or else builds now.
+fn program() -> PathBuf {
+    if let Ok(program) = built_program() {
+        return program;
+    }
+    let mut command = Command::new(env!("CARGO"));
+    command.args(["build", "--quiet", "--package", "node", "--bin", "tethys"]);
+    if !cfg!(debug_assertions) {
+        command.arg("--release");
+    }
+    let status = command.status().expect("cargo runs");
+    assert!(status.success(), "the program is built");
+    built_program().expect("just built")
+}
+
+fn report<W: Workload>(workload: W, faults: &[Fault], seed: u64) -> Report {
+    let folder = tempfile::TempDir::with_prefix("jepsen-").expect("a temporary folder");
+    let options = RunOptions {
+        cluster: ClusterOptions {
+            binary: program(),
+            node_count: 1,
+            folder: folder.path().to_path_buf(),
+            arguments: ["--shards", "2", "--memory", "64M"].map(str::to_owned).to_vec(),
+        },
+        replication_factor: 1,
+        client_count: 8,
+        faults: faults.to_vec(),
+        duration: Duration::from_secs(6),
+        seed,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let report = runtime.expect("a runtime").block_on(run(workload, &options)).expect("it ends");
+    println!("{report}");
+    assert!(report.ok_count > 0 && report.fault_count > 0, "there was load, and there were faults");
+    report
+}
+
+fn holds<W: Workload>(workload: W, faults: &[Fault], seed: u64) {
+    assert_eq!(report(workload, faults, seed).verdict, Verdict::Valid);
+}
+
+/// A planted bug: the node forgets what it has acknowledged.
+fn is_caught<W: Workload>(workload: W, seed: u64) {
+    let verdict = report(workload, &[Fault::Rollback], seed).verdict;
+    assert!(matches!(verdict, Verdict::Invalid(_)), "{verdict}");
+}
+
+#[test]
+fn registers_are_linearizable_across_kills_and_pauses() {
+    holds(Registers::default(), &[Fault::Kill, Fault::Pause], 1);
+}
+
+#[test]
+fn no_element_is_lost_across_kills() {
+    holds(Set::default(), &[Fault::Kill], 2);
+}
+
+#[test]
+fn the_change_log_is_the_table_across_kills() {
+    holds(Log::default(), &[Fault::Kill], 3);
+}
+
+#[test]
+fn forgotten_writes_of_registers_are_noticed() {
+    is_caught(Registers::default(), 4);
+}
+
+#[test]
+fn forgotten_elements_are_noticed() {
+    is_caught(Set::default(), 5);
+}
+
+#[test]
+fn a_forgetful_change_log_is_noticed() {
+    is_caught(Log::default(), 6);
+}
