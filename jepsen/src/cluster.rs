@@ -52,6 +52,7 @@ struct Ports {
     cql: u16,
     shard_aware: u16,
     http: u16,
+    storage: u16,
 }
 
 impl Cluster {
@@ -168,6 +169,7 @@ impl Cluster {
             .args(["--port", &self.ports.cql.to_string()])
             .args(["--shard-aware-port", &self.ports.shard_aware.to_string()])
             .args(["--http-port", &self.ports.http.to_string()])
+            .args(["--storage-port", &self.ports.storage.to_string()])
             .args(&self.options.arguments)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
@@ -191,15 +193,15 @@ impl Ports {
         static TRIED: AtomicU32 = AtomicU32::new(0);
         let count = u32::from(PORTS.end - PORTS.start);
         let first = std::process::id() * 61 % count;
-        let mut free = Vec::with_capacity(3);
+        let mut free = Vec::with_capacity(4);
         for _ in PORTS {
             let offset = (first + TRIED.fetch_add(1, Ordering::Relaxed)) % count;
             let port = PORTS.start + u16::try_from(offset).unwrap_or_default();
             if ips.iter().all(|ip| TcpListener::bind((*ip, port)).is_ok()) {
                 free.push(port);
             }
-            if let [cql, shard_aware, http] = free[..] {
-                return Ok(Ports { cql, shard_aware, http });
+            if let [cql, shard_aware, http, storage] = free[..] {
+                return Ok(Ports { cql, shard_aware, http, storage });
             }
         }
         Err(io::Error::other("no ports are free"))
