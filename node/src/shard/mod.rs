@@ -89,6 +89,18 @@ pub(crate) enum Message {
     Stop(oneshot::Sender<()>),
 }
 
+/// Held while a shard serves. Sessions and the shard hold each other, so when its task is dropped, as
+/// in a simulated crash, somebody has to let go first, or neither would ever be freed.
+struct End(Rc<Shard>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let sessions = self.0.sessions.take();
+        let waiters = self.0.state.borrow_mut().replicas.abandon();
+        drop((sessions, waiters));
+    }
+}
+
 /// The time of a turn.
 #[derive(Clone, Copy)]
 struct TurnTime {
@@ -253,6 +265,7 @@ impl Shard {
 
     /// Serves messages until the node stops.
     pub(crate) async fn run(self: Rc<Self>, mut messages: Receiver<Message>) {
+        let _end = End(self.clone());
         tokio::task::spawn_local(self.clone().run_log());
         tokio::task::spawn_local(self.clone().run_maintenance());
         tokio::task::spawn_local(self.clone().run_compactions());
