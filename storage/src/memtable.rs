@@ -14,7 +14,9 @@
 //! and by look-ups of the few partitions that share a token.
 //!
 //! A row written again is merged at once by [`model::merge`], so a read finds one version. Each
-//! partition knows its newest timestamp: it says cheaply that nothing newer exists.
+//! partition knows its newest timestamp: it says cheaply that nothing newer exists. A row that was
+//! put together from all sources for a decision is kept here as it was found
+//! ([`Memtable::take_over`]), so that the next decision asks no file.
 //!
 //! The memtable compares bytes and knows no types. It is owned by its shard and needs no lock;
 //! frozen, it is immutable and shared with the thread that writes it out.
@@ -184,13 +186,35 @@ impl Memtable {
         let mut content = Content::default();
         let (clustering, row) = head.only_row(&self.arena);
         if !row.is_empty() {
-            let handle = RowHandle::new(head.row_place, clustering, row.len());
+            let mut handle = RowHandle::new(head.row_place, clustering, row.len());
+            if head.is_whole {
+                handle.set_whole();
+            }
             content.rows.insert(Position::FIRST, handle);
         }
         self.content_bytes += content.rows.memory_bytes();
         let number = self.contents.push(content);
         head.content = Some(number);
         number
+    }
+
+    /// Merges in what older sources and this have of a row, when no tombstone of any of them lies
+    /// over it but its own: the row is whole from then on.
+    pub(crate) fn take_over(&mut self, token: Token, key: &[u8], clustering: &[u8], row: RowView) {
+        let bounds = self.apply_row(token, key, clustering, row);
+        self.timestamps.get_or_insert(TimestampBounds::EMPTY).merge(bounds);
+        let record = self.find(token, key).expect("it was just written");
+        let mut head = RecordHead::read(&self.arena, record);
+        if let Some(number) = head.content {
+            let rows = &mut self.contents.get_mut(number).rows;
+            let at = rows.find(&self.arena, clustering).expect("it was just written");
+            if let Some(handle) = rows.at_mut(at) {
+                handle.set_whole();
+            }
+        } else {
+            head.is_whole = true;
+            head.write(&mut self.arena, record);
+        }
     }
 
     /// Merges a row into the content of a partition.

@@ -101,8 +101,7 @@ impl<'a> Sources<'a> {
     /// The memtables that show this token.
     #[inline]
     pub(crate) fn memtables(self, token: Token) -> impl Iterator<Item = &'a Memtable> {
-        let frozen =
-            self.frozen.iter().filter(move |f| !f.hidden.contains(token)).map(|f| &*f.memtable);
-        std::iter::once(self.active).chain(frozen)
+        let frozen = self.frozen.iter().rev().filter(move |f| !f.hidden.contains(token));
+        std::iter::once(self.active).chain(frozen.map(|f| &*f.memtable))
     }
 }

@@ -225,7 +225,7 @@ impl ShardState {
             |error: cdc::CdcError| Attempt::Failed(WriteError::Invalid(error.to_string()));
         let need = cdc::need(&input).map_err(refused)?;
         let partition;
-        let content = match row_in_place(&self.engine, &self.replicas, target, &need) {
+        let content = match row_in_place(&mut self.engine, &self.replicas, target, &need)? {
             Some(row) => Some(row),
             None => match need.look() {
                 None => None,
@@ -341,23 +341,31 @@ fn for_undecided(
     }
 }
 
-/// The one row that is needed, when all of it lies in one piece in memory and nothing undecided
-/// bears on it.
+/// The one row that is needed, when nothing undecided bears on it and all of it lies in one piece
+/// in memory, or is brought there.
 fn row_in_place<'c>(
-    engine: &'c Engine,
+    engine: &'c mut Engine,
     replicas: &Replicas<Waiter>,
     target: &Target,
     need: &Need<'c>,
-) -> Option<Content<'c>> {
-    let Need::Row(clustering) = *need else { return None };
-    let row = match engine.row_in_place(target.table.id, target.token, target.key, clustering) {
-        RowInPlace::Absent => None,
-        RowInPlace::Whole(row) => Some(row),
-        RowInPlace::InPieces => return None,
-    };
+) -> Result<Option<Content<'c>>, storage::ReadError> {
+    let Need::Row(clustering) = *need else { return Ok(None) };
     let mut is_decided = true;
     for_undecided(replicas, target, |_| is_decided = false);
-    is_decided.then_some(Content::Row { clustering, row })
+    if !is_decided {
+        return Ok(None);
+    }
+    let (table, token, key) = (target.table.id, target.token, target.key);
+    if engine.row_in_place(table, token, key, clustering) == RowInPlace::InPieces
+        && !engine.gather_row(table, token, key, clustering)?
+    {
+        return Ok(None);
+    }
+    Ok(match engine.row_in_place(table, token, key, clustering) {
+        RowInPlace::Absent => Some(Content::Row { clustering, row: None }),
+        RowInPlace::Whole(row) => Some(Content::Row { clustering, row: Some(row) }),
+        RowInPlace::InPieces => None,
+    })
 }
 
 /// The rows that operations on lists look at, as ascending slices without repeats.

@@ -5,7 +5,7 @@ use crate::error::ReadError;
 use crate::read::LiveTable;
 use crate::read::page::{ReadEnd, ReadProgress, read_into, read_page};
 use crate::read::partition::PartitionReader;
-use crate::read::single::{SingleRead, read_one};
+use crate::read::single::{SingleRead, merge_sources, read_one};
 use crate::sstable::{CachedBlocks, KeyHash};
 use model::mutation::MutationItem;
 use model::partition::Partition;
@@ -18,6 +18,9 @@ use std::sync::Arc;
 fn table_in(tables: &BTreeMap<TableId, TableState>, id: TableId) -> Result<&TableState, ReadError> {
     tables.get(&id).ok_or(ReadError::UnknownTable(id))
 }
+
+/// A larger row is not kept in memory for the next decision: it would be copied with every write.
+const GATHERED_ROW_BYTES_MAX: usize = 16 << 10;
 
 /// What is known of a row without merging anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,20 +137,54 @@ impl Engine {
         clustering: &[u8],
     ) -> RowInPlace<'_> {
         let Some(state) = self.tables.get(&table) else { return RowInPlace::InPieces };
+        let mut found = None;
+        for partition in state.sources().memtables(token).filter_map(|m| m.partition(token, key)) {
+            if !partition.has_rows_only() {
+                return RowInPlace::InPieces;
+            }
+            let Some(row) = partition.row(clustering) else { continue };
+            if found.replace(RowView::new(row)).is_some() {
+                return RowInPlace::InPieces;
+            }
+            if partition.is_whole(clustering) {
+                return RowInPlace::Whole(RowView::new(row));
+            }
+        }
         if !state.live.is_empty() {
             let hash = KeyHash::new(token, key);
             if state.live.iter().any(|t| t.may_contain(token, key, hash)) {
                 return RowInPlace::InPieces;
             }
         }
-        let mut found = state.sources().memtables(token).filter_map(|m| m.partition(token, key));
-        match (found.next(), found.next()) {
-            (None, _) => RowInPlace::Absent,
-            (Some(only), None) if only.has_rows_only() => only
-                .row(clustering)
-                .map_or(RowInPlace::Absent, |row| RowInPlace::Whole(RowView::new(row))),
-            _ => RowInPlace::InPieces,
-        }
+        found.map_or(RowInPlace::Absent, RowInPlace::Whole)
+    }
+
+    /// Puts together a row that lies in pieces, and keeps it in memory, so that
+    /// [`Engine::row_in_place`] finds it whole from now on. Changes nothing that a read can see.
+    /// Says whether it did so: not for a row under a tombstone that is not its own, nor for one
+    /// that is large or absent.
+    pub fn gather_row(
+        &mut self,
+        table: TableId,
+        token: Token,
+        key: &[u8],
+        clustering: &[u8],
+    ) -> Result<bool, ReadError> {
+        let state = table_in(&self.tables, table)?;
+        let read = SingleRead { token, key, clustering, now: 0, include_static: false };
+        let mut blocks = CachedBlocks { cache: &mut self.cache };
+        let hash = KeyHash::new(token, key);
+        let (head, merged) = merge_sources(state.sources(), read, hash, &mut blocks)?;
+        let has_tombstones = head.deletion.is_some() || !head.range_tombstones.is_empty();
+        let Some(row) = merged
+            .row()
+            .filter(|row| !has_tombstones && row.as_bytes().len() <= GATHERED_ROW_BYTES_MAX)
+        else {
+            return Ok(false);
+        };
+        let state = self.tables.get_mut(&table).ok_or(ReadError::UnknownTable(table))?;
+        state.active.take_over(token, key, clustering, row);
+        Ok(true)
     }
 
     /// A bound on what was written to a partition: no timestamp in it, tombstones included, is

@@ -327,6 +327,22 @@ pub(crate) fn check_point_reads(engine: &mut Engine, model: &Model, random: &mut
     }
 }
 
+/// Rows that lie in one piece are as the model has them, and those that are gathered lie so.
+fn check_rows_in_place(engine: &mut Engine, model: &Model, random: &mut Random) {
+    for ((token, key), partition) in model {
+        let clustering = random_clustering(random);
+        let gathers = random.one_in(2)
+            && retry(engine, |e| e.gather_row(TABLE, *token, key, &clustering)).unwrap();
+        let expected = partition.effective_row(&clustering);
+        let expected = expected.map_or((NOTHING, Vec::new()), |row| settled(&row));
+        match engine.row_in_place(TABLE, *token, key, &clustering) {
+            RowInPlace::Whole(row) => assert_eq!(settled(row.as_bytes()), expected),
+            RowInPlace::Absent => assert_eq!(((NOTHING, Vec::new()), false), (expected, gathers)),
+            RowInPlace::InPieces => assert!(!gathers, "a gathered row lies in one piece"),
+        }
+    }
+}
+
 const NOTHING: RowHead = RowHead { marker: None, tombstone: None };
 
 /// A row's content without what its own tombstones hide.
@@ -499,6 +515,7 @@ fn memtables_files_and_merges_answer_every_read_as_the_model_does() {
                 }
                 _ => check_everything(&mut engine, &model, &mut random),
             }
+            check_rows_in_place(&mut engine, &model, &mut random);
         }
         check_everything(&mut engine, &model, &mut random);
     }

@@ -5,6 +5,7 @@ use super::arena::Place;
 use super::content::Content;
 use super::leaves::Position;
 use super::record::RecordHead;
+use super::rows::RowHandle;
 use model::range_tombstones::RangeTombstones;
 use model::row::Deletion;
 use model::{TimestampMicros, Token};
@@ -73,6 +74,19 @@ impl<'a> PartitionRef<'a> {
             }
         };
         (found == clustering).then_some(row)
+    }
+
+    /// Whether the row of that clustering key, which is there, has all that older sources have of
+    /// it.
+    #[inline]
+    pub(crate) fn is_whole(&self, clustering: &[u8]) -> bool {
+        match self.content() {
+            None => self.head.is_whole,
+            Some(content) => {
+                let found = content.rows.find(&self.memtable.arena, clustering).ok();
+                found.and_then(|at| content.rows.at(at)).is_some_and(RowHandle::is_whole)
+            }
+        }
     }
 
     /// The position of the first row at or behind a clustering position.

@@ -5,12 +5,13 @@
 //!           key [clustering row]
 //! ```
 //! The one row of a partition that has nothing else lies behind the key, until it outgrows its
-//! room and moves; `row_place` says where its clustering key is. A partition with more (several
-//! rows, a static row, tombstones) has all of it in a [`Content`], whose number plus one is in
-//! `content`. Numbers are little-endian; a record never leaves memory.
+//! room and moves; `row_place` says where its clustering key is, and the highest bit of
+//! `clustering_len` whether it is whole (see [`super::rows`]). A partition with more (several rows,
+//! a static row, tombstones) has all of it in a [`Content`], whose number plus one is in `content`.
+//! Numbers are little-endian; a record never leaves memory.
 
 use super::arena::{Arena, Place};
-use super::rows::room_for;
+use super::rows::{WHOLE, room_for};
 use model::TimestampMicros;
 
 const RECORD_HEAD_BYTES: usize = 32;
@@ -24,6 +25,8 @@ pub(super) struct RecordHead {
     pub(super) row_place: Place,
     pub(super) row_len: u32,
     pub(super) clustering_len: u32,
+    /// Whether the only row has all that older sources have of it.
+    pub(super) is_whole: bool,
     /// The number of the content, when there is more than one row.
     pub(super) content: Option<u32>,
     key_len: u32,
@@ -40,7 +43,8 @@ impl RecordHead {
             newest: newest as i64,
             row_place: Place::from_bits(row_place),
             row_len: row_lengths as u32,
-            clustering_len: (row_lengths >> 32) as u32,
+            clustering_len: (row_lengths >> 32) as u32 & !WHOLE,
+            is_whole: (row_lengths >> 32) as u32 & WHOLE != 0,
             content: (others as u32).checked_sub(1),
             key_len: (others >> 32) as u32,
         }
@@ -55,7 +59,8 @@ impl RecordHead {
     fn to_bytes(self) -> [[u8; 8]; 4] {
         let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
         let content = self.content.map_or(0, |number| number + 1);
-        let row_lengths = pair(self.row_len, self.clustering_len);
+        let whole = if self.is_whole { WHOLE } else { 0 };
+        let row_lengths = pair(self.row_len, self.clustering_len | whole);
         let words = [
             self.newest as u64,
             self.row_place.to_bits(),
@@ -79,6 +84,7 @@ impl RecordHead {
             row_place: Place::from_bits(0),
             row_len: row.len() as u32,
             clustering_len: clustering.len() as u32,
+            is_whole: false,
             content: None,
             key_len: key.len() as u32,
         };
@@ -123,6 +129,7 @@ mod tests {
         assert_eq!(head.key(&arena, record), b"a key");
         assert_eq!(head.only_row(&arena), (&b"clustering"[..], &b"row"[..]));
         head.newest = -5;
+        head.is_whole = true;
         head.content = Some(u32::MAX - 1);
         head.write(&mut arena, record);
         assert_eq!(RecordHead::read(&arena, record), head);

@@ -3,6 +3,9 @@
 //! A row's clustering key and bytes lie one behind the other in the arena; the partition keeps
 //! handles of them. A handle carries the first eight bytes of its clustering key, so that most
 //! comparisons of a search do not leave the leaf.
+//!
+//! A row is *whole* when it was merged with all that older memtables and files have of it, at a
+//! moment when no tombstone lay over it there. Those do not change, so it stays whole.
 
 use super::arena::{Arena, Place};
 use super::leaves::{Leaves, Position};
@@ -13,9 +16,13 @@ use std::cmp::Ordering;
 pub(super) struct RowHandle {
     prefix: u64,
     place: Place,
+    /// With [`WHOLE`].
     clustering_len: u32,
     row_len: u32,
 }
+
+/// The bit of a clustering key's length that says that the row is whole; keys are far shorter.
+pub(super) const WHOLE: u32 = 1 << 31;
 
 impl RowHandle {
     pub(super) fn store(arena: &mut Arena, clustering: &[u8], row: &[u8]) -> Self {
@@ -33,16 +40,30 @@ impl RowHandle {
         }
     }
 
+    #[inline]
+    fn clustering_len(&self) -> usize {
+        (self.clustering_len & !WHOLE) as usize
+    }
+
+    #[inline]
+    pub(super) fn is_whole(&self) -> bool {
+        self.clustering_len & WHOLE != 0
+    }
+
+    pub(super) fn set_whole(&mut self) {
+        self.clustering_len |= WHOLE;
+    }
+
     /// Clustering key and row.
     #[inline]
     pub(super) fn get<'a>(&self, arena: &'a Arena) -> (&'a [u8], &'a [u8]) {
-        let clustering_len = self.clustering_len as usize;
+        let clustering_len = self.clustering_len();
         arena.get(self.place, clustering_len + self.row_len as usize).split_at(clustering_len)
     }
 
     /// Puts other bytes in the row's place.
     pub(super) fn replace(&mut self, arena: &mut Arena, row: &[u8]) {
-        let (clustering_len, row_len) = (self.clustering_len as usize, self.row_len as usize);
+        let (clustering_len, row_len) = (self.clustering_len(), self.row_len as usize);
         self.place = replace_row(arena, self.place, clustering_len, row_len, row);
         self.row_len = row.len() as u32;
     }
@@ -51,7 +72,7 @@ impl RowHandle {
     fn compare(&self, arena: &Arena, prefix: u64, clustering: &[u8]) -> Ordering {
         self.prefix
             .cmp(&prefix)
-            .then_with(|| arena.get(self.place, self.clustering_len as usize).cmp(clustering))
+            .then_with(|| arena.get(self.place, self.clustering_len()).cmp(clustering))
     }
 }
 

@@ -54,7 +54,24 @@ fn read_merged<R>(
     blocks: &mut impl BlockSource,
     f: impl FnOnce(Option<RowView>, Option<RowView>) -> R,
 ) -> Result<R, ReadError> {
-    let SingleRead { token, key, clustering, now, include_static } = read;
+    let (head, merged) = merge_sources(sources, read, hash, blocks)?;
+    let mut buffer = Vec::new();
+    let row = merged.row().map(|row| effective(&head, read.clustering, row, &mut buffer));
+    let static_row = if read.include_static { head.effective_static_row() } else { None };
+    let static_row = static_row.as_ref().map(|row| RowView::new(row));
+    let is_live = |row: &RowView| row.is_live(read.now);
+    Ok(f(static_row.filter(is_live), row.filter(is_live)))
+}
+
+/// A row as it was written, and what its partition has beside rows, from all sources. What older
+/// sources have is left out where a tombstone of a newer one covers it.
+pub(crate) fn merge_sources(
+    sources: Sources,
+    read: SingleRead,
+    hash: KeyHash,
+    blocks: &mut impl BlockSource,
+) -> Result<(Partition, Merged), ReadError> {
+    let SingleRead { token, key, clustering, .. } = read;
     let mut head = Partition::default();
     let mut merged = Merged::default();
     for memtable in sources.memtables(token) {
@@ -92,17 +109,12 @@ fn read_merged<R>(
             read_head(table, token.0, key, &mut head, blocks)?;
         }
     }
-    let mut buffer = Vec::new();
-    let row = merged.row().map(|row| effective(&head, clustering, row, &mut buffer));
-    let static_row = if include_static { head.effective_static_row() } else { None };
-    let static_row = static_row.as_ref().map(|row| RowView::new(row));
-    let is_live = |row: &RowView| row.is_live(now);
-    Ok(f(static_row.filter(is_live), row.filter(is_live)))
+    Ok((head, merged))
 }
 
 /// The merge of a row's versions so far.
 #[derive(Default)]
-struct Merged {
+pub(crate) struct Merged {
     bytes: Vec<u8>,
     scratch: Vec<u8>,
 }
@@ -118,7 +130,7 @@ impl Merged {
         std::mem::swap(&mut self.bytes, &mut self.scratch);
     }
 
-    fn row(&self) -> Option<RowView<'_>> {
+    pub(crate) fn row(&self) -> Option<RowView<'_>> {
         (!self.bytes.is_empty()).then(|| RowView::new(&self.bytes))
     }
 

@@ -43,6 +43,8 @@ pub(crate) struct TableRows {
     place: Place,
     /// The partition's rows in this block.
     rows: Range<usize>,
+    /// Whether another partition follows in this block: then this one goes on in no other.
+    ends_here: bool,
     /// The current one; outside of `rows` when the cursor has come to an end.
     row: Option<usize>,
 }
@@ -63,9 +65,9 @@ impl TableRows {
         let Ok(index) = found else { return Ok(None) };
         let mark = place.checked(table, data.mark(index))?;
         place.checked(table, mark.read_head(head))?;
-        let rows = mark.rows;
-        let key = key.clone();
-        Ok(Some(TableRows { table: table.clone(), token, key, place, rows, row: None }))
+        let (rows, ends_here) = (mark.rows, index + 1 < data.mark_count());
+        let (table, key) = (table.clone(), key.clone());
+        Ok(Some(TableRows { table, token, key, place, rows, ends_here, row: None }))
     }
 
     /// The current row: clustering key and bytes. The bytes are not checked.
@@ -146,11 +148,7 @@ impl TableRows {
 
     /// Whether the partition begins and ends in this block.
     fn is_whole_here(&self) -> Result<bool, ReadError> {
-        let data = self.place.data(&self.table)?;
-        let found = self.place.checked(&self.table, data.find_mark(self.token, &self.key))?;
-        let Ok(index) = found else { return Ok(false) };
-        let mark = self.place.checked(&self.table, data.mark(index))?;
-        Ok(!mark.is_continued() && index + 1 < data.mark_count())
+        Ok(self.ends_here && self.mark_here()?.is_some_and(|mark| !mark.is_continued()))
     }
 
     fn mark_here(&self) -> Result<Option<Mark<'_>>, ReadError> {
@@ -164,6 +162,9 @@ impl TableRows {
     /// Goes to the first row of the next block, if the partition goes on there.
     fn enter_next_block(&mut self, source: &mut impl BlockSource) -> Result<(), ReadError> {
         self.row = None;
+        if self.ends_here {
+            return Ok(());
+        }
         let at = self.table.next(self.place.at, source)?;
         if self.enter(at, source)? {
             self.row = (!self.rows.is_empty()).then_some(self.rows.start);
@@ -183,6 +184,7 @@ impl TableRows {
         let found = place.checked(&self.table, data.find_mark(self.token, &self.key))?;
         let Ok(index) = found else { return Ok(false) };
         self.rows = place.checked(&self.table, data.mark(index))?.rows;
+        self.ends_here = index + 1 < data.mark_count();
         self.place = place;
         Ok(true)
     }

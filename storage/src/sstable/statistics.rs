@@ -21,7 +21,7 @@ use model::{EpochSeconds, Token};
 use std::collections::BTreeMap;
 
 /// Lowest and highest clustering key.
-pub(crate) type ClusteringBounds = (Box<[u8]>, Box<[u8]>);
+pub(crate) type ClusteringBounds = (Vec<u8>, Vec<u8>);
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,10 +105,11 @@ impl Statistics {
         match &mut self.clustering {
             None => self.clustering = Some((clustering.into(), clustering.into())),
             Some((min, max)) => {
+                // In a log nearly every row is the highest so far: the space is used again.
                 if *clustering < **min {
-                    *min = clustering.into();
+                    clustering.clone_into(min);
                 } else if *clustering > **max {
-                    *max = clustering.into();
+                    clustering.clone_into(max);
                 }
             }
         }
