@@ -5,6 +5,10 @@
 //! adds the cells that come out to the mutation's own ([`ListOperation::resolve`]). From there on
 //! it is a mutation like any other: followers see cells only.
 
+mod codec;
+#[cfg(test)]
+pub(crate) use codec::tests as testing;
+
 use crate::row::{Cell, CellContent, Expiry, RowView};
 use crate::{ColumnId, EpochSeconds, TimestampMicros};
 use std::fmt;

@@ -100,6 +100,23 @@ impl<'a> MutationView<'a> {
         Ok(view)
     }
 
+    /// Views bytes of unknown origin as a partition of a page, after checking all of them: an
+    /// optional static row, and rows in whatever order they were read.
+    pub(crate) fn check_in_page(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        let view = Self::new(bytes)?;
+        let mut items = Items { cursor: view.items };
+        let mut is_first = true;
+        while !items.cursor.is_empty() {
+            match items.decode()? {
+                MutationItem::StaticRow(row) if is_first => RowView::check(row.as_bytes())?,
+                MutationItem::Row { row, .. } => RowView::check(row.as_bytes())?,
+                _ => return Err(DecodeError("a page holds rows, the static one first")),
+            };
+            is_first = false;
+        }
+        Ok(view)
+    }
+
     /// The bytes as they stand.
     pub fn as_bytes(&self) -> &'a [u8] {
         self.bytes

@@ -2,7 +2,13 @@
 //!
 //! A [`ReadCommand`] names partitions, clustering slices and limits; a [`Page`] holds the merged
 //! rows that are live, with tombstones applied, and where to go on. Filters, selections and
-//! aggregates are the coordinator's: a replica reads columns as bytes.
+//! aggregates are the coordinator's: a replica reads columns as bytes. Both travel between nodes:
+//! `docs/formats/requests.md` has their bytes.
+
+mod codec;
+mod fuzz;
+
+pub use fuzz::fuzz_read;
 
 use crate::codec::DecodeError;
 use crate::mutation::{MutationView, MutationWriter};
@@ -60,7 +66,7 @@ pub struct ResumePoint {
 }
 
 /// A read of one table on one replica.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadCommand {
     /// The table.
     pub table: TableId,
@@ -85,7 +91,7 @@ pub struct ReadCommand {
 }
 
 /// Merged live rows, in order, grouped by partition.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
     bytes: Vec<u8>,
     /// Where the last partition begins: its length, then its mutation.

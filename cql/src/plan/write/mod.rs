@@ -18,6 +18,7 @@ mod attributes;
 mod batch;
 mod bind;
 mod cells;
+mod codec;
 #[cfg(test)]
 mod golden_tests;
 mod operation;
@@ -26,4 +27,5 @@ mod prepare;
 pub use attributes::{TIMEOUT_NANOS_MAX, TTL_SECONDS_MAX, bind_timeout};
 pub use batch::{BatchItem, BatchPlan, bind_batch};
 pub use bind::{BoundWrite, MUTATION_BYTES_MAX, PartitionWrite, WRITE_BYTES_MAX};
+pub use codec::{PartitionWriteError, fuzz_partition_write};
 pub use prepare::WritePlan;
