@@ -96,12 +96,43 @@ pub fn judge<'a>(
         let counted = if consistency.is_local() { alive_in(local_centre) } else { alive_count };
         check(required(consistency, replication, local_centre), counted)?;
     }
-    let is_answered_by_any = access == Access::Read
-        && matches!(consistency, Consistency::One | Consistency::LocalOne | Consistency::Any);
-    if is_answered_by_any {
+    if !is_answered_by_leader(access, consistency) {
         return Ok(());
     }
     check(majority(replicas.count() as u32), alive_count)
+}
+
+/// Whether the leader of the range alone may answer. Every write is its own to propose; of reads,
+/// those at ONE and LOCAL_ONE are served by any replica.
+pub fn is_answered_by_leader(access: Access, level: Consistency) -> bool {
+    access == Access::Write
+        || !matches!(level, Consistency::Any | Consistency::One | Consistency::LocalOne)
+}
+
+/// Whether a write at this level waits for more than its commit: for as many replicas as the level
+/// names to have applied it. The other levels are content with the majority that committed it.
+pub fn waits_for_replicas(level: Consistency) -> bool {
+    matches!(
+        level,
+        Consistency::Two | Consistency::Three | Consistency::All | Consistency::EachQuorum
+    )
+}
+
+/// Whether the replicas that have applied a write, by their data centres, are those that `level`
+/// waits for.
+pub fn is_reached<'a>(
+    level: Consistency,
+    replication: &Replication,
+    local_centre: &str,
+    applied: impl Iterator<Item = &'a str> + Clone,
+) -> bool {
+    let each = level == Consistency::EachQuorum;
+    if let (true, Replication::NetworkTopology { factors }) = (each, replication) {
+        return factors.iter().filter(|&(_, &factor)| factor > 0).all(|(centre, &factor)| {
+            applied.clone().filter(|of| of == centre).count() as u32 >= majority(factor)
+        });
+    }
+    applied.count() as u32 >= required(level, replication, local_centre)
 }
 
 /// More than half.
@@ -176,6 +207,26 @@ mod tests {
             let (read, write) = (verdict(Access::Read), verdict(Access::Write));
             Ok(format!("{level} of {blocks_for}: read {read}, write {write}"))
         }
+    }
+
+    #[test]
+    fn replicas_are_counted_as_the_level_names_them() {
+        let simple = Replication::Simple { factor: 3 };
+        let reached = |level, setting: &Replication, applied: &[&str]| {
+            is_reached(level, setting, "dc1", applied.iter().copied())
+        };
+        assert!(!reached(Consistency::Two, &simple, &["dc1"]));
+        assert!(reached(Consistency::Two, &simple, &["dc1", "dc1"]));
+        assert!(!reached(Consistency::All, &simple, &["dc1", "dc1"]));
+        assert!(reached(Consistency::All, &simple, &["dc1", "dc1", "dc1"]));
+        let factors = BTreeMap::from([("dc1".to_owned(), 3), ("dc2".into(), 1), ("dc3".into(), 0)]);
+        let centres = Replication::NetworkTopology { factors };
+        let each = Consistency::EachQuorum;
+        assert!(!reached(each, &centres, &["dc1", "dc1", "dc1"]), "three, but none in dc2");
+        assert!(reached(each, &centres, &["dc1", "dc2", "dc1"]));
+        let waiting = Consistency::LEVELS.into_iter().filter(|level| waits_for_replicas(*level));
+        let names: Vec<_> = waiting.map(Consistency::name).collect();
+        assert_eq!(names, ["TWO", "THREE", "ALL", "EACH_QUORUM"]);
     }
 
     #[test]

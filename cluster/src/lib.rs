@@ -7,6 +7,7 @@
 //! - [`replica`]: the replicas of one shard: consensus cores wired to its log and its data.
 //! - [`placement`]: one ring under one replication setting: the groups and their replicas.
 //! - [`consistency`]: whether the live replicas suffice for a consistency level.
+//! - [`routing`]: which replicas a request goes to, in which order.
 //! - [`consensus`]: one replicated log.
 //! - [`replacement`]: how a group comes to other members, one change at a time.
 //! - [`retention`]: how much of a shard's log is kept, and for whom.
@@ -28,6 +29,7 @@ pub mod replacement;
 pub mod replica;
 pub mod retention;
 pub mod ring;
+pub mod routing;
 mod rules;
 mod wire;
 
