@@ -9,6 +9,8 @@
 //! - [`consistency`]: whether the live replicas suffice for a consistency level.
 //! - [`routing`]: which replicas a request goes to, in which order.
 //! - [`consensus`]: one replicated log.
+//! - [`founding`]: whether a node founds a cluster, joins one, or waits.
+//! - [`joining`]: whether a node may join the cluster.
 //! - [`replacement`]: how a group comes to other members, one change at a time.
 //! - [`retention`]: how much of a shard's log is kept, and for whom.
 //! - [`leadership`]: who leads a group, until when it may serve reads, and what time it has closed.
@@ -18,7 +20,9 @@
 
 pub mod consensus;
 pub mod consistency;
+pub mod founding;
 pub mod fuzz;
+pub mod joining;
 pub mod leadership;
 pub mod link;
 pub mod liveness;
