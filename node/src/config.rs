@@ -9,7 +9,8 @@ mod seed;
 
 pub use seed::Seed;
 
-use clap::Parser;
+use crate::status::StatusFlags;
+use clap::{Parser, Subcommand};
 use cluster::peer::limits::CLUSTER_NAME_BYTES_MAX;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -26,6 +27,9 @@ use std::time::Duration;
     about = "A distributed wide-column database that speaks CQL."
 )]
 pub struct Flags {
+    /// What to do; without one, the node is started.
+    #[command(subcommand)]
+    pub verb: Option<Verb>,
     /// Configuration file (YAML, cassandra.yaml's key names).
     #[arg(long, env = "TETHYS_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -82,6 +86,13 @@ pub struct Flags {
     /// How log lines look: text or json
     #[arg(long, env = "TETHYS_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<String>,
+}
+
+/// What `tethys` does beside running a node.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Shows the nodes of a running cluster, as nodetool does.
+    Status(StatusFlags),
 }
 
 /// How log lines look.

@@ -40,6 +40,17 @@ pub(crate) struct Identity {
     /// How often the node was started, this time included: durable before it speaks to others, who
     /// tell its lives apart by it.
     pub incarnation: u64,
+    /// The cluster it belongs to, once it does.
+    pub cluster: Option<ClusterIdentity>,
+}
+
+/// Which cluster a node belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ClusterIdentity {
+    /// Tells clusters of one name apart.
+    pub id: u128,
+    /// Its name, given by its first node.
+    pub name: String,
 }
 
 /// Only the version: what every format's file begins with.
@@ -125,15 +136,36 @@ impl DataDirectory {
                 host_id: random_uuid(entropy),
                 shard_count: shard_count.unwrap_or(shard_count_default),
                 incarnation: 0,
+                cluster: None,
             }
         };
         identity.incarnation = identity.incarnation.checked_add(1).ok_or_else(|| {
             let reason = "the number of starts cannot be".to_owned();
             DataDirectoryError::Damaged { path: file.clone(), reason }
         })?;
-        let bytes = serde_json::to_vec_pretty(&identity).expect("plain fields are JSON");
-        disk.write_atomic(&file, &bytes).map_err(failed)?;
+        save_identity(disk, &file, &identity).map_err(failed)?;
         Ok(DataDirectory { path: path.to_owned(), identity, _lock: lock })
+    }
+
+    /// Whether this node has belonged to a cluster: its data say so, or there are some.
+    pub(crate) fn is_member(&self, disk: &Disk) -> Result<bool, String> {
+        if self.identity.cluster.is_some() {
+            return Ok(true);
+        }
+        // It had begun to found one when it was ended.
+        let log = self.log(0);
+        disk.exists(&log).map_err(|error| format!("{}: {error}", log.display()))
+    }
+
+    /// Writes down which cluster this node belongs to, if that is new; durable on return.
+    pub(crate) fn belong_to(&self, disk: &Disk, cluster: &ClusterIdentity) -> Result<(), String> {
+        if self.identity.cluster.as_ref() == Some(cluster) {
+            return Ok(());
+        }
+        let identity = Identity { cluster: Some(cluster.clone()), ..self.identity.clone() };
+        let file = self.path.join(IDENTITY_FILE);
+        save_identity(disk, &file, &identity)
+            .map_err(|error| format!("{}: {error}", file.display()))
     }
 
     /// Where a shard keeps its commit log.
@@ -150,6 +182,11 @@ impl DataDirectory {
     pub(crate) fn metadata(&self) -> PathBuf {
         self.path.join("metadata.json")
     }
+}
+
+fn save_identity(disk: &Disk, file: &Path, identity: &Identity) -> io::Result<()> {
+    let bytes = serde_json::to_vec_pretty(identity).expect("plain fields are JSON");
+    disk.write_atomic(file, &bytes)
 }
 
 fn read_identity(disk: &Disk, file: &Path) -> Result<Identity, DataDirectoryError> {
@@ -198,6 +235,19 @@ mod tests {
         let error = open(&disk, Some(4)).unwrap_err().to_string();
         assert!(error.contains("--shards 2"), "{error}");
         assert_eq!(open(&disk, None).unwrap().identity.incarnation, 3, "a refusal is no life");
+    }
+
+    #[test]
+    fn the_cluster_is_written_down_once_and_for_all() {
+        let (disk, _control) = Disk::simulated(1);
+        let data = open(&disk, None).unwrap();
+        assert_eq!(data.is_member(&disk), Ok(false));
+        let cluster = ClusterIdentity { id: 5, name: "five".to_owned() };
+        data.belong_to(&disk, &cluster).unwrap();
+        drop(data);
+        let data = open(&disk, None).unwrap();
+        assert_eq!(data.identity.cluster, Some(cluster));
+        assert_eq!(data.is_member(&disk), Ok(true));
     }
 
     #[test]

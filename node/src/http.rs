@@ -1,5 +1,5 @@
-//! The operator's port: `/metrics` in Prometheus' text form, `/healthz`, `/readyz`, and
-//! `POST /cdc/generations`, which announces a new CDC generation.
+//! The operator's port: `/metrics` in Prometheus' text form, `/healthz`, `/readyz`, `/status` for
+//! `tethys status`, and `POST /cdc/generations`, which announces a new CDC generation.
 
 use crate::metadata::{DdlError, DdlRequest, MetadataRequest};
 use crate::node::Shared;
@@ -7,6 +7,7 @@ use crate::shard::{Message, ShardStatistics};
 use axum::Router;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
+use axum::http::header::{self, HeaderName};
 use axum::routing::{get, post};
 use env::net::{TcpListener, TcpStream};
 use serde::Deserialize;
@@ -53,6 +54,7 @@ pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
         .route("/metrics", get(metrics))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(async || "ready\n"))
+        .route("/status", get(status))
         .route("/cdc/generations", post(announce_generation))
         .with_state(shared.clone());
     if let Err(error) = axum::serve(Listener { listener, shared }, router).await {
@@ -136,6 +138,30 @@ fn write_metrics(
         }
     }
     Ok(())
+}
+
+#[derive(Debug, Deserialize)]
+struct StatusQuery {
+    keyspace: Option<String>,
+}
+
+async fn status(
+    State(shared): State<Arc<Shared>>,
+    Query(query): Query<StatusQuery>,
+) -> Result<([(HeaderName, &'static str); 1], Vec<u8>), (StatusCode, String)> {
+    let (reply, answer) = oneshot::channel();
+    let unavailable = |reason: &str| (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n"));
+    shared.shards[0]
+        .try_send(Message::ClusterStatus(query.keyspace, reply))
+        .map_err(|_| unavailable("too many requests are waiting"))?;
+    match answer.await {
+        Ok(Ok(status)) => {
+            let json = serde_json::to_vec(&status).expect("a status has text keys and no NaN");
+            Ok(([(header::CONTENT_TYPE, "application/json")], json))
+        }
+        Ok(Err(error)) => Err((StatusCode::NOT_FOUND, format!("{error}\n"))),
+        Err(_) => Err(unavailable("the node is going down")),
+    }
 }
 
 #[derive(Debug, Deserialize)]

@@ -6,6 +6,7 @@
 //! metadata     what nodes agree on      view         its snapshot, for everybody
 //! system       the system's tables      http         metrics, health
 //! internode    what nodes say           config       what the operator chose
+//! founding     a cluster's first start  status       the cluster as operators see it
 //! ```
 //!
 //! A node decides little itself: the language is `cql`'s, placement `cluster`'s, log rows `cdc`'s,
@@ -18,6 +19,7 @@ mod config;
 mod connection;
 mod coordinator;
 mod data_directory;
+mod founding;
 mod http;
 mod internode;
 pub mod logging;
@@ -25,11 +27,14 @@ mod metadata;
 mod node;
 mod shard;
 mod statement;
+mod status;
 mod system;
 mod traces;
 mod view;
 
 pub use config::{
     CONFIG_FILE_BYTES_MAX, CommitLogSync, Config, ConfigError, Flags, LogFormat, Machine, Seed,
+    Verb,
 };
 pub use node::{Node, StartError};
+pub use status::{StatusFlags, StatusFormat, show_status};

@@ -1,14 +1,25 @@
-//! The program `tethys`: reads the configuration, starts a node, and ends when it is told to.
+//! The program `tethys`: reads the configuration, starts a node, and ends when it is told to; or
+//! does what its verb says.
 
 use clap::Parser;
 use env::Env;
 use env::signals::ShutdownSignals;
-use node::{CONFIG_FILE_BYTES_MAX, Config, Flags, Machine, Node, logging};
+use node::{CONFIG_FILE_BYTES_MAX, Config, Flags, Machine, Node, Verb, logging, show_status};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let flags = Flags::parse();
     let env = Env::real();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("cannot start: {error}")),
+    };
+    if let Some(Verb::Status(status)) = &flags.verb {
+        return match runtime.block_on(show_status(&env, status)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error),
+        };
+    }
     let (config, warnings) = match configure(&flags, &env) {
         Ok(configured) => configured,
         Err(error) => return fail(&error),
@@ -17,10 +28,6 @@ fn main() -> ExitCode {
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(&format!("cannot start: {error}")),
-    };
     tokio::task::LocalSet::new().block_on(&runtime, run(env, config))
 }
 
@@ -47,7 +54,15 @@ async fn run(env: Env, config: Config) -> ExitCode {
         Ok(signals) => signals,
         Err(error) => return fail(&format!("cannot hear signals: {error}")),
     };
-    let node = match Node::start(env, config).await {
+    // A node that waits for its seeds can be told to end.
+    let started = tokio::select! {
+        started = Node::start(env, config) => started,
+        signal = signals.next() => {
+            tracing::info!("{signal}: stopped before it was ready");
+            return ExitCode::SUCCESS;
+        }
+    };
+    let node = match started {
         Ok(node) => node,
         Err(error) => return fail(&error.to_string()),
     };

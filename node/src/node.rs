@@ -1,7 +1,8 @@
 //! A whole node: its data directory, its shards, its listeners, from start to end.
 
 use crate::config::{CommitLogSync, Config, Seed};
-use crate::data_directory::DataDirectory;
+use crate::data_directory::{ClusterIdentity, DataDirectory};
+use crate::founding;
 use crate::internode;
 use crate::metadata::Metadata;
 use crate::shard::{self, Message, PublishedClock};
@@ -75,6 +76,14 @@ impl Shared {
         self.has_view.send_replace(true);
     }
 
+    /// This node belongs to the cluster of that metadata from here on, after every start.
+    pub(crate) fn belong_to(&self, metadata: &Metadata) -> Result<(), String> {
+        self.registry.set_cluster_id(metadata.cluster_id());
+        let cluster =
+            ClusterIdentity { id: metadata.cluster_id(), name: metadata.cluster_name.clone() };
+        self.data.belong_to(&self.env.disk, &cluster)
+    }
+
     /// Waits for the first view.
     pub(crate) async fn wait_for_view(&self) {
         let mut has_view = self.has_view.subscribe();
@@ -143,8 +152,12 @@ pub enum StartError {
     Shard(u16, String),
     /// An address cannot be listened on; the text is the configuration key of its port.
     Listen(SocketAddr, &'static str, std::io::Error),
-    /// There are seeds to join, and this program cannot join anybody.
-    Seeds(Seed),
+    /// A seed belongs to a cluster, and nobody can join one yet.
+    CannotJoin(Seed),
+    /// A seed says why this node and it cannot be in one cluster.
+    Seed(Seed, String),
+    /// Two seeds belong to different clusters.
+    TornSeeds(Seed, Seed),
     /// A thread cannot be started.
     Thread(std::io::Error),
 }
@@ -157,10 +170,16 @@ impl std::fmt::Display for StartError {
             StartError::Listen(address, key, error) => {
                 write!(f, "cannot listen on {address} ({key}): {error}")
             }
-            StartError::Seeds(seed) => write!(
+            StartError::CannotJoin(seed) => write!(
                 f,
                 "cannot join the cluster of seed {seed}: this version forms no cluster of several \
-                 nodes yet; start without --seeds"
+                 nodes yet; start without --seeds for a cluster of its own"
+            ),
+            StartError::Seed(seed, reason) => write!(f, "seed {seed}: {reason}"),
+            StartError::TornSeeds(one, other) => write!(
+                f,
+                "seeds {one} and {other} belong to different clusters of this name; give only \
+                 seeds of the one that is meant"
             ),
             StartError::Thread(error) => write!(f, "cannot start a thread: {error}"),
         }
@@ -190,10 +209,9 @@ impl Node {
         let shard_count = data.identity.shard_count;
         let for_nodes = bind(&env, config.listen_address(), config.storage_port, "storage_port");
         let (for_nodes, internode_address) = for_nodes.await?;
-        if let Some(other) = config.seeds.iter().find(|seed| !seed.is_at(internode_address)) {
-            return Err(StartError::Seeds(other.clone()));
-        }
-        let registry = internode::registry(&config, &data.identity, internode_address);
+        let name = cluster_name(&config, &data, &metadata)?;
+        let registry = internode::registry(&config, name, &data.identity, internode_address);
+        let is_member = data.is_member(&env.disk).map_err(StartError::Data)?;
         let (shards, receivers): (Vec<_>, Vec<_>) =
             (0..shard_count).map(|_| queue(shard::MESSAGES_MAX)).unzip();
         let (has_view, _) = watch::channel(false);
@@ -220,7 +238,11 @@ impl Node {
         });
         let listeners = Listeners::bind(&shared).await?;
         tokio::task::spawn_local(internode::accept(shared.clone(), for_nodes));
+        if !is_member {
+            founding::wait_to_found(&shared).await?;
+        }
         let tasks = start_shards(&shared, receivers, metadata).await?;
+        shared.belong_to(&shared.views().newest().metadata).map_err(StartError::Data)?;
         listeners.serve(&shared);
         Ok(Node { shared, tasks })
     }
@@ -261,6 +283,23 @@ impl Node {
         for task in self.tasks {
             task.finished().await.ok();
         }
+    }
+}
+
+/// The name of the cluster that this node belongs to, or is to belong to.
+fn cluster_name(
+    config: &Config,
+    data: &DataDirectory,
+    metadata: &Metadata,
+) -> Result<String, StartError> {
+    let saved = data.identity.cluster.as_ref().map_or(&metadata.cluster_name, |known| &known.name);
+    match &config.cluster_name {
+        Some(name) if !saved.is_empty() && name != saved => Err(StartError::Data(format!(
+            "the data directory {} belongs to cluster `{saved}`, and cluster_name says `{name}`",
+            data.path.display()
+        ))),
+        _ if saved.is_empty() => Ok(config.cluster_name().to_owned()),
+        _ => Ok(saved.clone()),
     }
 }
 

@@ -22,6 +22,7 @@ mod acceptor;
 mod status;
 
 pub(crate) use acceptor::accept;
+pub(crate) use status::{NodeStatus, ask_status, own_status};
 
 use crate::config::Config;
 use crate::data_directory;
@@ -53,13 +54,14 @@ impl AskKind {
 /// What this node says of itself to others. `bound` is where it listens for them.
 pub(crate) fn registry(
     config: &Config,
+    cluster_name: String,
     identity: &data_directory::Identity,
     bound: SocketAddr,
 ) -> Registry {
     let ip = config.broadcast_address.unwrap_or(bound.ip());
     let us = Identity {
-        cluster_name: config.cluster_name().to_owned(),
-        cluster_id: None,
+        cluster_name,
+        cluster_id: identity.cluster.as_ref().map(|cluster| cluster.id),
         host_id: HostId(identity.host_id),
         address: SocketAddr::new(ip, bound.port()),
         shard_count: identity.shard_count,

@@ -1,32 +1,49 @@
-//! How a node stands, for whoever shows the cluster.
+//! How a node stands, as it tells others.
 
+use super::AskKind;
 use crate::shard::{Message, Shard};
-use cluster::peer::{Class, Responder};
-use serde::Serialize;
+use cluster::HostId;
+use cluster::peer::{Class, Peer, Responder};
+use serde::{Deserialize, Serialize};
 use std::rc::Rc;
+use std::time::Duration;
 use tokio::sync::oneshot;
 
+/// How long another node may take to say how it stands.
+const STATUS_TIME_MAX: Duration = Duration::from_secs(1);
+
 /// What a node says of itself.
-#[derive(Debug, Serialize)]
-struct NodeStatus {
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NodeStatus {
     /// Bytes of its table files.
-    load_bytes: u64,
+    pub load_bytes: u64,
     /// How far it knows the metadata.
-    metadata_index: u64,
+    pub metadata_index: u64,
+}
+
+/// How this node stands; nothing when a shard has too much to do, or is going down.
+pub(crate) async fn own_status(shard: &Shard) -> Option<NodeStatus> {
+    let mut load_bytes = 0;
+    for other in &shard.shared.shards {
+        let (reply, report) = oneshot::channel();
+        other.try_send(Message::Storage(reply)).ok()?;
+        let report = report.await.ok()?;
+        load_bytes += report.tables.iter().map(|(_, table)| table.file_bytes).sum::<u64>();
+    }
+    Some(NodeStatus { load_bytes, metadata_index: shard.view().index() })
+}
+
+/// How another node stands; nothing when it does not say.
+pub(crate) async fn ask_status(shard: &Shard, host_id: HostId) -> Option<NodeStatus> {
+    let peer = Peer { host_id, shard: 0 };
+    let kind = [AskKind::Status as u8];
+    let answer = shard.peers.ask(peer, Class::Urgent, &[&kind], STATUS_TIME_MAX).await.ok()?;
+    serde_json::from_slice(&answer).ok()
 }
 
 /// Answers another node.
 pub(super) async fn answer(shard: Rc<Shard>, responder: Responder) {
-    let mut load_bytes = 0;
-    for other in &shard.shared.shards {
-        let (reply, report) = oneshot::channel();
-        if other.try_send(Message::Storage(reply)).is_err() {
-            return responder.refuse();
-        }
-        let Ok(report) = report.await else { return };
-        load_bytes += report.tables.iter().map(|(_, table)| table.file_bytes).sum::<u64>();
-    }
-    let status = NodeStatus { load_bytes, metadata_index: shard.view().index() };
+    let Some(status) = own_status(&shard).await else { return responder.refuse() };
     let bytes = serde_json::to_vec(&status).expect("numbers are JSON");
     // Whoever asked waits no longer than it said.
     responder.answer(Class::Bulk, &[&bytes]).ok();

@@ -1,5 +1,6 @@
 //! Changing the metadata: decided on shard 0, answered when every shard acts by it.
 
+use super::events::topology_events;
 use super::{Command, GenerationRecord, Metadata};
 use crate::shard::{Change, Message, Shard, WriteError, WriteRequest};
 use crate::view::View;
@@ -173,6 +174,8 @@ impl Shard {
     /// Makes the newest metadata everybody's view, and returns when every shard acts by it.
     pub(crate) async fn publish(self: &Rc<Self>, events: &[Event]) {
         let metadata = self.newest_metadata();
+        let mut events = events.to_vec();
+        events.extend(topology_events(&self.shared.views().newest().metadata, &metadata));
         match View::new(metadata, &self.shared.system_keyspaces, self.shared.host_id) {
             Ok(view) => self.shared.views().publish(Arc::new(view)),
             Err(error) => {

@@ -3,8 +3,12 @@
 //! Metadata is one more replicated log, held by shard 0. A DDL statement is decided there against
 //! the newest state, one statement at a time, proposed as a [`Command`], and answered when every
 //! shard acts by it.
+//!
+//! Clients that ask for it are told: of schema changes by whoever made them, of nodes by comparing
+//! one state with the next ([`events`]).
 
 mod change;
+mod events;
 mod snapshot;
 mod state;
 

@@ -66,6 +66,10 @@ pub(crate) struct Metadata {
     /// Index of the last command applied.
     pub index: u64,
     pub cluster_name: String,
+    /// Tells clusters of one name apart: the id of the node that founded this one. 0 in a snapshot
+    /// from before it was kept, of a cluster of one node.
+    #[serde(default)]
+    pub cluster_id: u128,
     pub nodes: BTreeMap<String, NodeRecord>,
     /// The user's keyspaces; the system's own are not agreed on, they are the program's.
     pub schema: Schema,
@@ -86,6 +90,7 @@ impl Metadata {
             Command::AddNode { cluster_name, node } => {
                 if self.cluster_name.is_empty() {
                     self.cluster_name = cluster_name;
+                    self.cluster_id = node.host_id;
                 }
                 self.nodes.insert(host_key(node.host_id), node);
             }
@@ -111,6 +116,12 @@ impl Metadata {
                 self.generations.push(Arc::new(generation));
             }
         }
+    }
+
+    /// Which of the clusters of its name it is.
+    pub(crate) fn cluster_id(&self) -> u128 {
+        let founder = self.nodes.values().next().map_or(0, |node| node.host_id);
+        if self.cluster_id == 0 { founder } else { self.cluster_id }
     }
 
     /// The record of a node.

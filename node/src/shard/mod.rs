@@ -37,6 +37,7 @@ use crate::internode;
 use crate::metadata::{DdlRequest, DdlResult};
 use crate::node::Shared;
 use crate::statement::RecentStatements;
+use crate::status::{self, ClusterStatus, UnknownKeyspace};
 use crate::view::{SeenView, View};
 use cluster::peer::{Accepted, Inbox, Peers};
 use cql::plan::select::RowScratch;
@@ -83,6 +84,9 @@ pub(crate) enum Message {
     Clients(oneshot::Sender<Vec<connection::ClientInfo>>),
     /// What the shard stores, for the virtual tables.
     Storage(oneshot::Sender<StorageReport>),
+    /// The cluster as operators see it, with ownership by a keyspace's replicas if one is named;
+    /// shard 0 only.
+    ClusterStatus(Option<String>, oneshot::Sender<Result<ClusterStatus, UnknownKeyspace>>),
     /// What the shard has done so far, for the metrics.
     Statistics(oneshot::Sender<ShardStatistics>),
     /// Flush what is in memory, release the log, and end.
@@ -330,6 +334,11 @@ impl Shard {
             }
             Message::Storage(reply) => {
                 reply.send(self.state.borrow().storage_report()).ok();
+            }
+            Message::ClusterStatus(keyspace, reply) => {
+                tokio::task::spawn_local(async move {
+                    reply.send(status::of_cluster(&shard, keyspace.as_deref()).await).ok();
+                });
             }
             Message::Statistics(reply) => {
                 let mut statistics = self.state.borrow().statistics();

@@ -299,7 +299,7 @@ impl Opened {
         let record = node_record(shared, known.as_ref(), entropy);
         let command = match &known {
             None => Some(Command::AddNode {
-                cluster_name: shared.config.cluster_name().to_owned(),
+                cluster_name: shared.registry.us().cluster_name,
                 node: record,
             }),
             Some(known) if *known != record => Some(Command::UpdateNode { node: record }),

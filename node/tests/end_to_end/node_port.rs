@@ -1,12 +1,15 @@
 //! The port for other nodes: whoever does not belong is turned away, and the node serves on.
 
-use crate::support::{Node, Random, Raw, on_runtime};
+use crate::support::{Node, Random, Raw, get, on_runtime};
 use cluster::HostId;
-use cluster::peer::{Identity, IntroductionError, RefusalCode, Registry, introduce};
+use cluster::peer::{
+    AskError, Class, Identity, IntroductionError, Peer, Peers, RefusalCode, Registry, introduce,
+};
 use env::Env;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
+use tokio::task::LocalSet;
 
 /// What makes a stranger one that the node does not want.
 type Change = fn(&mut Identity, &Identity);
@@ -83,6 +86,35 @@ fn a_node_of_another_cluster_or_with_another_nodes_name_is_told_so() {
 }
 
 #[test]
+fn requests_of_no_known_kind_are_refused_and_counted() {
+    let node = Node::start();
+    let registry = stranger(|_| {});
+    let test = async {
+        let env = Env::real();
+        let host_id = introduce(&env, &registry, port_of(&node)).await.expect("let in").host_id;
+        let (peers, _inbox) = Peers::new(&env, &registry, 0);
+        let time_max = Duration::from_secs(20);
+        for shard in 0..2 {
+            let peer = Peer { host_id, shard };
+            let ask = async |bytes: &[u8]| peers.ask(peer, Class::Urgent, &[bytes], time_max).await;
+            for unknown in [&[][..], &[0], &[99, 1, 2]] {
+                peers.send(peer, Class::Urgent, &[unknown]).expect("there is room");
+                assert_eq!(ask(unknown).await, Err(AskError::Refused));
+            }
+            let status = ask(&[5]).await.expect("it says how it stands");
+            let status: serde_json::Value = serde_json::from_slice(&status).expect("JSON");
+            assert!(status["load_bytes"].is_u64() && status["metadata_index"] != 0, "{status}");
+        }
+    };
+    on_runtime(LocalSet::new().run_until(test));
+    let (_, metrics) = get(&node, "/metrics");
+    for shard in 0..2 {
+        let line = format!("tethys_internode_unknown_messages_total{{shard=\"{shard}\"}} 6\n");
+        assert!(metrics.contains(&line), "{metrics}");
+    }
+}
+
+#[test]
 fn each_start_is_another_life() {
     let mut node = Node::start();
     node.kill();
@@ -93,16 +125,8 @@ fn each_start_is_another_life() {
 #[test]
 fn a_port_that_is_taken_is_named_with_its_key() {
     let node = Node::start();
-    let taken: &'static str = Box::leak(node.storage_port().to_string().into_boxed_str());
-    let arguments: &'static [&'static str] = Box::leak(Box::new(["--storage-port", taken]));
-    let log = Node::refused(arguments);
+    let taken = node.storage_port().to_string();
+    let log = Node::refused(&["--storage-port", &taken]);
     let expected = format!("tethys: cannot listen on 127.0.0.1:{taken} (storage_port): ");
     assert!(log.contains(&expected), "{log}");
-}
-
-#[test]
-fn seeds_that_are_others_are_refused_as_long_as_nobody_can_join() {
-    let log = Node::refused(&["--seeds", "127.0.0.99"]);
-    assert!(log.contains("tethys: cannot join the cluster of seed 127.0.0.99: "), "{log}");
-    Node::start_with(&["--memory", "256M", "--seeds", "127.0.0.1"]);
 }

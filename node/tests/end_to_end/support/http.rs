@@ -6,9 +6,18 @@ use std::net::TcpStream;
 
 /// Posts without a body and returns the status and what follows the head.
 pub(crate) fn post(node: &Node, path: &str) -> (u16, String) {
+    request(node, "POST", path)
+}
+
+/// Gets, and returns the status and what follows the head.
+pub(crate) fn get(node: &Node, path: &str) -> (u16, String) {
+    request(node, "GET", path)
+}
+
+fn request(node: &Node, method: &str, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(("127.0.0.1", node.http_port())).expect("HTTP answers");
     let head = format!(
-        "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).expect("sent");
     let mut answer = String::new();

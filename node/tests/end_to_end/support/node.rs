@@ -30,7 +30,7 @@ pub(crate) struct Node {
     data: TempDir,
     ports: Ports,
     /// What it is told beside where to be, at every start.
-    arguments: &'static [&'static str],
+    arguments: Vec<String>,
     process: Option<Child>,
     output: Arc<Output>,
 }
@@ -60,7 +60,7 @@ impl Node {
     }
 
     /// A fresh node with two shards and these arguments.
-    pub(crate) fn start_with(arguments: &'static [&'static str]) -> Node {
+    pub(crate) fn start_with(arguments: &[&str]) -> Node {
         let mut node = Node::unstarted(arguments);
         for _ in 1..PORT_ATTEMPTS_MAX {
             if node.spawn() {
@@ -86,16 +86,32 @@ impl Node {
     }
 
     /// Starts a fresh node that is to refuse; returns what it printed.
-    pub(crate) fn refused(arguments: &'static [&'static str]) -> String {
+    pub(crate) fn refused(arguments: &[&str]) -> String {
         let mut node = Node::unstarted(arguments);
         assert!(!node.spawn(), "it starts:\n{}", node.log());
         node.log()
     }
 
-    fn unstarted(arguments: &'static [&'static str]) -> Node {
+    /// Starts it again with other arguments, which it is to refuse; returns what it printed.
+    pub(crate) fn refuses_to_restart(&mut self, arguments: &[&str]) -> String {
+        assert!(self.process.is_none(), "end it first");
+        let before = std::mem::replace(&mut self.arguments, owned(arguments));
+        assert!(!self.spawn(), "it starts:\n{}", self.log());
+        self.arguments = before;
+        self.log()
+    }
+
+    /// Starts a fresh node that does not get ready, but prints `text`.
+    pub(crate) fn start_until(arguments: &[&str], text: &str) -> Node {
+        let mut node = Node::unstarted(arguments);
+        assert!(node.spawn_until(text), "it ends:\n{}", node.log());
+        node
+    }
+
+    fn unstarted(arguments: &[&str]) -> Node {
         let data = TempDir::with_prefix("tethys-").expect("a temporary folder");
         let (ports, output) = (Ports::free(), Arc::default());
-        Node { data, ports, arguments, process: None, output }
+        Node { data, ports, arguments: owned(arguments), process: None, output }
     }
 
     /// Asks it to end (SIGTERM), and returns how it did.
@@ -162,6 +178,11 @@ impl Node {
 
     /// Starts the process and waits until it is ready. False if it ended instead.
     fn spawn(&mut self) -> bool {
+        self.spawn_until(READY)
+    }
+
+    /// Starts the process and waits until it prints `text`. False if it ended instead.
+    fn spawn_until(&mut self, text: &str) -> bool {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tethys"));
         command
             .arg("--data-dir")
@@ -171,7 +192,7 @@ impl Node {
             .args(["--http-port", &self.ports.http.to_string()])
             .args(["--storage-port", &self.ports.storage.to_string()])
             .args(["--shards", "2"])
-            .args(self.arguments)
+            .args(&self.arguments)
             .current_dir(self.data.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -180,7 +201,7 @@ impl Node {
         let mut process = command.spawn().expect("the built program starts");
         self.output.follow(process.stdout.take().expect("piped"));
         self.output.follow(process.stderr.take().expect("piped"));
-        let ready = self.output.wait_until_ready(begin, &mut process);
+        let ready = self.output.wait_for(text, begin, &mut process);
         if ready {
             self.process = Some(process);
         } else {
@@ -218,12 +239,12 @@ impl Output {
         });
     }
 
-    /// Waits for the line that says so, from line `begin` on.
-    fn wait_until_ready(&self, begin: usize, process: &mut Child) -> bool {
+    /// Waits for a line with that text, from line `begin` on.
+    fn wait_for(&self, text: &str, begin: usize, process: &mut Child) -> bool {
         let deadline = Instant::now() + START_TIME_MAX;
         let mut lines = self.lines.lock().expect("no reader panics");
         while Instant::now() < deadline {
-            if lines[begin..].iter().any(|line| line.contains(READY)) {
+            if lines[begin..].iter().any(|line| line.contains(text)) {
                 return true;
             }
             if process.try_wait().expect("our own child").is_some() {
@@ -234,6 +255,10 @@ impl Output {
         }
         false
     }
+}
+
+fn owned(arguments: &[&str]) -> Vec<String> {
+    arguments.iter().map(|argument| (*argument).to_owned()).collect()
 }
 
 impl Ports {

@@ -1,0 +1,138 @@
+//! A node that belongs to no cluster, at its first start: asks its seeds until it knows whether to
+//! found a cluster. What is decided is `cluster::founding`'s; here the seeds are looked up and
+//! asked, all at the same time, again and again, and the operator is told what is waited for.
+//!
+//! Nobody can join a cluster yet: a node that would have to says so and does not start.
+
+use crate::config::Seed;
+use crate::node::{Shared, StartError};
+use cluster::founding::{Decision, SeedState, decide};
+use cluster::peer::{IntroductionError, RefusalCode, introduce};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+/// How long to wait before the seeds are asked again.
+const ROUND_PAUSE: Duration = Duration::from_millis(250);
+/// How often the log says what is waited for.
+const REPORT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Returns when this node is to found a cluster.
+pub(crate) async fn wait_to_found(shared: &Arc<Shared>) -> Result<(), StartError> {
+    let clock = &shared.env.clock;
+    let began_nanos = clock.monotonic_nanos();
+    let mut reported = None;
+    loop {
+        let heard = ask_all(shared).await;
+        let states: Vec<SeedState> = heard.iter().map(|heard| heard.state).collect();
+        let waited = Duration::from_nanos(clock.monotonic_nanos().saturating_sub(began_nanos));
+        let seed = |position: usize| shared.config.seeds[position].clone();
+        match decide(&states, waited) {
+            Decision::Found => return Ok(()),
+            Decision::Join(position) => return Err(StartError::CannotJoin(seed(position))),
+            Decision::Stop(position) => {
+                return Err(StartError::Seed(seed(position), heard[position].text.clone()));
+            }
+            Decision::Torn(one, other) => {
+                return Err(StartError::TornSeeds(seed(one), seed(other)));
+            }
+            Decision::Wait => {
+                if reported.is_none_or(|reported| waited >= reported + REPORT_INTERVAL) {
+                    reported = Some(waited);
+                    tracing::info!("waiting for the cluster: {}", describe(shared, &heard));
+                }
+                clock.sleep(ROUND_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// What was heard of one seed, and in words.
+#[derive(Clone, Debug)]
+struct Heard {
+    state: SeedState,
+    text: String,
+}
+
+impl Heard {
+    fn new(state: SeedState, text: impl Into<String>) -> Heard {
+        Heard { state, text: text.into() }
+    }
+}
+
+/// Asks all seeds at once; the answers are in the order of the list.
+async fn ask_all(shared: &Arc<Shared>) -> Vec<Heard> {
+    let mut asking = JoinSet::new();
+    for (position, seed) in shared.config.seeds.iter().enumerate() {
+        let (shared, seed) = (shared.clone(), seed.clone());
+        asking.spawn_local(async move { (position, ask(&shared, &seed).await) });
+    }
+    let silent = Heard::new(SeedState::Silent, "does not answer");
+    let mut heard = vec![silent; shared.config.seeds.len()];
+    while let Some(answer) = asking.join_next().await {
+        // A task that was cancelled has said nothing.
+        if let Ok((position, answer)) = answer {
+            heard[position] = answer;
+        }
+    }
+    heard
+}
+
+/// Asks one seed, at each of its addresses until one answers.
+async fn ask(shared: &Shared, seed: &Seed) -> Heard {
+    let us = shared.broadcast_address();
+    if seed.is_at(us) {
+        return Heard::new(SeedState::Itself, "is this node");
+    }
+    let addresses = shared.env.net.resolve(&seed.host, seed.port.unwrap_or(us.port())).await;
+    let addresses = match addresses {
+        Ok(addresses) => addresses,
+        Err(error) => return Heard::new(SeedState::Silent, error.to_string()),
+    };
+    let mut heard = Heard::new(SeedState::Silent, "has no address");
+    for address in addresses {
+        heard = match introduce(&shared.env, &shared.registry, address).await {
+            Ok(identity) => match identity.cluster_id {
+                Some(cluster_id) => {
+                    Heard::new(SeedState::Member { cluster_id }, "belongs to a cluster")
+                }
+                None => Heard::new(SeedState::Alone, "belongs to no cluster yet"),
+            },
+            Err(error) => Heard::new(state_of(&error), error.to_string()),
+        };
+        if heard.state != SeedState::Silent {
+            break;
+        }
+    }
+    heard
+}
+
+/// What an introduction that failed says of the seed.
+fn state_of(error: &IntroductionError) -> SeedState {
+    match error {
+        IntroductionError::Itself => SeedState::Itself,
+        IntroductionError::ClusterName { .. }
+        | IntroductionError::AnotherCluster { .. }
+        | IntroductionError::Version { .. } => SeedState::Foreign,
+        IntroductionError::HostIdInUse { .. } | IntroductionError::AddressInUse { .. } => {
+            SeedState::Taken
+        }
+        IntroductionError::Refused { code, .. } => match code {
+            RefusalCode::Version
+            | RefusalCode::ClusterName
+            | RefusalCode::AnotherCluster
+            | RefusalCode::Removed => SeedState::Foreign,
+            RefusalCode::HostIdInUse | RefusalCode::AddressInUse | RefusalCode::Outdated => {
+                SeedState::Taken
+            }
+            _ => SeedState::Silent,
+        },
+        _ => SeedState::Silent,
+    }
+}
+
+fn describe(shared: &Shared, heard: &[Heard]) -> String {
+    let seeds = shared.config.seeds.iter().zip(heard);
+    let words: Vec<String> = seeds.map(|(seed, heard)| format!("{seed}: {}", heard.text)).collect();
+    words.join("; ")
+}

@@ -1,0 +1,139 @@
+//! The cluster as its operators see it: which nodes there are, whether they answer, what they hold.
+//!
+//! Any node can be asked, over its HTTP port (`GET /status`, JSON); it asks the others. `tethys
+//! status` does so and prints the answer in the layout of nodetool ([`table`]), which scripts read.
+
+mod command;
+mod table;
+
+pub use command::{StatusFlags, StatusFormat, show_status};
+
+use crate::internode::{self, NodeStatus};
+use crate::shard::Shard;
+use crate::view::View;
+use cluster::{NodeIndex, Placement};
+use model::KeyspaceDef;
+use model::schema::Replication;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+use tokio::task::JoinSet;
+
+/// The nodes of a cluster.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ClusterStatus {
+    pub cluster_name: String,
+    /// In the order of their host ids.
+    pub nodes: Vec<NodeLine>,
+}
+
+/// One node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct NodeLine {
+    /// Whether it answers.
+    pub is_up: bool,
+    pub address: String,
+    /// Bytes of its table files; unknown when it does not answer.
+    pub load_bytes: Option<u64>,
+    pub token_count: usize,
+    /// The part of the data of which it holds a copy, from 0 to 1; unknown when keyspaces differ
+    /// and none was named.
+    pub owns: Option<f64>,
+    pub host_id: String,
+    pub data_center: String,
+    pub rack: String,
+}
+
+/// A keyspace was named that does not exist.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct UnknownKeyspace(String);
+
+impl fmt::Display for UnknownKeyspace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "keyspace {} does not exist", self.0)
+    }
+}
+
+/// The cluster as this node sees it, and as the others say of themselves.
+pub(crate) async fn of_cluster(
+    shard: &Rc<Shard>,
+    keyspace: Option<&str>,
+) -> Result<ClusterStatus, UnknownKeyspace> {
+    let view = shard.view();
+    let replication = ownership(&view, keyspace)?;
+    let placement = replication.map(|r| Placement::new(&view.ring, &view.ranges, &r, view.local));
+    let mut asking = JoinSet::new();
+    for (index, node) in (0_u16..).zip(view.ring.nodes()) {
+        let (shard, host_id) = (shard.clone(), node.host_id);
+        asking.spawn_local(async move {
+            let status = if host_id == shard.shared.host_id {
+                internode::own_status(&shard).await
+            } else {
+                internode::ask_status(&shard, host_id).await
+            };
+            (index, status)
+        });
+    }
+    let mut heard: Vec<Option<NodeStatus>> = vec![None; view.ring.nodes().len()];
+    while let Some(answer) = asking.join_next().await {
+        // A task that was cancelled has heard nothing.
+        if let Ok((index, status)) = answer {
+            heard[usize::from(index)] = status;
+        }
+    }
+    let lines = (0_u16..).zip(heard).map(|(index, status)| {
+        let index = NodeIndex(index);
+        let owns = placement.as_ref().map(|placement| share(&view, placement, index));
+        line(&view, index, status.as_ref(), owns)
+    });
+    let nodes = lines.collect();
+    Ok(ClusterStatus { cluster_name: view.metadata.cluster_name.clone(), nodes })
+}
+
+fn line(view: &View, index: NodeIndex, status: Option<&NodeStatus>, owns: Option<f64>) -> NodeLine {
+    let node = view.ring.node(index);
+    NodeLine {
+        is_up: status.is_some(),
+        address: node.cql_address.ip().to_string(),
+        load_bytes: status.map(|status| status.load_bytes),
+        token_count: node.tokens.len(),
+        owns,
+        host_id: crate::statement::format_uuid(node.host_id.0),
+        data_center: node.data_centre.to_string(),
+        rack: node.rack.to_string(),
+    }
+}
+
+/// By whose replicas ownership is counted: the keyspace's that was named; else what all keyspaces
+/// of users agree on; else, with no keyspace at all, one copy.
+fn ownership(view: &View, keyspace: Option<&str>) -> Result<Option<Replication>, UnknownKeyspace> {
+    if let Some(name) = keyspace {
+        let keyspace = view.schema.keyspace(name);
+        return match keyspace {
+            Some(keyspace) => Ok(Some(keyspace.replication.clone())),
+            None => Err(UnknownKeyspace(name.to_owned())),
+        };
+    }
+    let of_users = view.metadata.schema.keyspaces.values();
+    let settings: BTreeSet<&Replication> =
+        of_users.map(|keyspace: &Arc<KeyspaceDef>| &keyspace.replication).collect();
+    Ok(match settings.len() {
+        0 => Some(Replication::Simple { factor: 1 }),
+        1 => settings.first().copied().cloned(),
+        _ => None,
+    })
+}
+
+/// The part of the ring of which a node holds a copy.
+fn share(view: &View, placement: &Placement, node: NodeIndex) -> f64 {
+    let held = view.ranges.iter().filter(|range| placement.replicas(*range).contains(&node));
+    let tokens: u128 = held
+        .map(|range| {
+            let (first, last) = (view.ranges.first_token(range).0, view.ranges.end_token(range).0);
+            u128::from(last.abs_diff(first)) + 1
+        })
+        .sum();
+    tokens as f64 / 2_f64.powi(64)
+}

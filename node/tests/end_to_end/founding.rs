@@ -1,0 +1,53 @@
+//! A node's first start with seeds: it founds a cluster, waits, or says why it cannot go on.
+
+use crate::support::{Node, Raw};
+
+/// An address on which nobody listens: the discard port.
+const NOBODY: &str = "127.0.0.1:9";
+
+fn seed(node: &Node) -> String {
+    format!("127.0.0.1:{}", node.storage_port())
+}
+
+#[test]
+fn the_first_seed_founds_and_who_would_join_says_that_it_cannot() {
+    // A seed without a port has the node's own, so this is the node itself by its name.
+    let founder = Node::start_with(&["--memory", "64M", "--seeds", &format!("localhost,{NOBODY}")]);
+    let log = Node::refused(&["--seeds", &seed(&founder)]);
+    let expected = format!("tethys: cannot join the cluster of seed {}: ", seed(&founder));
+    assert!(log.contains(&expected), "{log}");
+    Raw::ready(&founder).run("SELECT key FROM system.local");
+}
+
+#[test]
+fn a_seed_of_another_cluster_is_an_error_of_who_named_it() {
+    let other = Node::start_with(&["--memory", "64M", "--cluster-name", "north"]);
+    let log = Node::refused(&["--seeds", &seed(&other), "--cluster-name", "south"]);
+    let expected = format!("tethys: seed {}: ", seed(&other));
+    let line = log.lines().find(|line| line.contains(&expected)).unwrap_or_else(|| panic!("{log}"));
+    assert!(line.contains("north") && line.contains("south"), "{line}");
+    Raw::ready(&other).run("SELECT key FROM system.local");
+}
+
+#[test]
+fn a_node_whose_first_seed_is_silent_waits_and_can_be_told_to_end() {
+    let arguments = ["--memory", "64M", "--seeds", NOBODY];
+    let mut node = Node::start_until(&arguments, "waiting for the cluster: 127.0.0.1:9: ");
+    let status = node.stop();
+    assert!(status.success(), "{status}\n{}", node.log());
+}
+
+#[test]
+fn a_node_that_founded_starts_without_its_seeds_and_under_its_name_alone() {
+    let mut node = Node::start_with(&["--memory", "64M", "--cluster-name", "north"]);
+    node.kill();
+    let log = node.refuses_to_restart(&["--cluster-name", "south"]);
+    assert!(log.contains("belongs to cluster `north`, and cluster_name says `south`"), "{log}");
+    // It belongs to a cluster: it asks nobody, and keeps the name it was given.
+    let log = node.refuses_to_restart(&["--memory", "1M"]);
+    assert!(log.contains("memory"), "{log}");
+    node.restart();
+    let mut raw = Raw::ready(&node);
+    let body = raw.run("SELECT cluster_name FROM system.local");
+    assert!(body.windows(5).any(|word| word == b"north"), "{body:?}");
+}
