@@ -614,7 +614,7 @@ mod tests {
     #[test]
     fn flags_win_over_the_file_and_the_file_over_defaults() {
         let file = "native_transport_port: 7777\nshards: 3\ndata_file_directories: [/x]\n";
-        let arguments = flags(&["--port", "8888", "--dc", "north"]);
+        let arguments = flags(&["--port", "1", "--dc", "north", "--port", "8888"]);
         let (config, warnings) = Config::resolve(&arguments, Some(file), MACHINE).unwrap();
         assert_eq!((&*config.data_center, &*config.rack), ("north", "rack1"));
         assert_eq!((config.port, config.shard_count), (8888, Some(3)));

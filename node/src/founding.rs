@@ -2,12 +2,15 @@
 //! found a cluster. What is decided is `cluster::founding`'s; here the seeds are looked up and
 //! asked, all at the same time, again and again, and the operator is told what is waited for.
 //!
-//! Nobody can join a cluster yet: a node that would have to says so and does not start.
+//! Nobody can join a cluster yet: a node that would have to asks whether it might, and does not
+//! start, with the reason.
 
 use crate::config::Seed;
+use crate::internode::{self, JoinAnswer};
 use crate::node::{Shared, StartError};
+use cluster::HostId;
 use cluster::founding::{Decision, SeedState, decide};
-use cluster::peer::{IntroductionError, RefusalCode, introduce};
+use cluster::peer::{Identity, IntroductionError, RefusalCode, introduce};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -23,27 +26,39 @@ pub(crate) async fn wait_to_found(shared: &Arc<Shared>) -> Result<(), StartError
     let began_nanos = clock.monotonic_nanos();
     let mut reported = None;
     loop {
-        let heard = ask_all(shared).await;
+        let mut heard = ask_all(shared).await;
         let states: Vec<SeedState> = heard.iter().map(|heard| heard.state).collect();
         let waited = Duration::from_nanos(clock.monotonic_nanos().saturating_sub(began_nanos));
         let seed = |position: usize| shared.config.seeds[position].clone();
         match decide(&states, waited) {
             Decision::Found => return Ok(()),
-            Decision::Join(position) => return Err(StartError::CannotJoin(seed(position))),
+            Decision::Join(position) => {
+                let asked = &mut heard[position];
+                asked.text = try_to_join(shared, seed(position), asked.host_id).await?;
+            }
             Decision::Stop(position) => {
                 return Err(StartError::Seed(seed(position), heard[position].text.clone()));
             }
             Decision::Torn(one, other) => {
                 return Err(StartError::TornSeeds(seed(one), seed(other)));
             }
-            Decision::Wait => {
-                if reported.is_none_or(|reported| waited >= reported + REPORT_INTERVAL) {
-                    reported = Some(waited);
-                    tracing::info!("waiting for the cluster: {}", describe(shared, &heard));
-                }
-                clock.sleep(ROUND_PAUSE).await;
-            }
+            Decision::Wait => {}
         }
+        if reported.is_none_or(|reported| waited >= reported + REPORT_INTERVAL) {
+            reported = Some(waited);
+            tracing::info!("waiting for the cluster: {}", describe(shared, &heard));
+        }
+        clock.sleep(ROUND_PAUSE).await;
+    }
+}
+
+/// Asks a member to be let in. Returns what to wait for, or why not to.
+async fn try_to_join(shared: &Shared, seed: Seed, member: HostId) -> Result<String, StartError> {
+    match internode::ask_to_join(shared, member).await {
+        Ok(JoinAnswer::Admitted) => Err(StartError::CannotJoin(seed)),
+        Ok(JoinAnswer::Refused { reason, is_passing: true }) => Ok(reason),
+        Ok(JoinAnswer::Refused { reason, .. }) => Err(StartError::JoinRefused(seed, reason)),
+        Err(error) => Ok(format!("asked to join: {error}")),
     }
 }
 
@@ -52,11 +67,13 @@ pub(crate) async fn wait_to_found(shared: &Arc<Shared>) -> Result<(), StartError
 struct Heard {
     state: SeedState,
     text: String,
+    /// Who it is, if it says so.
+    host_id: HostId,
 }
 
 impl Heard {
     fn new(state: SeedState, text: impl Into<String>) -> Heard {
-        Heard { state, text: text.into() }
+        Heard { state, text: text.into(), host_id: HostId(0) }
     }
 }
 
@@ -92,10 +109,12 @@ async fn ask(shared: &Shared, seed: &Seed) -> Heard {
     let mut heard = Heard::new(SeedState::Silent, "has no address");
     for address in addresses {
         heard = match introduce(&shared.env, &shared.registry, address).await {
-            Ok(identity) => match identity.cluster_id {
-                Some(cluster_id) => {
-                    Heard::new(SeedState::Member { cluster_id }, "belongs to a cluster")
-                }
+            Ok(Identity { cluster_id, host_id, .. }) => match cluster_id {
+                Some(cluster_id) => Heard {
+                    state: SeedState::Member { cluster_id },
+                    text: "belongs to a cluster".to_owned(),
+                    host_id,
+                },
                 None => Heard::new(SeedState::Alone, "belongs to no cluster yet"),
             },
             Err(error) => Heard::new(state_of(&error), error.to_string()),

@@ -78,9 +78,9 @@ impl Shared {
 
     /// This node belongs to the cluster of that metadata from here on, after every start.
     pub(crate) fn belong_to(&self, metadata: &Metadata) -> Result<(), String> {
-        self.registry.set_cluster_id(metadata.cluster_id());
+        self.registry.set_cluster_id(metadata.cluster_id);
         let cluster =
-            ClusterIdentity { id: metadata.cluster_id(), name: metadata.cluster_name.clone() };
+            ClusterIdentity { id: metadata.cluster_id, name: metadata.cluster_name.clone() };
         self.data.belong_to(&self.env.disk, &cluster)
     }
 
@@ -152,8 +152,10 @@ pub enum StartError {
     Shard(u16, String),
     /// An address cannot be listened on; the text is the configuration key of its port.
     Listen(SocketAddr, &'static str, std::io::Error),
-    /// A seed belongs to a cluster, and nobody can join one yet.
+    /// The cluster of a seed would let this node in, but nobody can join one yet.
     CannotJoin(Seed),
+    /// The cluster of a seed does not let this node in, as the text says.
+    JoinRefused(Seed, String),
     /// A seed says why this node and it cannot be in one cluster.
     Seed(Seed, String),
     /// Two seeds belong to different clusters.
@@ -175,6 +177,9 @@ impl std::fmt::Display for StartError {
                 "cannot join the cluster of seed {seed}: this version forms no cluster of several \
                  nodes yet; start without --seeds for a cluster of its own"
             ),
+            StartError::JoinRefused(seed, reason) => {
+                write!(f, "cannot join the cluster of seed {seed}: {reason}")
+            }
             StartError::Seed(seed, reason) => write!(f, "seed {seed}: {reason}"),
             StartError::TornSeeds(one, other) => write!(
                 f,

@@ -19,9 +19,11 @@
 //! task that takes what came ([`serve`]) and hands it on without waiting for what comes of it.
 
 mod acceptor;
+mod join;
 mod status;
 
 pub(crate) use acceptor::accept;
+pub(crate) use join::{JoinAnswer, ask_to_join};
 pub(crate) use status::{NodeStatus, ask_status, own_status};
 
 use crate::config::Config;
@@ -41,13 +43,15 @@ const EVENTS_PER_TURN_MAX: usize = 256;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum AskKind {
+    /// A node wants to join.
+    Join = 4,
     /// How a node stands.
     Status = 5,
 }
 
 impl AskKind {
     fn from_byte(byte: u8) -> Option<AskKind> {
-        [AskKind::Status].into_iter().find(|kind| *kind as u8 == byte)
+        [AskKind::Join, AskKind::Status].into_iter().find(|kind| *kind as u8 == byte)
     }
 }
 
@@ -125,8 +129,9 @@ fn take_ask(shard: &Rc<Shard>, peer: Peer, mut bytes: Bytes, responder: Responde
         responder.refuse();
         return count_unknown(shard, peer, "request");
     };
-    let _body = bytes.split_off(1);
+    let body = bytes.split_off(1);
     match kind {
+        AskKind::Join => join::answer(shard, peer, &body, responder),
         AskKind::Status => {
             tokio::task::spawn_local(status::answer(shard.clone(), responder));
         }

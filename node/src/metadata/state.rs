@@ -28,9 +28,7 @@ pub(crate) struct NodeRecord {
     /// Where clients reach it.
     pub address: IpAddr,
     pub cql_port: u16,
-    /// Where other nodes reach it. A record from before there were others says nothing; its node
-    /// corrects that with its next start.
-    #[serde(default = "unknown_address")]
+    /// Where other nodes reach it.
     pub internode_address: SocketAddr,
     /// The tokens it owns.
     pub tokens: Vec<i64>,
@@ -66,9 +64,7 @@ pub(crate) struct Metadata {
     /// Index of the last command applied.
     pub index: u64,
     pub cluster_name: String,
-    /// Tells clusters of one name apart: the id of the node that founded this one. 0 in a snapshot
-    /// from before it was kept, of a cluster of one node.
-    #[serde(default)]
+    /// Tells clusters of one name apart: the id of the node that founded this one.
     pub cluster_id: u128,
     pub nodes: BTreeMap<String, NodeRecord>,
     /// The user's keyspaces; the system's own are not agreed on, they are the program's.
@@ -118,12 +114,6 @@ impl Metadata {
         }
     }
 
-    /// Which of the clusters of its name it is.
-    pub(crate) fn cluster_id(&self) -> u128 {
-        let founder = self.nodes.values().next().map_or(0, |node| node.host_id);
-        if self.cluster_id == 0 { founder } else { self.cluster_id }
-    }
-
     /// The record of a node.
     pub(crate) fn node(&self, host_id: u128) -> Option<&NodeRecord> {
         self.nodes.get(&host_key(host_id))
@@ -170,10 +160,6 @@ impl NodeRecord {
             tokens,
         }
     }
-}
-
-fn unknown_address() -> SocketAddr {
-    SocketAddr::from(([0, 0, 0, 0], 0))
 }
 
 fn table_ids(schema: &Schema) -> BTreeSet<TableId> {

@@ -71,8 +71,7 @@ async fn get(env: &Env, flags: &StatusFlags) -> Result<Vec<u8>, String> {
         )
     };
     let query = keyspace.as_ref().map_or_else(String::new, |name| {
-        let bytes: String = name.bytes().map(|byte| format!("%{byte:02x}")).collect();
-        format!("?keyspace={bytes}")
+        name.bytes().fold("?keyspace=".to_owned(), |query, byte| query + &format!("%{byte:02x}"))
     });
     let mut stream = connect(env, host, *http_port).await.map_err(unreachable)?;
     let request =

@@ -30,7 +30,8 @@ pub(crate) const RELEASE_VERSION: &str = concat!("5.0.0-tethys", env!("CARGO_PKG
 const CQL_VERSION: &str = "3.4.7";
 /// The newest protocol version.
 const PROTOCOL_VERSION: &str = "5";
-const PARTITIONER: &str = "org.apache.cassandra.dht.Murmur3Partitioner";
+/// How keys become tokens.
+pub(crate) const PARTITIONER: &str = "org.apache.cassandra.dht.Murmur3Partitioner";
 
 /// The system's keyspaces.
 pub(crate) fn keyspaces() -> Vec<Arc<KeyspaceDef>> {

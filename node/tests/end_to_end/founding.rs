@@ -15,8 +15,15 @@ fn the_first_seed_founds_and_who_would_join_says_that_it_cannot() {
     let founder = Node::start_with(&["--memory", "64M", "--seeds", &format!("localhost,{NOBODY}")]);
     let log = Node::refused(&["--seeds", &seed(&founder)]);
     let expected = format!("tethys: cannot join the cluster of seed {}: ", seed(&founder));
-    assert!(log.contains(&expected), "{log}");
-    Raw::ready(&founder).run("SELECT key FROM system.local");
+    assert!(log.contains(&(expected.clone() + "this version forms no cluster")), "{log}");
+    let mut raw = Raw::ready(&founder);
+    raw.run(
+        "CREATE KEYSPACE shop WITH replication = {'class': 'SimpleStrategy', \
+         'replication_factor': 1}",
+    );
+    let log = Node::refused(&["--seeds", &seed(&founder)]);
+    assert!(log.contains(&(expected + "the cluster has data (keyspace shop)")), "{log}");
+    raw.run("SELECT key FROM system.local");
 }
 
 #[test]

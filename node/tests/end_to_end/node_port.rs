@@ -97,6 +97,9 @@ fn requests_of_no_known_kind_are_refused_and_counted() {
         for shard in 0..2 {
             let peer = Peer { host_id, shard };
             let ask = async |bytes: &[u8]| peers.ask(peer, Class::Urgent, &[bytes], time_max).await;
+            for garbage in [&[4][..], b"\x04{}", b"\x04[[[[", &[4, 0xff]] {
+                assert_eq!(ask(garbage).await, Err(AskError::Refused), "a request to join");
+            }
             for unknown in [&[][..], &[0], &[99, 1, 2]] {
                 peers.send(peer, Class::Urgent, &[unknown]).expect("there is room");
                 assert_eq!(ask(unknown).await, Err(AskError::Refused));
