@@ -12,6 +12,7 @@
 pub mod clustering;
 pub mod codec;
 pub mod consistency;
+pub mod counter;
 pub mod dump;
 pub mod entry;
 pub mod fuzz;

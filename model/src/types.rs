@@ -126,6 +126,20 @@ impl CqlType {
         )
     }
 
+    /// Whether it is a duration or holds one at any depth: such values have no order.
+    pub fn holds_duration(&self) -> bool {
+        match self {
+            CqlType::Duration => true,
+            CqlType::List { element, .. }
+            | CqlType::Set { element, .. }
+            | CqlType::Vector { element, .. } => element.holds_duration(),
+            CqlType::Map { key, value, .. } => key.holds_duration() || value.holds_duration(),
+            CqlType::Tuple(fields) => fields.iter().any(CqlType::holds_duration),
+            CqlType::Udt(udt) => udt.fields.iter().any(|(_, field)| field.holds_duration()),
+            _ => false,
+        }
+    }
+
     /// Whether this is a list, set or map.
     pub fn is_collection(&self) -> bool {
         matches!(self, CqlType::List { .. } | CqlType::Set { .. } | CqlType::Map { .. })

@@ -357,6 +357,7 @@ fn split_parts(
                 table,
                 mutation: bytes.to_vec(),
                 is_stamped: true,
+                is_counter: false,
                 list_operations: Vec::new(),
             });
         }
@@ -387,6 +388,7 @@ fn partition_write(id: [u8; 16], mutation: Vec<u8>) -> PartitionWrite {
         token: View::token(&TABLE, &id),
         mutation,
         is_stamped: true,
+        is_counter: false,
         list_operations: Vec::new(),
     }
 }

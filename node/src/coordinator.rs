@@ -5,7 +5,7 @@
 //! With one node every replica is one of its own shards; other nodes come in here, behind the same
 //! three calls.
 
-use crate::shard::{Barrier, Change, Message, ReadError, Shard, WriteError, WriteRequest};
+use crate::shard::{Barrier, Change, Message, Outcome, ReadError, Shard, WriteError, WriteRequest};
 use crate::view::{Location, View};
 use cluster::consistency::{self, Replica};
 use cluster::{Access, GroupId, Unavailable};
@@ -88,7 +88,7 @@ impl Shard {
     }
 
     /// Where a partition is written.
-    fn location_for_write(
+    pub(crate) fn location_for_write(
         &self,
         view: &View,
         write: &PartitionWrite,
@@ -157,7 +157,7 @@ impl Shard {
         self: &Rc<Self>,
         shard: u16,
         request: WriteRequest,
-    ) -> oneshot::Receiver<Result<(), WriteError>> {
+    ) -> oneshot::Receiver<Result<Outcome, WriteError>> {
         let (reply, answer) = oneshot::channel();
         if shard == self.index {
             let here = self.clone();

@@ -122,7 +122,7 @@ fn blob_conversion(name: &str) -> Option<(CqlType, bool)> {
     let from_blob = name.strip_prefix("blob_as_").or_else(|| name.strip_prefix("blobas"));
     let convertible = |name: &str| {
         let native = CqlType::native_from_name(name);
-        native.filter(|t| !matches!(t, CqlType::Blob | CqlType::Counter))
+        native.filter(|t| *t != CqlType::Blob)
     };
     to_blob
         .and_then(convertible)

@@ -6,6 +6,7 @@
 
 pub mod arithmetic;
 mod composite;
+pub mod condition;
 pub mod context;
 pub mod ddl;
 pub mod describe;

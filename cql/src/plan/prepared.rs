@@ -45,6 +45,17 @@ pub enum Plan {
     Definition(Box<Statement>),
 }
 
+impl Plan {
+    /// Whether it is a conditional write, which the partition's first replica decides fastest.
+    pub fn is_conditional(&self) -> bool {
+        match self {
+            Plan::Write(write) => write.is_conditional(),
+            Plan::Batch(batch) => batch.is_conditional(),
+            _ => false,
+        }
+    }
+}
+
 /// Prepares a statement under a schema, with `keyspace` in use.
 pub fn prepare(
     parsed: &ParsedStatement,

@@ -2,7 +2,7 @@
 
 use super::events::topology_events;
 use super::{Command, GenerationRecord, Metadata};
-use crate::shard::{Change, Message, Shard, WriteError, WriteRequest};
+use crate::shard::{Change, Message, Outcome, Shard, WriteError, WriteRequest};
 use crate::view::View;
 use cdc::stream::{Generation, Generations};
 use cluster::GroupId;
@@ -168,7 +168,7 @@ impl Shard {
     /// Writes a command to the metadata group's log, and returns when it is applied.
     async fn propose_command(self: &Rc<Self>, command: &Command) -> Result<(), WriteError> {
         let change = Change::Metadata(command.to_bytes());
-        self.write(WriteRequest::new(GroupId::METADATA, change)).await
+        self.write(WriteRequest::new(GroupId::METADATA, change)).await.map(drop)
     }
 
     /// Makes the newest metadata everybody's view, and returns when every shard acts by it.
@@ -214,7 +214,7 @@ impl Shard {
         (group, shard): (GroupId, u16),
         change: Change,
     ) -> Result<(), WriteError> {
-        self.write_request(shard, WriteRequest::new(group, change)).await
+        self.write_request(shard, WriteRequest::new(group, change)).await.map(drop)
     }
 
     /// Sends a request to the shard that leads its group.
@@ -222,7 +222,7 @@ impl Shard {
         self: &Rc<Self>,
         shard: u16,
         request: WriteRequest,
-    ) -> Result<(), WriteError> {
+    ) -> Result<Outcome, WriteError> {
         if shard == self.index {
             return self.write(request).await;
         }

@@ -7,7 +7,7 @@
 
 use super::read::ReadError;
 use super::state::{LeaderTimes, ShardState};
-use super::write::{Change, Waiter, WriteError, WriteRequest};
+use super::write::{Change, Outcome, Waiter, WriteError, WriteRequest};
 use crate::view::View;
 use cdc::{BaseChange, Content, LogLayout, Need, WriteInput};
 use cluster::GroupId;
@@ -56,10 +56,10 @@ impl From<storage::ReadError> for Attempt {
 }
 
 /// One decision in the making.
-struct Step<'a> {
+pub(super) struct Step<'a> {
     view: &'a View,
-    group: GroupId,
-    wall: TimestampMicros,
+    pub group: GroupId,
+    pub wall: TimestampMicros,
     /// The range's place in time after what was decided so far.
     times: LeaderTimes,
     /// Groups of log rows made so far.
@@ -87,13 +87,13 @@ pub(super) struct Target<'a> {
 }
 
 impl ShardState {
-    /// Decides a request; `None` when it changes nothing.
+    /// Decides a request; there is no proposal when it changes nothing.
     pub(super) fn decide(
         &mut self,
         view: &View,
         request: &mut WriteRequest,
         wall: TimestampMicros,
-    ) -> Result<Option<Proposal>, Attempt> {
+    ) -> Result<(Option<Proposal>, Outcome), Attempt> {
         self.clock.raise(request.clock_floor);
         let mut times = self.leader_times(request.group);
         let closed = wall.saturating_sub(CLOSED_TRAILS_MICROS);
@@ -102,8 +102,10 @@ impl ShardState {
         let mut payload = self.replicas.payload_buffer();
         let mut partitions = PartitionMask::default();
         let mut log_times = Vec::new();
+        let mut outcome = None;
         match &mut request.change {
             Change::Truncate(table) => {
+                partitions = PartitionMask(u64::MAX);
                 write_truncate(&mut payload, &times.placement, time, *table);
             }
             Change::Images(table) => {
@@ -111,26 +113,39 @@ impl ShardState {
                 write_images(&mut payload, &times.placement, time, *table);
             }
             Change::Metadata(command) => payload.append(command),
-            Change::Write(writes) => {
+            change @ (Change::Write(_) | Change::Conditional(_)) => {
                 let mut entry = WriteEntryWriter::new(&mut payload);
                 let mut step = Step::new(view, request.group, wall, times);
                 let mut is_empty = true;
-                for write in writes {
-                    let (mask, changed) = self.decide_partition(&mut step, write, &mut entry)?;
-                    partitions = partitions.and(mask);
-                    is_empty &= !changed;
+                match change {
+                    Change::Conditional(conditional) => {
+                        let decided =
+                            self.decide_conditional(&mut step, conditional, &mut entry)?;
+                        (partitions, is_empty) = (decided.mask, !decided.has_changed);
+                        outcome = Some(decided.outcome);
+                    }
+                    Change::Write(writes) => {
+                        for write in writes {
+                            let (mask, changed) =
+                                self.decide_partition(&mut step, write, &mut entry)?;
+                            partitions = partitions.and(mask);
+                            is_empty &= !changed;
+                        }
+                    }
+                    _ => unreachable!("matched above"),
                 }
                 times = step.times;
                 log_times = step.log_times;
-                // A write that changes nothing is true once what it repeats is.
+                // A write that changes nothing is true once what it repeats is, and a refusal once
+                // what it saw is.
                 if is_empty && self.replicas.undecided(request.group, partitions).next().is_none() {
-                    return Ok(None);
+                    return Ok((None, outcome));
                 }
                 let time = self.clock.now(wall);
                 entry.finish(&times.placement, time);
             }
         }
-        Ok(Some(Proposal { payload, partitions, times, log_times }))
+        Ok((Some(Proposal { payload, partitions, times, log_times }), outcome))
     }
 
     pub(super) fn leader_times(&self, group: GroupId) -> LeaderTimes {
@@ -142,7 +157,7 @@ impl ShardState {
 
     /// Decides the change of one partition and writes it to the entry. Says which partition that
     /// is, and whether anything changes.
-    fn decide_partition(
+    pub(super) fn decide_partition(
         &mut self,
         step: &mut Step,
         write: &mut PartitionWrite,
@@ -170,7 +185,11 @@ impl ShardState {
         let operations = &write.list_operations;
         let table = &*write.table;
         let target = Target { table, key: write.key(), token, group, mask };
-        let resolved = self.resolve_lists(&target, &write.mutation, operations, step.wall)?;
+        let resolved = if write.is_counter {
+            Some(self.add_up_counters(&target, &write.mutation)?)
+        } else {
+            self.resolve_lists(&target, &write.mutation, operations, step.wall)?
+        };
         let bytes = resolved.as_deref().unwrap_or(&write.mutation);
         let mutation = MutationView::new(bytes).expect("the planner's bytes are well-formed");
         if mutation.is_empty() {
@@ -260,11 +279,13 @@ impl ShardState {
     }
 
     /// The newest timestamp in a partition, what is undecided included.
-    fn newest_timestamp(&self, target: &Target) -> Option<TimestampMicros> {
+    pub(super) fn newest_timestamp(&self, target: &Target) -> Option<TimestampMicros> {
         let applied = self.engine.newest_timestamp(target.table.id, target.token, target.key);
         let mut newest = applied;
-        for_undecided(&self.replicas, target, |mutation| {
-            newest = newest.max(mutation.newest_timestamp());
+        for_undecided(&self.replicas, target, |change| {
+            if let UndecidedChange::Mutation(mutation) = change {
+                newest = newest.max(mutation.newest_timestamp());
+            }
         });
         newest
     }
@@ -277,7 +298,7 @@ impl ShardState {
     ) -> Result<Partition, storage::ReadError> {
         let mut partition =
             self.engine.load_partition(target.table.id, target.token, target.key, slices)?;
-        for_undecided(&self.replicas, target, |mutation| partition.apply(mutation));
+        for_undecided(&self.replicas, target, |change| change.add_to(&mut partition));
         Ok(partition)
     }
 
@@ -325,18 +346,42 @@ pub(crate) fn resolve_lists(
     Ok(bytes)
 }
 
-/// Shows every undecided mutation of a partition, oldest first.
-fn for_undecided(
+/// What an undecided entry does to a partition.
+pub(super) enum UndecidedChange<'a> {
+    Mutation(&'a MutationView<'a>),
+    /// All that was there before goes.
+    Truncated,
+}
+
+impl UndecidedChange<'_> {
+    /// Makes the change in what came before it.
+    pub(super) fn add_to(&self, partition: &mut Partition) {
+        match self {
+            UndecidedChange::Mutation(mutation) => partition.apply(mutation),
+            UndecidedChange::Truncated => *partition = Partition::default(),
+        }
+    }
+}
+
+/// Shows every undecided change of a partition, oldest first.
+pub(super) fn for_undecided(
     replicas: &Replicas<Waiter>,
     target: &Target,
-    mut each: impl FnMut(&MutationView),
+    mut each: impl FnMut(&UndecidedChange),
 ) {
     for payload in replicas.undecided(target.group, target.mask) {
-        let Ok(Entry::Write { mutations, .. }) = Entry::decode(payload) else { continue };
-        for mutation in mutations.flatten() {
-            if mutation.table() == target.table.id && mutation.key() == target.key {
-                each(&mutation);
+        match Entry::decode(payload) {
+            Ok(Entry::Write { mutations, .. }) => {
+                for mutation in mutations.flatten() {
+                    if mutation.table() == target.table.id && mutation.key() == target.key {
+                        each(&UndecidedChange::Mutation(&mutation));
+                    }
+                }
             }
+            Ok(Entry::Truncate { table, .. }) if table == target.table.id => {
+                each(&UndecidedChange::Truncated);
+            }
+            _ => {}
         }
     }
 }
@@ -394,7 +439,7 @@ fn add_cells(changed: &mut Partition, operation: &ListOperation, cells: &[Cell])
 }
 
 /// The mask of a partition among the undecided entries of its group.
-fn partition_mask(table: &TableDef, token: Token) -> PartitionMask {
+pub(super) fn partition_mask(table: &TableDef, token: Token) -> PartitionMask {
     PartitionMask::of(partition_hash(table, token))
 }
 

@@ -6,7 +6,7 @@
 //! lists go on: which of them wins is a matter of timestamps. A hold ends when its [`ListHold`] is
 //! dropped, on whatever thread.
 
-use super::{Change, Message, Shard, WriteError, WriteRequest};
+use super::{Message, Shard, WriteError, WriteRequest};
 use model::TableId;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -37,8 +37,8 @@ pub(crate) struct ListHold {
 impl Shard {
     /// Whether a write has to wait before it may look at lists.
     pub(super) fn must_wait_for_lists(&self, request: &WriteRequest) -> bool {
-        let Change::Write(writes) = &request.change else { return false };
-        let mut lists = writes.iter().filter(|write| !write.list_operations.is_empty()).peekable();
+        let writes = request.change.writes().iter();
+        let mut lists = writes.filter(|write| !write.list_operations.is_empty()).peekable();
         if lists.peek().is_none() {
             return false;
         }

@@ -15,6 +15,8 @@
 //! The state is behind a `RefCell` that is never borrowed across an `await`.
 
 mod clock;
+mod conditional;
+mod counters;
 mod decide;
 mod lists;
 mod log;
@@ -30,7 +32,7 @@ pub(crate) use lists::{ListHold, PartitionId};
 pub(crate) use read::{Barrier, ReadError};
 pub(crate) use recovery::start;
 pub(crate) use state::{ShardStatistics, StorageReport};
-pub(crate) use write::{Change, Waiter, WaitingClient, WriteError, WriteRequest};
+pub(crate) use write::{Change, Outcome, Waiter, WaitingClient, WriteError, WriteRequest, Written};
 
 use crate::connection::{self, ConnectionMemory, DecodedFrame, Session};
 use crate::internode;
@@ -70,7 +72,7 @@ pub(crate) enum Message {
     /// A client's connection that this shard is to serve.
     Connection(DetachedStream, SocketAddr),
     /// A write to a range whose replica is here.
-    Write(Box<WriteRequest>, oneshot::Sender<Result<(), WriteError>>),
+    Write(Box<WriteRequest>, oneshot::Sender<Result<Outcome, WriteError>>),
     /// A read of partitions that are here, once what is undecided now has been decided if so
     /// wanted.
     Read(Box<ReadCommand>, Barrier, oneshot::Sender<Result<Page, ReadError>>),

@@ -314,7 +314,7 @@ impl Opened {
                     GroupId::METADATA,
                     command.to_bytes(),
                     PartitionMask::default(),
-                    || Waiter::Task(task),
+                    || Waiter::Task(task, None),
                     &mut state.log,
                 )
                 .map_err(|error| OpenError::Group(GroupId::METADATA, format!("{error:?}")))?;

@@ -8,7 +8,7 @@ use crate::metadata::Metadata;
 use crate::statement::WriteAnswer;
 use cluster::GroupId;
 use cluster::replica::{Decided, ProposeError};
-use cql::plan::write::PartitionWrite;
+use cql::plan::write::{ConditionalOutcome, ConditionalWrite, PartitionWrite};
 use model::TimestampMicros;
 use std::fmt;
 use std::future::poll_fn;
@@ -38,6 +38,8 @@ impl WriteRequest {
 pub(crate) enum Change {
     /// Mutations, after what has to be read for them.
     Write(Vec<PartitionWrite>),
+    /// A mutation, if its conditions hold.
+    Conditional(Box<ConditionalWrite>),
     /// Everything of a table in the range goes.
     Truncate(model::TableId),
     /// The images of a table's log were switched on or off.
@@ -46,11 +48,25 @@ pub(crate) enum Change {
     Metadata(Vec<u8>),
 }
 
+impl Change {
+    /// The changes of partitions in it.
+    pub(super) fn writes(&self) -> &[PartitionWrite] {
+        match self {
+            Change::Write(writes) => writes,
+            Change::Conditional(conditional) => std::slice::from_ref(&conditional.write),
+            Change::Truncate(_) | Change::Images(_) | Change::Metadata(_) => &[],
+        }
+    }
+}
+
+/// What came of a conditional write; nothing of any other.
+pub(crate) type Outcome = Option<ConditionalOutcome>;
+
 /// What became of a write that was decided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Written {
     /// It changes nothing, and nothing that is undecided bears on that.
-    Nothing,
+    Nothing(Outcome),
     /// It is on its way.
     Proposed,
 }
@@ -105,8 +121,8 @@ impl From<ReadError> for WriteError {
 /// What waits for an entry to be applied.
 #[derive(Debug)]
 pub(crate) enum Waiter {
-    /// A task of this node.
-    Task(oneshot::Sender<Result<(), WriteError>>),
+    /// A task of this node, and what it is told.
+    Task(oneshot::Sender<Result<Outcome, WriteError>>, Outcome),
     /// A client, with nothing between the log and its answer.
     Client(WaitingClient),
 }
@@ -115,16 +131,20 @@ pub(crate) enum Waiter {
 #[derive(Debug)]
 pub(crate) struct WaitingClient {
     pub answer: WriteAnswer,
+    /// What it is told.
+    pub outcome: Outcome,
     pub deadline_nanos: u64,
 }
 
 impl Waiter {
     fn finish(self, result: Result<(), WriteError>) {
         match self {
-            Waiter::Task(task) => {
-                task.send(result).ok();
+            Waiter::Task(task, outcome) => {
+                task.send(result.map(|()| outcome)).ok();
             }
-            Waiter::Client(client) => client.answer.send(result),
+            Waiter::Client(WaitingClient { answer, outcome, .. }) => {
+                answer.send(result.map(|()| outcome));
+            }
         }
     }
 }
@@ -134,11 +154,11 @@ impl Shard {
     pub(crate) async fn write(
         self: &Rc<Self>,
         mut request: WriteRequest,
-    ) -> Result<(), WriteError> {
+    ) -> Result<Outcome, WriteError> {
         loop {
             let (task, applied) = oneshot::channel();
-            match self.try_write(&mut request, || Waiter::Task(task)) {
-                Ok(Written::Nothing) => return Ok(()),
+            match self.try_write(&mut request, |outcome| Waiter::Task(task, outcome)) {
+                Ok(Written::Nothing(outcome)) => return Ok(outcome),
                 Ok(Written::Proposed) => {
                     return applied.await.unwrap_or_else(|_| Err(WriteError::going_down()));
                 }
@@ -154,7 +174,7 @@ impl Shard {
     pub(crate) fn try_write(
         &self,
         request: &mut WriteRequest,
-        waiter: impl FnOnce() -> Waiter,
+        waiter: impl FnOnce(Outcome) -> Waiter,
     ) -> Result<Written, Attempt> {
         if self.must_wait_for_lists(request) {
             return Err(Attempt::ListsAreHeld);
@@ -165,13 +185,15 @@ impl Shard {
         if let Some(failure) = &state.failure {
             return Err(Attempt::Failed(WriteError::Failed(failure.clone())));
         }
-        let Some(proposal) = state.decide(&view, request, wall)? else {
-            return Ok(Written::Nothing);
+        let (proposal, outcome) = state.decide(&view, request, wall)?;
+        let Some(proposal) = proposal else {
+            return Ok(Written::Nothing(outcome));
         };
         let Proposal { payload, partitions, times, log_times } = proposal;
         let group = request.group;
         let state = &mut *state;
-        match state.replicas.propose(group, payload, partitions, waiter, &mut state.log) {
+        match state.replicas.propose(group, payload, partitions, || waiter(outcome), &mut state.log)
+        {
             Ok(_) => {
                 state.times.insert(group, times);
                 state.log_times.extend(&log_times, wall.saturating_sub(CLOSED_TRAILS_MICROS));
@@ -216,7 +238,7 @@ impl Shard {
     pub(super) fn end_late_writes(&self) {
         let now = self.shared.env.clock.monotonic_nanos();
         let is_late = |waiter: &Waiter| match waiter {
-            Waiter::Task(_) => false,
+            Waiter::Task(..) => false,
             Waiter::Client(client) => client.deadline_nanos <= now,
         };
         let late = self.state.borrow_mut().replicas.take_waiters(is_late);

@@ -1,12 +1,12 @@
 //! QUERY, PREPARE, EXECUTE and BATCH: finding the plan, binding the values, and what follows.
 
 use super::cache::{PreparedStatement, SeenStatement};
-use super::{Reply, read, write};
+use super::{Reply, conditional, read, write};
 use crate::connection::Session;
 use crate::metadata::{DdlRequest, MetadataRequest};
 use crate::shard::Message;
 use crate::view::View;
-use cql::plan::write::{BatchItem, bind_batch};
+use cql::plan::write::{BatchConditions, BatchItem, WritePlan, bind_batch, check_batch_kind};
 use cql::plan::{BindContext, BoundValues, Plan, PlanError, slots_from_names};
 use cql::syntax;
 use cql::syntax::ast::Statement;
@@ -58,7 +58,7 @@ pub(super) fn prepare(session: &Rc<Session>, reply: &Reply, text: &str, keyspace
                 id: &statement.id,
                 result_metadata_id: with_id.then_some(&statement.result_metadata_id[..]),
                 bind: &statement.bind_metadata,
-                bind_flags: extensions.bind_flags(false),
+                bind_flags: extensions.bind_flags(statement.prepared.plan.is_conditional()),
                 result: statement.result_metadata(),
             };
             reply.send(|out, head| cql::wire::write_prepared(out, head, &prepared));
@@ -162,14 +162,25 @@ fn run(
             let statement = (statement, plan);
             read::select(session, reply, statement, view, parameters, bound, has_changed);
         }
+        Plan::Write(plan) if plan.is_conditional() => {
+            let bind = |context: &mut BindContext| plan.bind_conditional(bound, context);
+            let result = with_context(session, parameters, bind);
+            conditional::start(session, reply, view, result, parameters);
+        }
         Plan::Write(plan) => {
             let result = with_context(session, parameters, |context| plan.bind(bound, context));
-            write::start(session, reply, view, result, parameters, WriteType::Simple);
+            let is_counter = plan.is_counter();
+            let write_type = if is_counter { WriteType::Counter } else { WriteType::Simple };
+            write::start(session, reply, view, result, parameters, write_type);
+        }
+        Plan::Batch(plan) if plan.is_conditional() => {
+            let bind = |context: &mut BindContext| plan.bind_conditional(bound, context);
+            let result = with_context(session, parameters, bind);
+            conditional::start(session, reply, view, result, parameters);
         }
         Plan::Batch(plan) => {
-            let is_logged = plan.kind == syntax::ast::BatchKind::Logged;
             let result = with_context(session, parameters, |context| plan.bind(bound, context));
-            write::start(session, reply, view, result, parameters, batch_type(is_logged));
+            write::start(session, reply, view, result, parameters, batch_type(plan.kind));
         }
         Plan::Use(keyspace) => {
             session.use_keyspace(keyspace.clone());
@@ -185,8 +196,21 @@ fn run(
     }
 }
 
-fn batch_type(is_logged: bool) -> WriteType {
-    if is_logged { WriteType::Batch } else { WriteType::UnloggedBatch }
+fn batch_type(kind: syntax::ast::BatchKind) -> WriteType {
+    match kind {
+        syntax::ast::BatchKind::Logged => WriteType::Batch,
+        syntax::ast::BatchKind::Unlogged => WriteType::UnloggedBatch,
+        syntax::ast::BatchKind::Counter => WriteType::Counter,
+    }
+}
+
+/// The kind of a protocol's batch as the language names it.
+fn parsed_kind(kind: BatchKind) -> syntax::ast::BatchKind {
+    match kind {
+        BatchKind::Logged => syntax::ast::BatchKind::Logged,
+        BatchKind::Unlogged => syntax::ast::BatchKind::Unlogged,
+        BatchKind::Counter => syntax::ast::BatchKind::Counter,
+    }
 }
 
 /// Runs a BATCH of the protocol.
@@ -199,9 +223,6 @@ pub(super) fn batch(
     values: &Values,
 ) {
     let view = session.shard().view();
-    if kind == BatchKind::Counter {
-        return reply.plan_error(&PlanError::invalid("Counter batches are not supported yet"));
-    }
     let keyspace = parameters.keyspace.clone().or_else(|| session.keyspace());
     let mut planned = Vec::with_capacity(statements.len());
     for statement in statements {
@@ -220,22 +241,35 @@ pub(super) fn batch(
             Err(error) => return reply.plan_error(&error),
         }
     }
-    let result = with_context(session, parameters, |context| {
-        let mut items = Vec::with_capacity(planned.len());
-        for (statement, wire) in planned.iter().zip(statements) {
-            let Plan::Write(plan) = &statement.prepared.plan else {
-                return Err(PlanError::invalid(
-                    "Invalid statement in batch: only UPDATE, INSERT and DELETE statements are allowed.",
-                ));
-            };
-            let values = BoundValues::from_request(values.range(wire.values.clone()));
-            values.check_count(statement.prepared.bind_specs.len())?;
-            items.push(BatchItem { plan, values });
+    let mut items = Vec::with_capacity(planned.len());
+    for (statement, wire) in planned.iter().zip(statements) {
+        let Plan::Write(plan) = &statement.prepared.plan else {
+            return reply.plan_error(&PlanError::invalid(
+                "Invalid statement in batch: only UPDATE, INSERT and DELETE statements are allowed.",
+            ));
+        };
+        let values = BoundValues::from_request(values.range(wire.values.clone()));
+        if let Err(error) = values.check_count(statement.prepared.bind_specs.len()) {
+            return reply.plan_error(&error);
         }
-        bind_batch(items.into_iter(), context)
-    });
-    let is_logged = kind == BatchKind::Logged;
-    write::start(session, reply, &view, result, parameters, batch_type(is_logged));
+        items.push(BatchItem { plan, values });
+    }
+    let plans = items.iter().map(|item| -> &WritePlan { item.plan });
+    let checked = check_batch_kind(parsed_kind(kind), &plans, false);
+    match checked.and_then(|()| BatchConditions::of(&plans)) {
+        Err(error) => reply.plan_error(&error),
+        Ok(Some(conditions)) => {
+            let bind = |context: &mut BindContext| conditions.bind(items.into_iter(), context);
+            let result = with_context(session, parameters, bind);
+            conditional::start(session, reply, &view, result, parameters);
+        }
+        Ok(None) => {
+            let bind = |context: &mut BindContext| bind_batch(items.into_iter(), context);
+            let result = with_context(session, parameters, bind);
+            let write_type = batch_type(parsed_kind(kind));
+            write::start(session, reply, &view, result, parameters, write_type);
+        }
+    }
 }
 
 /// Binds under the circumstances of this request.

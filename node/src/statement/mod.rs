@@ -5,6 +5,7 @@
 //! its answer into the session's outbox.
 
 mod cache;
+mod conditional;
 mod execute;
 mod handshake;
 mod read;

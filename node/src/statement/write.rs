@@ -3,11 +3,13 @@
 use super::Reply;
 use crate::connection::Session;
 use crate::coordinator::{CoordinatorError, Destination, Routed};
-use crate::shard::{Attempt, Change, Waiter, WaitingClient, WriteError, WriteRequest};
+use crate::shard::{
+    Attempt, Change, Outcome, Waiter, WaitingClient, WriteError, WriteRequest, Written,
+};
 use crate::view::View;
 use cluster::GroupId;
 use cql::plan::PlanError;
-use cql::plan::write::{BoundWrite, PartitionWrite};
+use cql::plan::write::{BoundWrite, ConditionalAnswer, PartitionWrite};
 use cql::wire::{ErrorBody, ErrorResponse, QueryParameters, WriteType};
 use model::{Consistency, TableDef, TimestampMicros};
 use std::rc::Rc;
@@ -15,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a write may take when the statement names no time.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a TRUNCATE may take.
 const TRUNCATE_TIMEOUT: Duration = Duration::from_mins(1);
 
@@ -30,14 +32,27 @@ pub(super) fn start(
 ) {
     let level = parameters.consistency;
     if level.is_serial() {
-        let message =
-            format!("You must use conditional updates for serializable writes, not {level}");
+        let is_counter =
+            bound.is_ok_and(|bound| bound.partitions.iter().any(|partition| partition.is_counter));
+        let message = if is_counter {
+            "Counter operations are inherently non-serializable"
+        } else {
+            "You must use conditional updates for serializable writes"
+        };
         return reply.plan_error(&PlanError::invalid(message));
     }
     let bound = match bound {
         Ok(bound) => bound,
         Err(error) => return reply.plan_error(&error),
     };
+    if level == Consistency::Any
+        && let Some(counter) = bound.partitions.iter().find(|partition| partition.is_counter)
+    {
+        return reply.plan_error(&PlanError::invalid(format!(
+            "Consistency level ANY is not yet supported for counter table {}",
+            counter.table.name
+        )));
+    }
     if let Some(refusal) = refuse_system_tables(view, &bound) {
         return reply.plan_error(&refusal);
     }
@@ -60,10 +75,10 @@ pub(super) fn start(
 
 /// How a write is to be waited for, and what its failure is called.
 #[derive(Clone, Copy)]
-struct Timing {
-    timeout: Duration,
-    level: Consistency,
-    write_type: WriteType,
+pub(super) struct Timing {
+    pub timeout: Duration,
+    pub level: Consistency,
+    pub write_type: WriteType,
 }
 
 /// The usual case, a range of this shard: proposed here and now, so that all writes of a client's
@@ -75,27 +90,49 @@ fn propose_here(
     writes: Vec<PartitionWrite>,
     timing: Timing,
 ) {
+    let request = WriteRequest::new(group, Change::Write(writes));
+    let Some((reply, request, reason)) = propose(session, reply, request, None, timing) else {
+        return;
+    };
+    match (reason, request.change) {
+        (Attempt::Failed(error), _) => {
+            reply.coordinator_error(&error.into(), timing.level, timing.write_type);
+        }
+        (Attempt::NeedsRead(_) | Attempt::ListsAreHeld, Change::Write(writes)) => {
+            let here = session.shard().index;
+            wait(session, reply, Routed::from([((group, here), writes)]), timing);
+        }
+        (_, _) => unreachable!("the request is a write"),
+    }
+}
+
+/// Decides and proposes a request of a range of this shard. It is answered now or when it is
+/// applied, unless it comes back with what prevents it.
+pub(super) fn propose(
+    session: &Rc<Session>,
+    reply: Reply,
+    mut request: WriteRequest,
+    conditional: Option<Arc<ConditionalAnswer>>,
+    timing: Timing,
+) -> Option<(Reply, WriteRequest, Attempt)> {
     let shard = session.shard();
     let Timing { timeout, level, write_type } = timing;
-    let mut request = WriteRequest::new(group, Change::Write(writes));
     let deadline_nanos = shard.deadline_nanos(timeout);
-    let mut owed = Some(reply);
-    let written = shard.try_write(&mut request, || {
-        let reply = owed.take().expect("a waiter is made once");
+    let mut owed = Some((reply, conditional));
+    let written = shard.try_write(&mut request, |outcome| {
+        let (reply, conditional) = owed.take().expect("a waiter is made once");
         session.begin_waiting();
-        let answer = WriteAnswer { reply, level, write_type };
-        Waiter::Client(WaitingClient { answer, deadline_nanos })
+        let answer = WriteAnswer { reply, level, write_type, conditional };
+        Waiter::Client(WaitingClient { answer, outcome, deadline_nanos })
     });
-    let Some(reply) = owed else { return };
-    match (written, request.change) {
-        (Ok(_), _) => reply.void(),
-        (Err(Attempt::Failed(error)), _) => {
-            reply.coordinator_error(&error.into(), level, write_type);
+    let (mut reply, conditional) = owed?;
+    match written {
+        Ok(Written::Nothing(outcome)) => {
+            finish(&mut reply, Ok(outcome), conditional.as_deref(), level, write_type);
+            None
         }
-        (Err(Attempt::NeedsRead(_) | Attempt::ListsAreHeld), Change::Write(writes)) => {
-            wait(session, reply, Routed::from([((group, shard.index), writes)]), timing);
-        }
-        (Err(_), _) => unreachable!("the request is a write"),
+        Ok(Written::Proposed) => unreachable!("a proposed write has its waiter"),
+        Err(reason) => Some((reply, request, reason)),
     }
 }
 
@@ -114,7 +151,7 @@ fn wait(session: &Rc<Session>, mut reply: Reply, routed: Routed, timing: Timing)
         };
         let result = tokio::time::timeout(timeout, work).await;
         let result = result.unwrap_or_else(|_| Err(WriteError::timed_out()));
-        finish(&mut reply, result, level, write_type);
+        finish(&mut reply, result.map(|()| None), None, level, write_type);
     });
 }
 
@@ -124,34 +161,50 @@ pub(crate) struct WriteAnswer {
     reply: Reply,
     level: Consistency,
     write_type: WriteType,
+    /// Of a conditional write.
+    conditional: Option<Arc<ConditionalAnswer>>,
 }
 
 impl WriteAnswer {
     /// Answers.
-    pub(crate) fn send(mut self, result: Result<(), WriteError>) {
-        finish(&mut self.reply, result, self.level, self.write_type);
+    pub(crate) fn send(mut self, result: Result<Outcome, WriteError>) {
+        let conditional = self.conditional.as_deref();
+        finish(&mut self.reply, result, conditional, self.level, self.write_type);
         self.reply.session().end_waiting();
     }
 }
 
-fn finish(
+/// Answers a write; `conditional` is there for one with conditions.
+pub(super) fn finish(
     reply: &mut Reply,
-    result: Result<(), WriteError>,
+    result: Result<Outcome, WriteError>,
+    conditional: Option<&ConditionalAnswer>,
     level: Consistency,
     write_type: WriteType,
 ) {
     match result {
-        Ok(()) => {
+        Ok(outcome) => {
             reply.note("Mutation applied");
-            reply.void();
+            match (conditional, &outcome) {
+                (Some(answer), Some(outcome)) => {
+                    reply.send(|out, head| answer.write(out, head, outcome));
+                }
+                _ => reply.void(),
+            }
         }
         Err(error) => reply.coordinator_error(&error.into(), level, write_type),
     }
 }
 
-/// The system's own tables are written by nobody but the system.
 fn refuse_system_tables(view: &View, bound: &BoundWrite) -> Option<PlanError> {
-    let table = bound.partitions.iter().map(|p| &p.table).find(|t| view.is_virtual(t.id))?;
+    bound.partitions.iter().find_map(|partition| refuse_system_table(view, &partition.table))
+}
+
+/// The system's own tables are written by nobody but the system.
+pub(super) fn refuse_system_table(view: &View, table: &TableDef) -> Option<PlanError> {
+    if !view.is_virtual(table.id) {
+        return None;
+    }
     Some(PlanError::invalid(format!("{} keyspace is not user-modifiable.", table.keyspace)))
 }
 

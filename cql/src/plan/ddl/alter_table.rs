@@ -7,7 +7,9 @@
 use super::super::PlanError;
 use super::cdc::{CdcRefusal, has_images, is_attached_log, sync_log};
 use super::column_types::{check_data_type, column_type};
-use super::create_table::{COLUMN_COUNT_MAX, STATIC_NEEDS_CLUSTERING, too_many_columns};
+use super::create_table::{
+    COLUMN_COUNT_MAX, STATIC_NEEDS_CLUSTERING, check_counters_stay, too_many_columns,
+};
 use super::errors::syntax;
 use super::options::{TableProperties, check_cdc_of_log};
 use super::table_lookup::user_table;
@@ -131,7 +133,22 @@ fn add_column(
     }
     let cql_type = column_type(schema, &table.keyspace, &column.type_name)?;
     check_data_type(&cql_type)?;
-    if cql_type == CqlType::Counter {
+    if let Some(dropped) = table.dropped_columns.iter().rev().find(|old| &*old.name == name) {
+        check_coming_back(dropped, column.is_static, &cql_type)?;
+    }
+    if table.is_counter() {
+        if cql_type != CqlType::Counter {
+            return Err(PlanError::config(format!(
+                "{}.{}: Cannot have a non counter column (\"{name}\") in a counter table",
+                table.keyspace, table.name
+            )));
+        }
+        if table.dropped_columns.iter().any(|old| &*old.name == name) {
+            return Err(PlanError::invalid(format!(
+                "Cannot re-add previously dropped counter column {name}"
+            )));
+        }
+    } else if cql_type == CqlType::Counter {
         if table.cdc_enabled().is_some() {
             return Err(context.cdc.refusal(CdcRefusal::CounterColumnAdded { column: name }));
         }
@@ -139,9 +156,6 @@ fn add_column(
             "{}.{}: Cannot have a counter column (\"{name}\") in a non counter table",
             table.keyspace, table.name
         )));
-    }
-    if let Some(dropped) = table.dropped_columns.iter().rev().find(|old| &*old.name == name) {
-        check_coming_back(dropped, column.is_static, &cql_type)?;
     }
     let kind = if column.is_static { ColumnKind::Static } else { ColumnKind::Regular };
     let (id, name) = (table.next_column_id, column.name.text.clone());
@@ -293,6 +307,7 @@ fn set_options(
     wanted.refuse_id()?;
     let read = wanted.read(&table.options, false)?;
     table.options = read.options;
+    check_counters_stay(table)?;
     check_cdc_of_log(table, context.cdc)?;
     Ok(read.warnings)
 }

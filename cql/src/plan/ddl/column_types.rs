@@ -132,23 +132,10 @@ fn check_nesting(cql_type: &CqlType) -> Result<(), PlanError> {
 
 /// Durations have no order, so nothing that is sorted may hold them at any depth.
 fn check_ordered(cql_type: &CqlType, place: &str) -> Result<(), PlanError> {
-    if !holds_duration(cql_type) {
+    if !cql_type.holds_duration() {
         return Ok(());
     }
     Err(PlanError::invalid(format!("Durations are not allowed {place}: {cql_type}")))
-}
-
-fn holds_duration(cql_type: &CqlType) -> bool {
-    match cql_type {
-        CqlType::Duration => true,
-        CqlType::List { element, .. }
-        | CqlType::Set { element, .. }
-        | CqlType::Vector { element, .. } => holds_duration(element),
-        CqlType::Map { key, value, .. } => holds_duration(key) || holds_duration(value),
-        CqlType::Tuple(fields) => fields.iter().any(holds_duration),
-        CqlType::Udt(udt) => udt.fields.iter().any(|(_, field)| holds_duration(field)),
-        _ => false,
-    }
 }
 
 /// Refuses a type that no column of a key can have.
@@ -164,7 +151,7 @@ pub(super) fn check_key_type(column: &str, cql_type: &CqlType) -> Result<(), Pla
         collection if collection.is_multi_cell() => {
             refuse(format!("Invalid non-frozen collection type {collection}"))
         }
-        other if holds_duration(other) => refuse("duration type is not supported".to_owned()),
+        other if other.holds_duration() => refuse("duration type is not supported".to_owned()),
         _ => Ok(()),
     }
 }

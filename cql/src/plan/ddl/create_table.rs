@@ -51,6 +51,7 @@ pub(super) fn create(
     };
     let mut table = new_table(id, &keyspace.name, name, columns, options.options);
     check_cdc_of_log(&table, context.cdc)?;
+    check_counters_stay(&table)?;
     let mut keyspace = KeyspaceDef::clone(keyspace);
     change.table_event(ChangeKind::Created, &table);
     cdc::sync_log(&mut table, &mut keyspace, &mut change, context)?;
@@ -166,9 +167,16 @@ fn columns(
         (true, true) => {
             Err(PlanError::invalid("Cannot mix counter and non counter columns in the same table"))
         }
-        (true, false) => Err(PlanError::invalid("Counter tables are not supported yet")),
-        (false, _) => Ok(columns),
+        _ => Ok(columns),
     }
+}
+
+/// Counters do not expire.
+pub(super) fn check_counters_stay(table: &TableDef) -> Result<(), PlanError> {
+    if table.is_counter() && table.options.default_time_to_live > 0 {
+        return Err(PlanError::invalid("Cannot set default_time_to_live on a table with counters"));
+    }
+    Ok(())
 }
 
 pub(super) fn too_many_columns() -> PlanError {

@@ -166,7 +166,8 @@ fn compare_tuple<'t>(
     Ok(Ordering::Equal)
 }
 
-fn holds(comparison: Comparison, order: Ordering) -> bool {
+/// Whether an order is what a comparison asks for.
+pub(in crate::plan) fn holds(comparison: Comparison, order: Ordering) -> bool {
     match comparison {
         Comparison::Equal => order.is_eq(),
         Comparison::NotEqual => order.is_ne(),
@@ -177,7 +178,12 @@ fn holds(comparison: Comparison, order: Ordering) -> bool {
     }
 }
 
-fn contains(cql_type: &CqlType, value: &[u8], wanted: &[u8]) -> Result<bool, ValueError> {
+/// Whether a serialized collection has an element, or a map that value.
+pub(in crate::plan) fn contains(
+    cql_type: &CqlType,
+    value: &[u8],
+    wanted: &[u8],
+) -> Result<bool, ValueError> {
     match cql_type {
         CqlType::List { element, .. } | CqlType::Set { element, .. } => {
             for item in ListView::list(value)? {
@@ -199,7 +205,7 @@ fn contains(cql_type: &CqlType, value: &[u8], wanted: &[u8]) -> Result<bool, Val
 }
 
 /// The value at a key of a map.
-fn entry_of<'v>(
+pub(in crate::plan) fn entry_of<'v>(
     cql_type: &CqlType,
     value: &'v [u8],
     wanted: &[u8],

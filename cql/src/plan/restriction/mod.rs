@@ -27,6 +27,7 @@ pub use analyse::{
 };
 pub use bind::{BoundRestrictions, BoundScope};
 pub use filter::{BoundFilter, Filter};
+pub(in crate::plan) use filter::{contains, entry_of, holds};
 pub use keys::{
     Choice, Clustering, ClusteringBound, ClusteringChoice, KEYS_PER_STATEMENT_MAX, OneOrMany,
     PartitionKeys, checked_product,

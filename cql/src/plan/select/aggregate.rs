@@ -69,11 +69,7 @@ impl Aggregate {
     pub(super) fn returns(&self) -> CqlType {
         match self.function {
             AggregateFunction::CountRows | AggregateFunction::Count => CqlType::BigInt,
-            AggregateFunction::Min | AggregateFunction::Max => self.argument.freeze(),
-            AggregateFunction::Sum | AggregateFunction::Average => match self.argument {
-                CqlType::Counter => CqlType::BigInt,
-                _ => self.argument.clone(),
-            },
+            _ => self.argument.freeze(),
         }
     }
 

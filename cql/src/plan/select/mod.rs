@@ -34,3 +34,5 @@ mod selector;
 pub use execution::{PAGE_BYTES_MAX, PageRequest, SelectExecution};
 pub use plan::{BoundSelect, PointRead, SelectPlan};
 pub use row::RowScratch;
+pub(in crate::plan) use row::column_value;
+pub(in crate::plan) use selection::columns_of_wildcard;

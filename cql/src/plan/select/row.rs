@@ -11,7 +11,7 @@ use model::key::PartitionKeyParts;
 use model::path::{decode_path, field_index};
 use model::row::{Cell, Cells, RowView};
 use model::value::{CollectionBuilder, push_value};
-use model::{ColumnId, ColumnKind, CqlType, EpochSeconds, TableDef, ValueError};
+use model::{ColumnDef, ColumnId, ColumnKind, CqlType, EpochSeconds, TableDef, ValueError};
 use std::borrow::Cow;
 
 /// A row and its partition, as they come from storage.
@@ -279,6 +279,30 @@ impl<'r> Slot<'r> {
         };
         write_cell(out, value);
         Ok(())
+    }
+}
+
+/// The serialized value of a static or regular column of a row.
+pub(in crate::plan) fn column_value<'r>(
+    row: RowView<'r>,
+    column: &ColumnDef,
+    now: EpochSeconds,
+) -> Result<Option<Cow<'r, [u8]>>, ValueError> {
+    let mut cells = row.cells();
+    loop {
+        let here = cells.clone();
+        match cells.next() {
+            Some(cell) if cell.column < column.id => {}
+            Some(cell) if cell.column == column.id => {
+                if !column.cql_type.is_multi_cell() {
+                    return Ok(cell.live_value(now).map(Cow::Borrowed));
+                }
+                let mut value = Vec::new();
+                let is_set = assemble(&here, column.id, &column.cql_type, now, &mut value)?;
+                return Ok(is_set.then_some(Cow::Owned(value)));
+            }
+            _ => return Ok(None),
+        }
     }
 }
 

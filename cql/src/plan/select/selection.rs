@@ -110,7 +110,7 @@ fn spec(table: &TableDef, name: Arc<str>, cql_type: CqlType) -> ColumnSpec {
 }
 
 /// The key, then static columns, then regular ones, both by name.
-fn columns_of_wildcard(table: &TableDef) -> Vec<usize> {
+pub(in crate::plan) fn columns_of_wildcard(table: &TableDef) -> Vec<usize> {
     let mut indexes: Vec<usize> = (0..table.columns.len()).collect();
     let rank = |index: &usize| match table.columns[*index].kind {
         ColumnKind::PartitionKey(_) | ColumnKind::Clustering(_) => 0,

@@ -58,6 +58,11 @@ impl Attributes {
         self.timestamp.is_some()
     }
 
+    /// Whether the statement names a TTL.
+    pub(super) fn has_ttl(&self) -> bool {
+        self.ttl.is_some()
+    }
+
     /// The attributes of one execution, in a table with that default TTL.
     pub(super) fn bind(
         &self,

@@ -5,6 +5,8 @@
 
 use super::attributes::Attributes;
 use super::bind::{BoundWrite, MUTATION_BYTES_MAX, PartitionWrite, WRITE_BYTES_MAX, check_length};
+use super::conditional::{BatchConditions, BoundConditional};
+use super::counter::{check_batch_kind, merge_counters};
 use super::prepare::WritePlan;
 use crate::plan::context::{BindContext, BoundValues};
 use crate::plan::error::PlanError;
@@ -21,11 +23,13 @@ use std::collections::BTreeMap;
 /// A batch in one text, ready to be bound.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BatchPlan {
-    /// LOGGED or UNLOGGED.
+    /// LOGGED, UNLOGGED or COUNTER.
     pub kind: BatchKind,
     attributes: Attributes,
     /// Its statements in order.
     pub statements: Vec<WritePlan>,
+    /// What they ask, if any of them is conditional.
+    conditions: Option<BatchConditions>,
 }
 
 /// A statement of a batch of the protocol, with its values.
@@ -45,13 +49,16 @@ impl BatchPlan {
         keyspace: Option<&str>,
         markers: &mut MarkerSpecs,
     ) -> Result<BatchPlan, PlanError> {
-        if batch.kind == BatchKind::Counter {
-            return Err(PlanError::invalid("Counter batches are not supported yet"));
-        }
         if batch.using.ttl.is_some() {
             return Err(PlanError::invalid("Global TTL on the BATCH statement is not supported."));
         }
         let names_timestamp = batch.using.timestamp.is_some();
+        let is_conditional = batch.statements.iter().any(Modification::is_conditional);
+        if names_timestamp && is_conditional {
+            return Err(PlanError::invalid(
+                "Cannot provide custom timestamp for conditional BATCH",
+            ));
+        }
         if names_timestamp && batch.statements.iter().any(|s| using(s).timestamp.is_some()) {
             return Err(PlanError::invalid(
                 "Timestamp must be set either on BATCH or individual statements",
@@ -62,6 +69,7 @@ impl BatchPlan {
             .iter()
             .map(|statement| WritePlan::prepare(statement, schema, keyspace, markers))
             .collect::<Result<Vec<_>, _>>()?;
+        check_batch_kind(batch.kind, &statements.iter(), names_timestamp)?;
         let attributes = match statements.first() {
             Some(first) => {
                 let table = &first.table;
@@ -69,7 +77,29 @@ impl BatchPlan {
             }
             None => Attributes::default(),
         };
-        Ok(BatchPlan { kind: batch.kind, attributes, statements })
+        let conditions = BatchConditions::of(&statements.iter())?;
+        Ok(BatchPlan { kind: batch.kind, attributes, statements, conditions })
+    }
+
+    /// Whether it is bound by [`Self::bind_conditional`].
+    pub fn is_conditional(&self) -> bool {
+        self.conditions.is_some()
+    }
+
+    /// The change of one execution, if there are conditions, and what these are.
+    pub fn bind_conditional(
+        &self,
+        values: BoundValues,
+        context: &mut BindContext,
+    ) -> Result<BoundConditional, PlanError> {
+        let Some(conditions) = &self.conditions else {
+            return Err(PlanError::invalid("The batch has no condition"));
+        };
+        let attributes = self.attributes.bind(&values, context, 0)?;
+        let items = self.statements.iter().map(|plan| BatchItem { plan, values });
+        let mut bound = conditions.bind(items, context)?;
+        bound.timeout_nanos = attributes.timeout_nanos.or(bound.timeout_nanos);
+        Ok(bound)
     }
 
     /// The mutations of one execution.
@@ -135,7 +165,7 @@ pub fn bind_batch<'a>(
 /// A time that is not known yet does not compare with others, so statements without a timestamp
 /// are merged under a common one. If all are such, it is taken away again and the leader gives one
 /// to the whole; otherwise they keep the coordinator's present.
-fn merge_writes(
+pub(super) fn merge_writes(
     mut writes: Vec<PartitionWrite>,
     now_micros: TimestampMicros,
 ) -> Result<PartitionWrite, PlanError> {
@@ -147,10 +177,13 @@ fn merge_writes(
     }
     let all_unstamped = writes.iter().all(|write| !write.is_stamped);
     let stand_in = if all_unstamped { COMMON } else { now_micros };
+    let is_counter = writes.iter().any(|write| write.is_counter);
     let mut partition = Partition::default();
     for write in &mut writes {
         stamp(&mut write.mutation, stand_in).map_err(|error| broken(&error))?;
-        partition.apply(&MutationView::new(&write.mutation).map_err(|error| broken(&error))?);
+        if !is_counter {
+            partition.apply(&MutationView::new(&write.mutation).map_err(|error| broken(&error))?);
+        }
         if !all_unstamped {
             for operation in &mut write.list_operations {
                 if operation.timestamp == UNSTAMPED {
@@ -158,6 +191,9 @@ fn merge_writes(
                 }
             }
         }
+    }
+    if is_counter {
+        partition = merge_counters(&writes, stand_in).map_err(|error| broken(&error))?;
     }
     let mut writes = writes.into_iter();
     let Some(mut merged) = writes.next() else {

@@ -5,7 +5,7 @@ use super::cells::CellMaker;
 use super::prepare::{Target, WritePlan};
 use crate::plan::context::{BindContext, BoundValues};
 use crate::plan::error::PlanError;
-use crate::plan::restriction::{KeySelection, OneOrMany, Prefix, checked_product};
+use crate::plan::restriction::{OneOrMany, Prefix, checked_product};
 use model::list_operation::ListOperation;
 use model::mutation::{MutationView, MutationWriter};
 use model::read::Slice;
@@ -34,6 +34,8 @@ pub struct PartitionWrite {
     pub mutation: Vec<u8>,
     /// Whether every part has its timestamp; otherwise none has.
     pub is_stamped: bool,
+    /// Whether values are increments of counters, of which the leader makes sums.
+    pub is_counter: bool,
     /// What the leader adds to the mutation after a look at the rows.
     pub list_operations: Vec<ListOperation>,
 }
@@ -66,16 +68,12 @@ impl WritePlan {
         context: &mut BindContext,
     ) -> Result<BoundWrite, PlanError> {
         let default_ttl_seconds = self.table.options.default_time_to_live;
-        let attributes = self.attributes.bind(&values, context, default_ttl_seconds)?;
-        let (table, KeySelection { partition, clustering }) = (&*self.table, &self.keys);
-        let keys = partition.bind(table, &values, context)?;
-        let (rows, ranges) = match self.target {
-            Target::StaticRow | Target::DeletedPartition => (OneOrMany::NONE, Vec::new()),
-            Target::DeletedRanges => {
-                (OneOrMany::NONE, clustering.bind_slices(table, &values, context)?)
-            }
-            _ => (clustering.bind_prefixes(table, &values, context)?, Vec::new()),
-        };
+        let mut attributes = self.attributes.bind(&values, context, default_ttl_seconds)?;
+        if self.is_counter {
+            attributes.timestamp = UNSTAMPED;
+        }
+        let keys = self.keys.partition.bind(&self.table, &values, context)?;
+        let (rows, ranges) = self.bind_rows(&values, context)?;
         let rows = rows.as_slice();
         let key_count = keys.as_slice().len();
         checked_product([key_count, (rows.len() + ranges.len()).max(1)].into_iter())?;
@@ -91,7 +89,24 @@ impl WritePlan {
         Ok(BoundWrite { partitions, timeout_nanos: attributes.timeout_nanos })
     }
 
-    fn bind_partition(
+    /// The rows, and the ranges of rows, that change in each partition.
+    #[inline]
+    pub(super) fn bind_rows(
+        &self,
+        values: &BoundValues,
+        context: &mut BindContext,
+    ) -> Result<(OneOrMany<Prefix>, Vec<Slice>), PlanError> {
+        let (table, clustering) = (&*self.table, &self.keys.clustering);
+        Ok(match self.target {
+            Target::StaticRow | Target::DeletedPartition => (OneOrMany::NONE, Vec::new()),
+            Target::DeletedRanges => {
+                (OneOrMany::NONE, clustering.bind_slices(table, values, context)?)
+            }
+            _ => (clustering.bind_prefixes(table, values, context)?, Vec::new()),
+        })
+    }
+
+    pub(super) fn bind_partition(
         &self,
         key: &[u8],
         rows: &[Prefix],
@@ -136,6 +151,7 @@ impl WritePlan {
             token: token_of(table.partitioner, key),
             mutation,
             is_stamped: timestamp != UNSTAMPED,
+            is_counter: self.is_counter,
             list_operations,
         })
     }

@@ -7,6 +7,7 @@
 
 use super::attributes::BoundAttributes;
 use super::bind::{WRITE_BYTES_MAX, check_length};
+use super::counter::bind_increment;
 use super::operation::{ColumnChange, ColumnOperation};
 use crate::plan::context::{BindContext, BoundValues};
 use crate::plan::error::PlanError;
@@ -78,6 +79,17 @@ impl<'v, 'c, 'x> CellMaker<'v, 'c, 'x> {
             if self.write_single(operation, row)? {
                 continue;
             }
+            if let ColumnChange::Increment { term, is_negative } = &operation.change {
+                let mut sum = self.bind_increment(term, *is_negative)?;
+                while let Some(more) = operations.next_if(|next| next.column == operation.column) {
+                    if let ColumnChange::Increment { term, is_negative } = &more.change {
+                        let increment = self.bind_increment(term, *is_negative)?;
+                        sum = increment.map(|n| n.wrapping_add(sum.unwrap_or(0))).or(sum);
+                    }
+                }
+                self.write_increment(operation.column, sum, row);
+                continue;
+            }
             self.gather(operation, clustering)?;
             while let Some(more) = operations.next_if(|next| next.column == operation.column) {
                 self.gather(more, clustering)?;
@@ -113,6 +125,21 @@ impl<'v, 'c, 'x> CellMaker<'v, 'c, 'x> {
         Ok(true)
     }
 
+    fn bind_increment(
+        &mut self,
+        term: &PreparedTerm,
+        is_negative: bool,
+    ) -> Result<Option<i64>, PlanError> {
+        bind_increment(term, is_negative, &self.values, self.context)
+    }
+
+    fn write_increment(&self, column: model::ColumnId, sum: Option<i64>, row: &mut RowWriter) {
+        if let Some(sum) = sum.map(i64::to_be_bytes) {
+            let content = CellContent::Live { value: &sum, expiry: None };
+            row.cell(&Cell { column, path: None, timestamp: self.attributes.timestamp, content });
+        }
+    }
+
     fn tombstone(&self) -> CellContent<'static> {
         CellContent::Tombstone { deleted_at: self.context.now_seconds }
     }
@@ -124,8 +151,8 @@ impl<'v, 'c, 'x> CellMaker<'v, 'c, 'x> {
     ) -> Result<(), PlanError> {
         let cql_type = &operation.cql_type;
         match &operation.change {
-            // Both are written as single cells.
-            ColumnChange::SetValue(_) => Ok(()),
+            // Written as single cells.
+            ColumnChange::SetValue(_) | ColumnChange::Increment { .. } => Ok(()),
             ColumnChange::Delete => {
                 self.gathered.tombstone_at = Some(self.attributes.timestamp);
                 Ok(())

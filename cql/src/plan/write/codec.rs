@@ -1,7 +1,8 @@
 //! The bytes of a partition's write, as it travels to the leader of its range.
 //!
 //! ```text
-//! write := flags:u8 mutation:slice [count:varint operation*]    flags: 1 stamped, 2 operations
+//! write := flags:u8 mutation:slice [count:varint operation*]
+//! flags := 1 stamped | 2 operations | 4 values are increments of counters
 //! ```
 //!
 //! A mutation is as in [`model::mutation`], an operation on a list as in [`model::list_operation`].
@@ -27,6 +28,7 @@ use std::sync::Arc;
 
 const FLAG_STAMPED: u8 = 1;
 const FLAG_LIST_OPERATIONS: u8 = 2;
+const FLAG_COUNTER: u8 = 4;
 
 /// Why bytes are no write.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,7 +66,8 @@ impl PartitionWrite {
     pub fn write(&self, out: &mut Vec<u8>) {
         let stamped = if self.is_stamped { FLAG_STAMPED } else { 0 };
         let operations = if self.list_operations.is_empty() { 0 } else { FLAG_LIST_OPERATIONS };
-        out.push(stamped | operations);
+        let counter = if self.is_counter { FLAG_COUNTER } else { 0 };
+        out.push(stamped | operations | counter);
         put_slice(out, &self.mutation);
         if !self.list_operations.is_empty() {
             put_varint(out, self.list_operations.len() as u64);
@@ -80,7 +83,7 @@ impl PartitionWrite {
         table_of: impl Fn(TableId) -> Option<Arc<TableDef>>,
     ) -> Result<PartitionWrite, PartitionWriteError> {
         let flags = cursor.u8()?;
-        if flags & !(FLAG_STAMPED | FLAG_LIST_OPERATIONS) != 0 {
+        if flags & !(FLAG_STAMPED | FLAG_LIST_OPERATIONS | FLAG_COUNTER) != 0 {
             return Err(DecodeError("unknown flags of a write").into());
         }
         let bytes = cursor.slice()?;
@@ -102,6 +105,7 @@ impl PartitionWrite {
             table,
             mutation: bytes.to_vec(),
             is_stamped: flags & FLAG_STAMPED != 0,
+            is_counter: flags & FLAG_COUNTER != 0,
             list_operations,
         })
     }
@@ -142,6 +146,7 @@ mod tests {
             table,
             mutation,
             is_stamped: list_operations.is_empty(),
+            is_counter: false,
             list_operations,
         }
     }
@@ -174,7 +179,8 @@ mod tests {
 
     #[test]
     fn a_write_reads_back_and_every_cut_is_an_error() {
-        for write in [a_write(Vec::new()), a_write(vec![operation(1), operation(-1)])] {
+        let counter = PartitionWrite { is_counter: true, ..a_write(Vec::new()) };
+        for write in [a_write(Vec::new()), a_write(vec![operation(1), operation(-1)]), counter] {
             let bytes = bytes_of(&write);
             assert_eq!(read(&bytes), Ok(write));
             for length in 0..bytes.len() {

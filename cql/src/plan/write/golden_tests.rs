@@ -4,7 +4,8 @@
 //! (literals, `null`, `unset`), or `at` and the timestamp of the request. CREATE TABLE and CREATE
 //! TYPE define what the statements after them write to. `UPDATE_GOLDEN=1` writes the results.
 
-use super::BoundWrite;
+use super::{BoundConditional, BoundWrite};
+use crate::plan::condition::RowCondition;
 use crate::plan::testing::{context, define, values_of};
 use crate::plan::{BindContext, BoundValues, Plan, PlanError, prepare};
 use crate::syntax::parse;
@@ -81,7 +82,7 @@ fn any_bytes_for_any_marker_are_refused_or_make_a_mutation() {
                 let Ok(bound) = context(|context| bind(&prepared.plan, values, context)) else {
                     continue;
                 };
-                for write in &bound.partitions {
+                for write in &bound.0.partitions {
                     let view = MutationView::check(&write.mutation).unwrap();
                     dump_mutation(&write.table, &view);
                     accepted += u32::from(!slots.is_empty());
@@ -111,16 +112,21 @@ fn hostile_bytes(below: &mut impl FnMut(u64) -> u64) -> Vec<u8> {
     }
 }
 
+/// What the statement changes, and what it asks before.
 fn bind(
     plan: &Plan,
     values: BoundValues,
     context: &mut BindContext,
-) -> Result<BoundWrite, PlanError> {
-    match plan {
-        Plan::Write(plan) => plan.bind(values, context),
-        Plan::Batch(plan) => plan.bind(values, context),
+) -> Result<(BoundWrite, Vec<RowCondition>), PlanError> {
+    let conditional = match plan {
+        Plan::Write(plan) if plan.is_conditional() => plan.bind_conditional(values, context)?,
+        Plan::Batch(plan) if plan.is_conditional() => plan.bind_conditional(values, context)?,
+        Plan::Write(plan) => return Ok((plan.bind(values, context)?, Vec::new())),
+        Plan::Batch(plan) => return Ok((plan.bind(values, context)?, Vec::new())),
         _ => panic!("not a write"),
-    }
+    };
+    let BoundConditional { write, timeout_nanos, .. } = conditional;
+    Ok((BoundWrite { partitions: vec![write.write], timeout_nanos }, write.conditions))
 }
 
 fn empty_schema() -> Schema {
@@ -186,10 +192,13 @@ fn run(schema: &mut Schema, input: &[&str]) -> Result<String, PlanError> {
         context.default_timestamp = timestamp.map(|text| text.parse().unwrap());
         bind(&prepared.plan, values, context)
     });
-    let bound = match bound {
+    let (bound, conditions) = match bound {
         Ok(bound) => bound,
         Err(error) => return Ok(format!("{out}error: {error}\n")),
     };
+    for RowCondition { clustering, test } in &conditions {
+        writeln!(out, "if {clustering:?} {test:?}").unwrap();
+    }
     for write in &bound.partitions {
         let view = MutationView::check(&write.mutation).unwrap();
         assert_eq!(model::token::token_of(write.table.partitioner, view.key()), write.token);

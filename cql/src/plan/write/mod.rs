@@ -12,13 +12,18 @@
 //! collection is overwritten is one microsecond older than the new elements, which it must not
 //! cover. `DELETE c` writes its tombstone at the write's own time.
 //!
-//! Not served yet, and refused clearly: conditions (IF), counters, INSERT JSON.
+//! A statement with IF is bound to a [`ConditionalWrite`] instead: the change, and what is asked
+//! before ([`super::condition`]).
+//!
+//! Not served yet, and refused clearly: INSERT JSON.
 
 mod attributes;
 mod batch;
 mod bind;
 mod cells;
 mod codec;
+mod conditional;
+mod counter;
 #[cfg(test)]
 mod golden_tests;
 mod operation;
@@ -28,4 +33,9 @@ pub use attributes::{TIMEOUT_NANOS_MAX, TTL_SECONDS_MAX, bind_timeout};
 pub use batch::{BatchItem, BatchPlan, bind_batch};
 pub use bind::{BoundWrite, MUTATION_BYTES_MAX, PartitionWrite, WRITE_BYTES_MAX};
 pub use codec::{PartitionWriteError, fuzz_partition_write};
+pub use conditional::{
+    BatchConditions, BoundConditional, ConditionalAnswer, ConditionalOutcome, ConditionalWrite,
+    Content, RefusedRows, ShownColumns,
+};
+pub use counter::check_batch_kind;
 pub use prepare::WritePlan;

@@ -4,6 +4,7 @@
 //! several cells (a collection or user type that is not frozen) is overwritten, or single elements
 //! of it are. [`super::cells`] makes cells of these.
 
+use super::counter::{cannot_be_set, prepare_increment};
 use crate::plan::error::{ErrorKind, PlanError};
 use crate::plan::markers::Receiver;
 use crate::plan::names::{receiver_of, table_column};
@@ -47,6 +48,8 @@ pub(super) enum ColumnChange {
     SetListCell { cell: PreparedTerm, value: PreparedTerm },
     /// One field of a user type.
     SetField { index: u16, value: PreparedTerm },
+    /// What is added to a counter, or taken from it.
+    Increment { term: PreparedTerm, is_negative: bool },
     /// The column, whatever its form.
     Delete,
     /// An element of a set, an entry of a map.
@@ -118,6 +121,9 @@ pub(super) fn prepare_set(
     column: &ColumnDef,
     term: &Term,
 ) -> Result<ColumnOperation, PlanError> {
+    if column.cql_type == CqlType::Counter {
+        return Err(cannot_be_set(column));
+    }
     let term = preparer.prepare(term, &receiver_of(column))?;
     let change = if column.cql_type.is_multi_cell() {
         ColumnChange::Overwrite(term)
@@ -163,6 +169,9 @@ fn prepare_add(
     column: &ColumnDef,
     term: &Term,
 ) -> Result<ColumnChange, PlanError> {
+    if column.cql_type == CqlType::Counter {
+        return prepare_increment(preparer, column, term, false);
+    }
     let operation = || format!("{0} = {0} + {1}", column.name, term_text(term));
     require_cells(column, "non counter", operation)?;
     let value = preparer.prepare(term, &receiver_of(column))?;
@@ -189,6 +198,9 @@ fn prepare_subtract(
     column: &ColumnDef,
     term: &Term,
 ) -> Result<ColumnChange, PlanError> {
+    if column.cql_type == CqlType::Counter {
+        return prepare_increment(preparer, column, term, true);
+    }
     let operation = || format!("{0} = {0} - {1}", column.name, term_text(term));
     require_cells(column, "non counter", operation)?;
     Ok(match &column.cql_type {

@@ -1,9 +1,12 @@
 //! INSERT, UPDATE and DELETE to a [`WritePlan`].
 
 use super::attributes::Attributes;
+use super::conditional::{PreparedCondition, check_deletion};
+use super::counter;
 use super::operation::{
     ColumnOperation, in_column_order, prepare_assignment, prepare_deletion, prepare_set,
 };
+use crate::plan::condition::Condition;
 use crate::plan::error::PlanError;
 use crate::plan::markers::MarkerSpecs;
 use crate::plan::names::{find_table, receiver_of, table_column};
@@ -12,7 +15,7 @@ use crate::plan::restriction::{
 };
 use crate::plan::term::PreparedTerm;
 use crate::plan::term_preparer::TermPreparer;
-use crate::syntax::ast::{Delete, Insert, InsertValues, Modification, Update};
+use crate::syntax::ast::{self, Delete, Insert, InsertValues, Modification, Update};
 use model::{ColumnDef, ColumnKind, Schema, TableDef};
 use std::sync::Arc;
 
@@ -28,6 +31,12 @@ pub struct WritePlan {
     pub(super) static_operations: Vec<ColumnOperation>,
     /// Changes of each row, by column.
     pub(super) row_operations: Vec<ColumnOperation>,
+    /// DELETE.
+    pub(super) is_deletion: bool,
+    /// Of a counter table.
+    pub(super) is_counter: bool,
+    /// IF.
+    pub(super) conditional: Option<Box<PreparedCondition>>,
 }
 
 /// What of a partition is written, besides the static row.
@@ -55,24 +64,40 @@ impl WritePlan {
         keyspace: Option<&str>,
         markers: &mut MarkerSpecs,
     ) -> Result<WritePlan, PlanError> {
-        let (name, has_condition) = match modification {
-            Modification::Insert(insert) => (&insert.table, insert.if_not_exists),
-            Modification::Update(update) => (&update.table, update.condition.is_some()),
-            Modification::Delete(delete) => (&delete.table, delete.condition.is_some()),
+        let name = match modification {
+            Modification::Insert(insert) => &insert.table,
+            Modification::Update(update) => &update.table,
+            Modification::Delete(delete) => &delete.table,
         };
         let table = find_table(schema, keyspace, name)?;
-        if has_condition {
-            return Err(PlanError::invalid("Conditional statements (IF …) are not supported yet"));
-        }
-        if table.is_counter() {
-            return Err(PlanError::invalid("Counter tables are not supported yet"));
-        }
         let mut preparer = TermPreparer { schema, table, markers };
-        match modification {
-            Modification::Insert(insert) => prepare_insert(&mut preparer, table, insert),
-            Modification::Update(update) => prepare_update(&mut preparer, table, update),
-            Modification::Delete(delete) => prepare_delete(&mut preparer, table, delete),
+        let is_counter = table.is_counter();
+        if let (true, Modification::Insert(_)) = (is_counter, modification) {
+            return Err(PlanError::invalid(
+                "INSERT statements are not allowed on counter tables, use UPDATE instead",
+            ));
         }
+        let (mut plan, condition) = match modification {
+            Modification::Insert(insert) => {
+                let condition = insert.if_not_exists.then_some(Condition::NotExists);
+                (prepare_insert(&mut preparer, table, insert)?, condition)
+            }
+            Modification::Update(update) => prepare_update(&mut preparer, table, update)?,
+            Modification::Delete(delete) => prepare_delete(&mut preparer, table, delete)?,
+        };
+        plan.is_counter = is_counter;
+        if is_counter {
+            counter::check(&plan, condition.as_ref())?;
+        }
+        if let Some(condition) = condition {
+            if plan.has_timestamp() {
+                return Err(PlanError::invalid(
+                    "Cannot provide custom timestamp for conditional updates",
+                ));
+            }
+            plan.conditional = Some(Box::new(PreparedCondition::new(table, condition, &plan)));
+        }
+        Ok(plan)
     }
 
     /// For each column of the partition key the marker that alone gives its value, if one does.
@@ -85,6 +110,12 @@ impl WritePlan {
         self.attributes.has_timestamp()
     }
 
+    /// Whether it is about counters.
+    #[inline]
+    pub fn is_counter(&self) -> bool {
+        self.is_counter
+    }
+
     fn new(
         table: &Arc<TableDef>,
         attributes: Attributes,
@@ -95,7 +126,17 @@ impl WritePlan {
         let (static_operations, row_operations) =
             operations.into_iter().partition(|operation| operation.is_static);
         let table = table.clone();
-        WritePlan { table, attributes, keys, target, static_operations, row_operations }
+        WritePlan {
+            table,
+            attributes,
+            keys,
+            target,
+            static_operations,
+            row_operations,
+            is_deletion: false,
+            is_counter: false,
+            conditional: None,
+        }
     }
 }
 
@@ -146,6 +187,18 @@ fn prepare_insert(
     Ok(WritePlan::new(table, attributes, keys, target, operations))
 }
 
+fn prepare_condition(
+    preparer: &mut TermPreparer,
+    condition: Option<&ast::Condition>,
+) -> Result<Option<Condition>, PlanError> {
+    condition.map(|condition| Condition::prepare(preparer, condition)).transpose()
+}
+
+/// Whether a condition is about a row, so that it has to be named.
+fn asks_of_rows(condition: Option<&Condition>) -> bool {
+    condition.is_some_and(Condition::has_regular_columns)
+}
+
 /// All key columns must have a value, but for an INSERT of nothing but static columns.
 fn insert_keys(
     table: &TableDef,
@@ -192,7 +245,7 @@ fn prepare_update(
     preparer: &mut TermPreparer,
     table: &Arc<TableDef>,
     update: &Update,
-) -> Result<WritePlan, PlanError> {
+) -> Result<(WritePlan, Option<Condition>), PlanError> {
     let attributes = Attributes::prepare(preparer, &update.using)?;
     let operations = update
         .assignments
@@ -200,17 +253,18 @@ fn prepare_update(
         .map(|assignment| prepare_assignment(preparer, assignment))
         .collect::<Result<Vec<_>, _>>()?;
     let operations = in_column_order(table, operations)?;
-    let is_static = is_static(&operations);
+    let condition = prepare_condition(preparer, update.condition.as_ref())?;
+    let is_static = is_static(&operations) && !asks_of_rows(condition.as_ref());
     let keys = KeySelection::prepare(preparer, &update.relations, &Rules::UPDATE, is_static)?;
     let target = if is_static { Target::StaticRow } else { Target::Rows };
-    Ok(WritePlan::new(table, attributes, keys, target, operations))
+    Ok((WritePlan::new(table, attributes, keys, target, operations), condition))
 }
 
 fn prepare_delete(
     preparer: &mut TermPreparer,
     table: &Arc<TableDef>,
     delete: &Delete,
-) -> Result<WritePlan, PlanError> {
+) -> Result<(WritePlan, Option<Condition>), PlanError> {
     let operations = delete
         .targets
         .iter()
@@ -218,8 +272,13 @@ fn prepare_delete(
         .collect::<Result<Vec<_>, _>>()?;
     let operations = in_column_order(table, operations)?;
     let attributes = Attributes::prepare(preparer, &delete.using)?;
-    let is_static = is_static(&operations);
+    let condition = prepare_condition(preparer, delete.condition.as_ref())?;
+    let deletes_static = is_static(&operations);
+    let is_static = deletes_static && !asks_of_rows(condition.as_ref());
     let keys = KeySelection::prepare(preparer, &delete.relations, &Rules::DELETE, is_static)?;
+    if let Some(condition) = &condition {
+        check_deletion(deletes_static, keys.has_full_clustering(table), condition)?;
+    }
     let target = match (operations.is_empty(), keys.has_full_clustering(table)) {
         (true, _) if keys.clustering.is_empty() => Target::DeletedPartition,
         (true, true) => Target::DeletedRows,
@@ -232,5 +291,6 @@ fn prepare_delete(
             ));
         }
     };
-    Ok(WritePlan::new(table, attributes, keys, target, operations))
+    let plan = WritePlan::new(table, attributes, keys, target, operations);
+    Ok((WritePlan { is_deletion: true, ..plan }, condition))
 }

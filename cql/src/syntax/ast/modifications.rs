@@ -13,6 +13,17 @@ pub enum Modification {
     Delete(Delete),
 }
 
+impl Modification {
+    /// Whether it has an IF clause.
+    pub fn is_conditional(&self) -> bool {
+        match self {
+            Modification::Insert(insert) => insert.if_not_exists,
+            Modification::Update(update) => update.condition.is_some(),
+            Modification::Delete(delete) => delete.condition.is_some(),
+        }
+    }
+}
+
 /// The USING clause of a modification or batch.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Using {
