@@ -16,6 +16,7 @@
 
 mod bad_input;
 mod cdc_consumer;
+mod contention;
 mod cqlsh;
 mod crash;
 mod founding;

@@ -48,6 +48,18 @@ fn changes_are_in_the_log() {
     script(&Node::start(), "cdc.py", &[]);
 }
 
+/// What a real Cassandra said to the same statements.
+#[test]
+fn conditional_writes_and_counters_answer_as_cassandra_does() {
+    let node = Node::start();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/end_to_end/transcripts");
+    for name in ["conditional_existence", "conditional_columns", "conditional_batches", "counters"]
+    {
+        let transcript = folder.join(name).with_extension("txt");
+        script(&node, "transcript.py", &[transcript.to_str().expect("a path of ours")]);
+    }
+}
+
 #[test]
 fn pages_go_on_after_a_restart() {
     let mut node = Node::start();

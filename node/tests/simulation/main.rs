@@ -17,6 +17,7 @@ mod bit_rot;
 mod cdc_switches;
 mod change_log;
 mod client;
+mod counting;
 mod determinism;
 mod disk_faults;
 mod expiry;
