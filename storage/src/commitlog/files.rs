@@ -232,7 +232,7 @@ impl LogFiles {
     }
 
     fn segment_path(&self, sequence: u64) -> PathBuf {
-        self.directory.join(format!("{SEGMENT_PREFIX}{sequence:016x}{SUFFIX}"))
+        segment_path(&self.directory, sequence)
     }
 
     fn has_length(&self, path: &Path) -> Result<bool, LogError> {
@@ -254,6 +254,11 @@ impl LogFiles {
     fn sync_directory(&self) -> Result<(), LogError> {
         self.disk.sync_dir(&self.directory).map_err(failed("sync", &self.directory))
     }
+}
+
+/// The file of a segment.
+pub(super) fn segment_path(directory: &Path, sequence: u64) -> PathBuf {
+    directory.join(format!("{SEGMENT_PREFIX}{sequence:016x}{SUFFIX}"))
 }
 
 /// The number in `<prefix><16 hexadecimal digits>.log`.

@@ -140,6 +140,16 @@ impl BatchHeader {
     pub(super) fn decode(segment: &[u8], offset: u64, seed: u32) -> Option<(BatchHeader, u32)> {
         let start = usize::try_from(offset).ok()?;
         let rest = segment.get(start..)?;
+        BatchHeader::decode_at(rest, rest.len() as u64, offset, seed)
+    }
+
+    /// The same of `rest`, the first bytes of the `rest_bytes` that the segment has from `offset` on.
+    pub(super) fn decode_at(
+        rest: &[u8],
+        rest_bytes: u64,
+        offset: u64,
+        seed: u32,
+    ) -> Option<(BatchHeader, u32)> {
         let bytes: &[u8; BATCH_HEADER_BYTES] = rest.first_chunk()?;
         let mut cursor = Cursor(bytes);
         let crc = cursor.u32()?;
@@ -153,8 +163,7 @@ impl BatchHeader {
             offset: cursor.u64()?,
             synced_offset: cursor.u64()?,
         };
-        let length = usize::try_from(header.length).ok()?;
-        let fits = (BATCH_HEADER_BYTES..=rest.len()).contains(&length);
+        let fits = (BATCH_HEADER_BYTES as u64..=rest_bytes).contains(&header.length.into());
         (fits && header.offset == offset && header.synced_offset <= offset).then_some((header, crc))
     }
 }
@@ -173,6 +182,35 @@ pub(super) enum RecordKind {
     Truncate = 4,
     /// The group has left this shard: everything said of it before is void.
     Remove = 5,
+    /// An entry as [`RecordKind::Entry`], a leader's first.
+    NoOpEntry = 6,
+    /// An entry as [`RecordKind::Entry`] that names the group's members.
+    MembershipEntry = 7,
+    /// The group's entries up to this index are committed.
+    Committed = 8,
+}
+
+/// What an entry is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A bundle of changes.
+    #[default]
+    Data,
+    /// A leader's first entry in its term.
+    NoOp,
+    /// It names the group's members.
+    Membership,
+}
+
+impl EntryKind {
+    /// The kind of its record.
+    pub(super) fn record_kind(self) -> RecordKind {
+        match self {
+            EntryKind::Data => RecordKind::Entry,
+            EntryKind::NoOp => RecordKind::NoOpEntry,
+            EntryKind::Membership => RecordKind::MembershipEntry,
+        }
+    }
 }
 
 impl RecordKind {
@@ -183,8 +221,21 @@ impl RecordKind {
             3 => RecordKind::Start,
             4 => RecordKind::Truncate,
             5 => RecordKind::Remove,
+            6 => RecordKind::NoOpEntry,
+            7 => RecordKind::MembershipEntry,
+            8 => RecordKind::Committed,
             _ => return None,
         })
+    }
+
+    /// The kind of entry, if it is one.
+    pub(super) fn entry_kind(self) -> Option<EntryKind> {
+        match self {
+            RecordKind::Entry => Some(EntryKind::Data),
+            RecordKind::NoOpEntry => Some(EntryKind::NoOp),
+            RecordKind::MembershipEntry => Some(EntryKind::Membership),
+            _ => None,
+        }
     }
 }
 
@@ -197,7 +248,7 @@ pub(super) struct Record<'a> {
     pub(super) group: GroupId,
     /// Entry, hard state and start: the term. Otherwise 0.
     pub(super) term: Term,
-    /// Entry, start and truncate: the index. Otherwise 0.
+    /// Entry, start, truncate and committed: the index. Otherwise 0.
     pub(super) index: Index,
     /// Entry: its bundle. Hard state: the vote.
     pub(super) payload: &'a [u8],
@@ -230,7 +281,10 @@ impl<'a> Record<'a> {
     /// Whether the fields that the kind has no use for are empty.
     fn is_canonical(&self) -> bool {
         match self.kind {
-            RecordKind::Entry => self.index > 0,
+            RecordKind::Entry | RecordKind::NoOpEntry | RecordKind::MembershipEntry => {
+                self.index > 0
+            }
+            RecordKind::Committed => self.term == 0 && self.index > 0 && self.payload.is_empty(),
             RecordKind::HardState => {
                 self.index == 0 && matches!(self.payload.len(), 0 | VOTE_BYTES)
             }

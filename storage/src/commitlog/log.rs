@@ -16,7 +16,7 @@
 //! Does not know what entries mean, which are committed, or which are flushed: it is told.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Weak;
 
 use env::disk::{Disk, OpenMode};
@@ -25,10 +25,11 @@ use super::batch::BatchBuffer;
 use super::error::{Corruption, LogError};
 use super::files::{LogFiles, NewSegment, failed};
 use super::format::{
-    BATCH_HEADER_BYTES, BLOCK_BYTES, GroupId, Index, RECORD_HEADER_BYTES, RecordKind, Term,
-    round_up_to_block,
+    BATCH_HEADER_BYTES, BLOCK_BYTES, EntryKind, GroupId, Index, RECORD_HEADER_BYTES, RecordKind,
+    Term, round_up_to_block,
 };
 use super::options::{FIRST_SEGMENT_BYTES, LogOptions, SyncMode};
+use super::read::{LogRead, ReadPlace, WantedEntries};
 use super::replay::{HardState, LogStart, Replay};
 use super::writer::{Job, LogJob, LogReport, LogWriter};
 use model::IdMap;
@@ -40,6 +41,8 @@ pub struct LogPosition(pub u64);
 /// The shard's side of its commit log; see the module's header.
 #[derive(Debug)]
 pub struct LogCore {
+    disk: Disk,
+    directory: PathBuf,
     options: LogOptions,
     groups: IdMap<GroupId, GroupState>,
     /// Groups with records in the forming batch; some may be named twice.
@@ -132,7 +135,7 @@ impl LogCore {
         let replay = Replay::scan(options.shard, mapped)?;
         let (last_sequence, previous_end) =
             replay.end().map_or((0, 0), |end| (end.sequence, end.offset));
-        let mut core = LogCore::new(options, &replay);
+        let mut core = LogCore::new(disk, directory, options, &replay);
         let mut first = core.next_segment(last_sequence + 1);
         if !files.has_spare() && core.used_bytes <= FIRST_SEGMENT_BYTES / 4 {
             core.active_bytes = core.active_bytes.min(FIRST_SEGMENT_BYTES);
@@ -143,7 +146,7 @@ impl LogCore {
         Ok((core, writer, replay))
     }
 
-    fn new(options: LogOptions, replay: &Replay) -> LogCore {
+    fn new(disk: &Disk, directory: &Path, options: LogOptions, replay: &Replay) -> LogCore {
         let groups = replay.groups().iter().map(|(id, group)| {
             let tracked = Some(Tracked {
                 hard_state: group.hard_state,
@@ -154,6 +157,8 @@ impl LogCore {
         });
         let segments = replay.segments().into_iter();
         LogCore {
+            disk: disk.clone(),
+            directory: directory.to_owned(),
             options,
             groups: groups.collect(),
             touched: Vec::new(),
@@ -180,10 +185,22 @@ impl LogCore {
         }
     }
 
-    /// Appends an entry whose bundle is `parts` put together. It voids the group's entries at and
-    /// above `index`; a gap is a defect of the caller.
+    /// Appends an entry of data whose bundle is `parts` put together. It voids the group's entries
+    /// at and above `index`; a gap is a defect of the caller.
     pub fn append_entry(
         &mut self,
+        group: GroupId,
+        term: Term,
+        index: Index,
+        parts: &[&[u8]],
+    ) -> Result<LogPosition, LogError> {
+        self.append_entry_of_kind(EntryKind::Data, group, term, index, parts)
+    }
+
+    /// [`LogCore::append_entry`] for an entry of any kind.
+    pub fn append_entry_of_kind(
+        &mut self,
+        kind: EntryKind,
         group: GroupId,
         term: Term,
         index: Index,
@@ -201,7 +218,7 @@ impl LogCore {
         assert!(index <= last.saturating_add(1), "entry {index} of group {group} after {last}");
         tracked.last_index = Some(index);
         state.forming_highest = state.forming_highest.max(index);
-        Ok(self.push(RecordKind::Entry, (group, term, index), parts))
+        Ok(self.push(kind.record_kind(), (group, term, index), parts))
     }
 
     /// Appends a group's term and vote.
@@ -242,6 +259,18 @@ impl LogCore {
         let tracked = self.admit(group, 0)?.latest.get_or_insert_default();
         tracked.last_index = tracked.last_index.map(|last| last.min(index.saturating_sub(1)));
         Ok(self.push(RecordKind::Truncate, (group, 0, index), &[]))
+    }
+
+    /// Says that the group's entries up to `index`, which are durable, are committed: a node that
+    /// starts need not ask before it applies them. Losing this loses nothing else.
+    pub fn append_committed(
+        &mut self,
+        group: GroupId,
+        index: Index,
+    ) -> Result<LogPosition, LogError> {
+        assert!(index > 0, "a group's first entry has index 1");
+        self.admit(group, 0)?.latest.get_or_insert_default();
+        Ok(self.push(RecordKind::Committed, (group, 0, index), &[]))
     }
 
     /// Forgets the group: its range has left the shard.
@@ -479,6 +508,18 @@ impl LogCore {
             self.released.extend(self.segments.pop_front().map(|oldest| oldest.sequence));
         }
         self.released.len() - before
+    }
+
+    /// A reading of a group's entries from `first` on; see [`LogRead`]. `from` is where the reading
+    /// before it ended, if its entries came right before these.
+    pub fn read(&self, wanted: WantedEntries, from: Option<ReadPlace>) -> LogRead {
+        let holds = |segment: &&SegmentState| {
+            let highest = segment.highest.get(&wanted.group);
+            highest.is_some_and(|highest| *highest >= wanted.first)
+        };
+        let segments = self.segments.iter().filter(holds).map(|segment| segment.sequence);
+        let (disk, directory) = (self.disk.clone(), self.directory.clone());
+        LogRead::new(disk, directory, self.options.shard, segments.collect(), wanted, from)
     }
 
     /// How many segments the log has, the active one included.

@@ -11,6 +11,7 @@
 //!   writer.rs   LogWriter: the thread's side, one job at a time ─┘
 //!   files.rs    names, headers, spares      batch.rs   one write in the making
 //!   segment.rs  the segment being written, which in periodic mode both sides write to
+//!   read.rs     a group's entries read back while the log runs, for a follower that lags
 //!   scan.rs     one segment read back       replay.rs  all of them, followed per group
 //!   format.rs   the bytes, as in docs/formats/commitlog.md
 //! ```
@@ -18,9 +19,6 @@
 //! appended is not; damage to what was synced is a named error and never skipped. The one exception
 //! is the last batch before a crash: damaged later, it cannot be told from one that was being
 //! written (the format page says why, and who still has it).
-//!
-//! Not here: reading entries back while running. Followers that lag are served from memory or with
-//! a snapshot.
 
 mod batch;
 #[cfg(test)]
@@ -30,6 +28,7 @@ mod files;
 mod format;
 mod log;
 mod options;
+mod read;
 mod replay;
 mod scan;
 mod segment;
@@ -41,12 +40,13 @@ mod tests;
 mod writer;
 
 pub use error::{Corruption, LogError};
-pub use format::{BLOCK_BYTES, GroupId, Index, NodeId, Term};
+pub use format::{BLOCK_BYTES, EntryKind, GroupId, Index, NodeId, Term};
 pub use log::{LogCore, LogPosition};
 pub use options::{
     FIRST_SEGMENT_BYTES, LogOptions, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
     SPARE_SEGMENTS_MAX_DEFAULT, SyncMode,
 };
+pub use read::{LogRead, ReadEntries, ReadEntry, ReadPlace, WantedEntries};
 pub use replay::{GroupReplay, HardState, LogStart, Replay, ReplayedEntry, TornTail};
 pub use scan::fuzz_segment;
 pub use shell::CommitLog;

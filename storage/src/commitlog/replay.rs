@@ -21,7 +21,7 @@ use std::sync::Arc;
 use env::disk::Mapping;
 
 use super::error::{Corruption, LogError};
-use super::format::{GroupId, Index, NodeId, Record, RecordKind, SegmentHeader, Term};
+use super::format::{EntryKind, GroupId, Index, NodeId, Record, RecordKind, SegmentHeader, Term};
 use super::scan::{SegmentEnd, SegmentView};
 
 /// A group's term and this node's vote in it.
@@ -52,6 +52,11 @@ pub struct GroupReplay {
     /// The last index; `None` when the log holds no entry of the group any more, so that its last
     /// one is that of `start` or what the caller has flushed, whichever is higher.
     pub last_index: Option<Index>,
+    /// Entries up to here were said to be committed; 0 when nothing was said.
+    pub committed: Index,
+    /// The valid entries that name members, with what they carry, ascending. Some may lie below
+    /// what is flushed.
+    pub memberships: Vec<(Index, Vec<u8>)>,
     /// The terms of the valid entries as runs: first index of the run and its term, ascending.
     /// The first run begins at the oldest valid entry, which may lie below what is flushed.
     pub term_runs: Vec<(Index, Term)>,
@@ -83,6 +88,8 @@ pub struct ReplayedEntry<'a> {
     pub term: Term,
     /// Its place in the group's log.
     pub index: Index,
+    /// What it is for.
+    pub kind: EntryKind,
     /// Its bundle.
     pub payload: &'a [u8],
 }
@@ -192,14 +199,13 @@ impl Replay {
             // The header was verified by the first pass over the same mapping.
             let Ok((_, view)) = SegmentView::new(&segment.mapping) else { continue };
             view.walk(segment.end, |offset, record| {
-                let Record { kind: RecordKind::Entry, group, term, index, payload } = record else {
-                    return Ok(());
-                };
+                let Record { group, term, index, payload, .. } = record;
+                let Some(kind) = record.kind.entry_kind() else { return Ok(()) };
                 let Some(filter) = filters.get_mut(&group) else { return Ok(()) };
                 if !filter.is_wanted((position, offset), index) {
                     return Ok(());
                 }
-                each(ReplayedEntry { group, term, index, payload })
+                each(ReplayedEntry { group, term, index, kind, payload })
             })?;
         }
         Ok(())
@@ -256,7 +262,7 @@ impl GroupReplay {
         let index = record.index;
         self.is_removed = false;
         match record.kind {
-            RecordKind::Entry => {
+            RecordKind::Entry | RecordKind::NoOpEntry | RecordKind::MembershipEntry => {
                 if self.last_index.is_some_and(|last| index > last.saturating_add(1)) {
                     return Err(Corruption::Gap { group: record.group, index });
                 }
@@ -265,6 +271,9 @@ impl GroupReplay {
                     self.term_runs.push((index, record.term));
                 }
                 self.last_index = Some(index);
+                if record.kind == RecordKind::MembershipEntry {
+                    self.memberships.push((index, record.payload.to_vec()));
+                }
                 match self.highest.last_mut() {
                     Some((last, highest)) if *last == segment => *highest = index.max(*highest),
                     _ => self.highest.push((segment, index)),
@@ -282,6 +291,7 @@ impl GroupReplay {
                 self.last_index = self.last_index.map(|last| last.max(index));
             }
             RecordKind::Truncate => self.void_from(place, index),
+            RecordKind::Committed => self.committed = self.committed.max(index),
             RecordKind::Remove => {
                 self.void_from(place, 0);
                 let voids = std::mem::take(&mut self.voids);
@@ -297,6 +307,7 @@ impl GroupReplay {
             return;
         }
         self.voids.push((place, index));
+        self.memberships.retain(|(named_by, _)| *named_by < index);
         while self.term_runs.last().is_some_and(|(first, _)| *first >= index) {
             self.term_runs.pop();
         }

@@ -30,9 +30,10 @@ use env::tasks::{Priority, Task, Tasks};
 
 use super::batch::BatchBuffer;
 use super::error::LogError;
-use super::format::{GroupId, Index, Term};
+use super::format::{EntryKind, GroupId, Index, Term};
 use super::log::{LogCore, LogPosition};
 use super::options::{LogOptions, SyncMode};
+use super::read::{LogRead, ReadPlace, WantedEntries};
 use super::replay::{HardState, LogStart, Replay};
 use super::segment::ActiveSegment;
 use super::writer::{LogJob, LogReport, LogWriter};
@@ -220,6 +221,32 @@ impl CommitLog {
         parts: &[&[u8]],
     ) -> Result<LogPosition, LogError> {
         self.core.append_entry(group, term, index, parts)
+    }
+
+    /// See [`LogCore::append_entry_of_kind`].
+    pub fn append_entry_of_kind(
+        &mut self,
+        kind: EntryKind,
+        group: GroupId,
+        term: Term,
+        index: Index,
+        parts: &[&[u8]],
+    ) -> Result<LogPosition, LogError> {
+        self.core.append_entry_of_kind(kind, group, term, index, parts)
+    }
+
+    /// See [`LogCore::append_committed`].
+    pub fn append_committed(
+        &mut self,
+        group: GroupId,
+        index: Index,
+    ) -> Result<LogPosition, LogError> {
+        self.core.append_committed(group, index)
+    }
+
+    /// See [`LogCore::read`].
+    pub fn read(&self, wanted: WantedEntries, from: Option<ReadPlace>) -> LogRead {
+        self.core.read(wanted, from)
     }
 
     /// See [`LogCore::append_hard_state`].
