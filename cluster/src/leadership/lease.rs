@@ -1,7 +1,7 @@
 //! The two ends of a lease: what a voter promised a leader, and what a leader was promised.
 
 use super::message::Support;
-use crate::consensus::{Group, Term};
+use crate::consensus::{Group, MEMBERS_MAX, Term};
 use crate::liveness::{Epoch, MonotonicNanos};
 use crate::ring::HostId;
 use crate::rules::{Rule, is_kept};
@@ -77,8 +77,11 @@ impl Lease {
             let never = MonotonicNanos(u64::MAX);
             if voter == me { Some(never) } else { self.until_by(voter, support) }
         };
-        let mut ends: Vec<MonotonicNanos> =
-            members.voters.iter().map(|&voter| until_by(voter).unwrap_or_default()).collect();
+        let mut ends = [MonotonicNanos::default(); MEMBERS_MAX];
+        let ends = &mut ends[..members.voters.len()];
+        for (end, &voter) in ends.iter_mut().zip(&members.voters) {
+            *end = until_by(voter).unwrap_or_default();
+        }
         ends.sort_unstable_by(|one, other| other.cmp(one));
         let majority = members.voters.len() / 2 + usize::from(is_kept(Rule::LeaseOfAMajority));
         ends[majority.max(1) - 1]

@@ -21,8 +21,11 @@ pub trait EntryBytes {
     /// not sent, since the entries may be others now.
     fn leads(&self, group: GroupId, term: Term) -> bool;
     /// The entry's size; its term too, so that what follows it can be sent apart. Nothing if the entry
-    /// is not there any more.
+    /// is not at hand.
     fn entry(&self, group: GroupId, index: LogIndex) -> Option<(EntryId, usize)>;
+    /// An append came to an entry that is not at hand; this is what is left of it. It is not sent
+    /// unless the shell puts it in again.
+    fn missing(&self, group: GroupId, rest: Item);
 }
 
 /// Items in the order in which they were put in.
@@ -73,11 +76,23 @@ impl Outbox {
                 continue;
             }
             byte_count += ITEM_BYTES;
-            let rest = cut(group, &mut item, &mut byte_count, entries);
-            items.push((group, item));
-            match rest {
-                Some(rest) => self.items.push_front((group, rest)),
-                None => self.forget_front(group),
+            match cut(group, &mut item, &mut byte_count, entries) {
+                Cut::Whole => {
+                    items.push((group, item));
+                    self.forget_front(group);
+                }
+                Cut::Full(rest) => {
+                    items.push((group, item));
+                    self.items.push_front((group, rest));
+                }
+                Cut::Missing(rest) => {
+                    if !matches!(item, Item::Append { previous, last, .. } if previous.index == last)
+                    {
+                        items.push((group, item));
+                    }
+                    self.forget_front(group);
+                    entries.missing(group, rest);
+                }
             }
         }
         (items, byte_count)
@@ -117,30 +132,35 @@ fn join(waiting: &mut Item, item: &Item) -> bool {
     }
 }
 
-/// Cuts an append where the envelope is full; what is left of it.
-fn cut(
-    group: GroupId,
-    item: &mut Item,
-    byte_count: &mut usize,
-    entries: &impl EntryBytes,
-) -> Option<Item> {
+/// What of an item does not go into an envelope.
+enum Cut {
+    Whole,
+    /// The envelope is full.
+    Full(Item),
+    /// The first entry of the rest is not at hand.
+    Missing(Item),
+}
+
+/// Cuts an append where the envelope is full, or an entry is missing.
+fn cut(group: GroupId, item: &mut Item, byte_count: &mut usize, entries: &impl EntryBytes) -> Cut {
     let Item::Append { term, previous, last, commit } = item else {
-        return None;
+        return Cut::Whole;
     };
+    let (term, commit) = (*term, *commit);
     let mut end = *previous;
     for index in previous.index.0 + 1..=last.0 {
         if *byte_count >= BYTES_PER_ENVELOPE_MAX {
-            let rest = Item::Append { term: *term, previous: end, last: *last, commit: *commit };
+            let rest = Item::Append { term, previous: end, last: *last, commit };
             *last = end.index;
-            return Some(rest);
+            return Cut::Full(rest);
         }
         let Some((entry, bytes)) = entries.entry(group, LogIndex(index)) else {
-            // Discarded meanwhile; the follower's next answer shows what it lacks.
+            let rest = Item::Append { term, previous: end, last: *last, commit };
             *last = end.index;
-            return None;
+            return Cut::Missing(rest);
         };
         *byte_count += bytes;
         end = entry;
     }
-    None
+    Cut::Whole
 }

@@ -139,6 +139,14 @@ impl Link {
         }
     }
 
+    /// Takes no more of the session that the other end is in: something of it could not be handled, and
+    /// counts as lost with all that follows.
+    pub fn refuse(&mut self, events: &mut Vec<Event>) {
+        self.is_refused = true;
+        self.owes_acknowledgement = true;
+        events.push(Event::Reset);
+    }
+
     /// The stream below was lost: what was under way may be lost with it.
     pub fn break_off(&mut self, events: &mut Vec<Event>) {
         self.begin_session();

@@ -35,12 +35,14 @@
 //! The module knows no groups, no sockets and no clock: time comes in as an argument. The rules,
 //! numbered, are in `docs/liveness.md`; scripts in `testscripts/liveness` show each.
 
+mod board;
 mod codec;
 mod state;
 
 #[cfg(test)]
 mod tests;
 
+pub use board::Board;
 pub use state::{
     DRIFT_PPM, Effect, Epoch, Incarnation, Liveness, Message, MonotonicNanos, PEERS_MAX,
     RELIANCE_NANOS, REQUEST_NANOS, SUPPORT_NANOS, Support,

@@ -210,6 +210,11 @@ impl Liveness {
         self.peers.contains_key(&peer)
     }
 
+    /// The other nodes.
+    pub fn peers(&self) -> impl Iterator<Item = HostId> {
+        self.peers.keys().copied()
+    }
+
     /// Forgets a node that has left for good. Its id is never used again.
     pub fn remove_peer(&mut self, peer: HostId, effects: &mut Vec<Effect>) {
         if let Some(Peer { given: Given { epoch, until: Some(_), .. }, .. }) =

@@ -25,6 +25,22 @@ pub(super) struct Body {
     pub(super) reserved: i64,
 }
 
+impl Body {
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        let numbers = [self.place, self.closed, self.reserved].map(i64::to_le_bytes);
+        let value = self.value.map(u64::to_le_bytes);
+        numbers.into_iter().chain(value).flatten().collect()
+    }
+
+    pub(super) fn from_bytes(bytes: &[u8]) -> Body {
+        let (numbers, rest) = bytes.as_chunks::<8>();
+        assert!(rest.is_empty(), "a body is numbers");
+        let number = |at: usize| i64::from_le_bytes(numbers[at]);
+        let value = numbers.get(3).map(|bytes| u64::from_le_bytes(*bytes));
+        Body { value, place: number(0), closed: number(1), reserved: number(2) }
+    }
+}
+
 /// An entry as a shell holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
@@ -46,7 +62,7 @@ pub(super) struct Snapshot {
 #[derive(Clone, Debug)]
 pub(super) enum Record {
     Vote(HardState),
-    Entries { first: LogIndex, entries: Vec<Entry>, log_epoch: u64 },
+    Entries { first: LogIndex, entries: Vec<Entry> },
     Install(Snapshot),
 }
 
@@ -97,7 +113,7 @@ impl Replica {
         let first = self.snapshot.base.index.next();
         self.records = vec![Record::Vote(recovered.hard_state)];
         if !entries.is_empty() {
-            self.records.push(Record::Entries { first, entries, log_epoch: 0 });
+            self.records.push(Record::Entries { first, entries });
         }
     }
 
@@ -116,7 +132,7 @@ impl Replica {
         for record in &self.records {
             match record {
                 Record::Vote(saved) => hard_state = *saved,
-                Record::Entries { first, entries, .. } => {
+                Record::Entries { first, entries } => {
                     if is_kept(Rule::WritesVoidTheTail) {
                         log.split_off(&first.0);
                     }

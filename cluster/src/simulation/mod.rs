@@ -1,9 +1,10 @@
 //! A simulated cluster of the cores: nodes with clocks and disks of their own, groups spread over
 //! them, and a network between them, all in one thread and from one seed.
 //!
-//! It is the shell of [`Group`](crate::consensus::Group), [`Leadership`](crate::leadership::Leadership),
-//! [`ClosedTime`](crate::leadership::ClosedTime), [`Link`](crate::link::Link) and
-//! [`Liveness`](crate::liveness::Liveness) at once, with everything that can go wrong between them:
+//! It runs [`Replicas`](crate::replica::Replicas), the program's own shell of
+//! [`Group`](crate::consensus::Group), [`Leadership`](crate::leadership::Leadership) and
+//! [`Link`](crate::link::Link), beside [`ClosedTime`](crate::leadership::ClosedTime) and
+//! [`Liveness`](crate::liveness::Liveness), with everything that can go wrong between them:
 //! messages are lost, repeated, delayed and reordered, links are cut in one direction or both, nodes
 //! crash and lose what was not synced, stop for seconds and go on, clocks drift as far as they may,
 //! members change, leaders hand over, logs are cut and snapshots installed.
@@ -18,6 +19,7 @@
 //! [`schedule`] chooses what happens, lets the faults end, and checks that every group then works.
 
 mod disk;
+mod local;
 mod network;
 mod node;
 mod oracle;

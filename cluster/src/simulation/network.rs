@@ -1,7 +1,6 @@
 //! The network: packets with a time of arrival, and what may happen to them.
 
-use super::disk::{Entry, Snapshot};
-use crate::link::Envelope;
+use super::disk::Snapshot;
 use crate::liveness;
 use crate::placement::GroupId;
 use crate::random::Random;
@@ -11,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Clone, Debug)]
 pub(super) enum Payload {
     Liveness(liveness::Message),
-    /// With the entries of each append, in order.
-    Envelope(Envelope, Vec<Vec<Entry>>),
+    /// Of a link.
+    Envelope(Vec<u8>),
     Snapshot(GroupId, Snapshot),
     /// The answer to a snapshot.
     Installed(GroupId),

@@ -1,15 +1,19 @@
-//! One node: the shell of its cores.
+//! One node: the shell of [`Liveness`] and of [`Replicas`], with a disk and a network that fail.
+//!
+//! [`Replicas`] is the program's own: what it does with groups, links and bytes is what is simulated.
+//! Here are only what lies around it: what was synced, what is applied, clients, and snapshots.
 
-use super::disk::{Body, Disk, Entry, Record, Replayed, Snapshot};
+use super::disk::{Disk, Record, Replayed, Snapshot};
+use super::local::{Event, SimLog, SimState, Waiting};
 use super::network::{Packet, Payload};
 use super::oracle::Oracle;
-use crate::consensus::{
-    Change, Effect, EntryId, Group, Header, Input, Kind, LogIndex, Message, Term,
-};
-use crate::leadership::{self, ClosedTime, Leadership};
-use crate::link::{self, EntryBytes, Item, Link};
+use crate::consensus::{Change, EntryId, LogIndex};
 use crate::liveness::{self, Liveness, MonotonicNanos};
+use crate::peer::Peer;
 use crate::placement::GroupId;
+use crate::replica::{
+    Decided, HeldEntry, Local, LogPosition, LogRequest, NewReplica, PartitionMask, Replicas,
+};
 use crate::ring::HostId;
 use crate::rules::{Rule, is_kept};
 use std::collections::{BTreeMap, VecDeque};
@@ -17,12 +21,19 @@ use std::collections::{BTreeMap, VecDeque};
 /// How long a snapshot may be under way before the leader looks again.
 const SNAPSHOT_NANOS: u64 = 1_000_000_000;
 
+/// Entries that one reading of the log gives.
+const ENTRIES_PER_READ: usize = 3;
+
 pub(super) fn host(id: u64) -> HostId {
     HostId(id.into())
 }
 
 fn number(host: HostId) -> u64 {
     host.0 as u64
+}
+
+fn peer(id: u64) -> Peer {
+    Peer { host_id: host(id), shard: 0 }
 }
 
 /// A node.
@@ -43,33 +54,18 @@ pub(super) struct Node {
 /// What a node forgets when it goes down.
 pub(super) struct Up {
     pub(super) liveness: Liveness,
-    pub(super) members: BTreeMap<GroupId, Member>,
-    links: BTreeMap<u64, Link>,
-    /// Writes on their way to the disk, of all groups, in order.
-    pub(super) writes: VecDeque<(GroupId, Record)>,
+    pub(super) replicas: Replicas<Waiting>,
+    pub(super) log: SimLog,
+    pub(super) state: SimState,
     reads: VecDeque<Read>,
+    /// Readings of the log that are under way.
+    log_requests: Vec<LogRequest>,
     /// Snapshots that others need, and when they were last sent one.
-    snapshots_needed: BTreeMap<(GroupId, u64), Option<MonotonicNanos>>,
+    snapshots_sent: BTreeMap<(GroupId, u64), MonotonicNanos>,
     /// Snapshots that are being written, and who sent them.
     installing: BTreeMap<GroupId, u64>,
     /// What its clock showed when it last did anything.
     last_run: MonotonicNanos,
-}
-
-/// A member of a group.
-pub(super) struct Member {
-    pub(super) group: Group,
-    pub(super) leadership: Leadership,
-    pub(super) closed: ClosedTime,
-    /// The log as the group believes it to be, after the snapshot's base.
-    pub(super) log: Vec<Entry>,
-    pub(super) snapshot: Snapshot,
-    pub(super) applied: LogIndex,
-    value: u64,
-    /// Proposals of this leader's that somebody waits for.
-    waiting: VecDeque<(LogIndex, Term)>,
-    /// A snapshot is being written; until then nothing is done.
-    is_installing: bool,
 }
 
 /// A read that has begun.
@@ -87,70 +83,70 @@ pub(super) struct Context<'a> {
     pub(super) out: &'a mut Vec<Packet>,
 }
 
-impl Member {
-    fn recover(me: u64, replayed: Replayed, now: MonotonicNanos) -> Member {
-        let Replayed { recovered, snapshot, entries } = replayed;
-        let group = Group::recover(host(me), recovered).unwrap();
-        let voters = &snapshot.members.1.voters;
-        let rank = voters.iter().position(|&voter| voter == host(me)).unwrap_or(voters.len());
-        let base = snapshot.base.index;
-        let pending = (base.0 + 1..).map(LogIndex);
-        let pending = pending.zip(entries.iter().map(|entry| entry.body.reserved)).collect();
-        Member {
-            group,
-            leadership: Leadership::new(host(me), rank as u32, now),
-            closed: ClosedTime::recover(snapshot.closed, snapshot.reserved, pending),
-            log: entries,
-            applied: base,
-            value: snapshot.value,
-            snapshot,
-            waiting: VecDeque::new(),
-            is_installing: false,
-        }
-    }
-
-    pub(super) fn base(&self) -> LogIndex {
-        self.snapshot.base.index
-    }
-
-    fn entry(&self, index: LogIndex) -> Option<&Entry> {
-        self.log.get(index.0.checked_sub(self.base().0 + 1)? as usize)
-    }
-
-    fn snapshot_now(&self) -> Snapshot {
-        let base = self.applied;
-        let term = self.group.term_at(base).expect("what is applied here is in the log");
-        let named = |(index, entry): (u64, &Entry)| match &entry.header.kind {
-            Kind::Membership(members) => Some((LogIndex(index), members.clone())),
-            _ => None,
-        };
-        let applied = (self.base().0 + 1..=base.0).zip(&self.log);
-        let members = applied.filter_map(named).last();
-        let entries = self.log.iter().take((base.0 - self.base().0) as usize);
-        let reserved = entries.map(|entry| entry.body.reserved);
-        Snapshot {
-            base: EntryId { index: base, term },
-            members: members.unwrap_or_else(|| self.snapshot.members.clone()),
-            value: self.value,
-            closed: self.closed.believed(),
-            reserved: reserved.fold(self.snapshot.reserved, i64::max),
-        }
+/// A replica as the shell takes it, from what was read back.
+fn new_replica(me: u64, peers: &[u64], replayed: &Replayed) -> NewReplica {
+    let voters = &replayed.snapshot.members.1.voters;
+    let rank = voters.iter().position(|&voter| voter == host(me)).unwrap_or(voters.len());
+    let entries = replayed.entries.iter().map(|entry| HeldEntry {
+        term: entry.header.term,
+        kind: entry.header.kind.clone(),
+        payload: entry.body.to_bytes(),
+    });
+    let others = peers.iter().filter(|&&other| other != me);
+    NewReplica {
+        recovered: replayed.recovered.clone(),
+        entries: entries.collect(),
+        rank: rank as u32,
+        shards: others.map(|&other| (host(other), 0)).collect(),
     }
 }
 
-/// What a link sees of the logs.
-struct Logs<'a>(&'a BTreeMap<GroupId, Member>);
-
-impl EntryBytes for Logs<'_> {
-    fn leads(&self, group: GroupId, term: Term) -> bool {
-        let member = &self.0[&group];
-        member.group.is_leader() && member.group.term() == term
+impl Up {
+    /// Has the replicas act, and follows what came of it.
+    fn with<R>(
+        &mut self,
+        id: u64,
+        context: &mut Context,
+        act: impl FnOnce(
+            &mut Replicas<Waiting>,
+            &mut Local<'_, SimLog, SimState, Liveness>,
+        ) -> Result<R, std::convert::Infallible>,
+    ) -> R {
+        let Up { liveness, replicas, log, state, .. } = self;
+        state.wall = context.wall;
+        let (support, now) = (&*liveness, context.now);
+        let mut local = Local { log, state, support, now };
+        let Ok(result) = act(replicas, &mut local);
+        if !is_kept(Rule::EntriesAreSynced) {
+            let position = local.log.appended();
+            let Ok(()) = replicas.log_synced(position, &mut local);
+        }
+        self.follow(id, context);
+        result
     }
 
-    fn entry(&self, group: GroupId, index: LogIndex) -> Option<(EntryId, usize)> {
-        let member = &self.0[&group];
-        // Large ones, so that envelopes fill and links wait.
-        member.entry(index).map(|entry| (EntryId { index, term: entry.header.term }, 100 << 10))
+    fn follow(&mut self, id: u64, context: &mut Context) {
+        for event in std::mem::take(&mut self.state.events) {
+            match event {
+                Event::Leads(group, term) => {
+                    let log = self.log.of(group);
+                    context.oracle.leads(group, id, term, log.base, &log.entries);
+                }
+                Event::Commits(group, index, entry) => {
+                    let term = self.replicas.term(group);
+                    context.oracle.commits(group, index, &entry, term);
+                }
+                Event::Closes(group, index, closed) => context.oracle.closes(group, index, closed),
+            }
+        }
+        let mut decided = Decided::default();
+        self.replicas.take_decided(&mut decided);
+        for Waiting { group, entry } in decided.applied {
+            let log = self.log.of(group);
+            let term = log.entry(entry.index).map(|entry| entry.header.term);
+            assert!(term.is_none_or(|term| term == entry.term), "the entry waited for");
+            context.oracle.acknowledges(group, entry.index);
+        }
     }
 }
 
@@ -173,22 +169,29 @@ impl Node {
         let incarnation = liveness.incarnation();
         self.disk.incarnation = Some(incarnation);
         liveness.incarnation_saved();
-        let mut links = BTreeMap::new();
+        let mut replicas = Replicas::new(host(self.id), incarnation);
+        let (mut log, mut state) = (SimLog::default(), SimState::default());
+        for (&group, replica) in &self.disk.replicas {
+            let replayed = replica.replay();
+            replicas.add(group, new_replica(self.id, peers, &replayed), now).unwrap();
+            log.recover(group, &replayed);
+            state.recover(group, replayed);
+        }
+        let mut local = Local { log: &mut log, state: &mut state, support: &liveness, now };
+        for &id in peers.iter().filter(|&&id| id != self.id) {
+            let Ok(()) = replicas.connected(peer(id), &mut local);
+        }
         for &peer in peers.iter().filter(|&&peer| peer != self.id) {
             assert!(liveness.add_peer(host(peer), now));
-            links.insert(peer, Link::new(incarnation));
         }
-        let replicas = self.disk.replicas.iter();
-        let recover =
-            |replica: &super::disk::Replica| Member::recover(self.id, replica.replay(), now);
-        let members = replicas.map(|(&group, replica)| (group, recover(replica))).collect();
         self.up = Some(Up {
             liveness,
-            members,
-            links,
-            writes: VecDeque::new(),
+            replicas,
+            log,
+            state,
             reads: VecDeque::new(),
-            snapshots_needed: BTreeMap::new(),
+            log_requests: Vec::new(),
+            snapshots_sent: BTreeMap::new(),
             installing: BTreeMap::new(),
             last_run: now,
         });
@@ -199,7 +202,7 @@ impl Node {
         let Some(up) = self.up.take() else {
             return;
         };
-        for (group, record) in up.writes.into_iter().take(kept) {
+        for (_, group, record) in up.log.writes.into_iter().take(kept) {
             self.write(group, record);
         }
     }
@@ -210,19 +213,19 @@ impl Node {
 
     /// Finishes the oldest write; whether there was one.
     pub(super) fn sync_one(&mut self, context: &mut Context) -> bool {
-        let Some((group, record)) = self.up.as_mut().and_then(|up| up.writes.pop_front()) else {
+        let oldest = self.up.as_mut().and_then(|up| up.log.writes.pop_front());
+        let Some((position, group, record)) = oldest else {
             return false;
         };
-        self.write(group, record.clone());
-        if matches!(record, Record::Install(_)) {
+        let is_install = matches!(record, Record::Install(_));
+        self.write(group, record);
+        if is_install {
             let replayed = self.disk.replicas[&group].replay();
             let (id, up) = (self.id, self.up.as_mut().unwrap());
-            let mut member = Member::recover(id, replayed, context.now);
-            let former = up.members.remove(&group).unwrap();
-            // What it promised it goes on to keep.
-            member.leadership = former.leadership;
-            member.leadership.wake(context.now);
-            up.members.insert(group, member);
+            let peers: Vec<u64> = up.liveness_peers();
+            up.replicas.replace(group, new_replica(id, &peers, &replayed), context.now).unwrap();
+            up.log.recover(group, &replayed);
+            up.state.recover(group, replayed);
             if let Some(to) = up.installing.remove(&group) {
                 let payload = Payload::Installed(group);
                 context.out.push(Packet { from: id, to, payload });
@@ -230,123 +233,24 @@ impl Node {
             context.oracle.count("snapshots installed");
             return true;
         }
-        self.report(group, &record, context);
+        let (id, up) = (self.id, self.up.as_mut().unwrap());
+        up.with(id, context, |replicas, local| replicas.log_synced(LogPosition(position), local));
         true
-    }
-
-    fn report(&mut self, group: GroupId, record: &Record, context: &mut Context) {
-        match record {
-            Record::Vote(state) => self.step(group, Input::VoteSynced(*state), &[], context),
-            Record::Entries { first, entries, log_epoch } => {
-                let up_to = LogIndex(first.0 + entries.len() as u64 - 1);
-                let input = Input::LogSynced { up_to, log_epoch: *log_epoch };
-                self.step(group, input, &[], context);
-            }
-            Record::Install(_) => {}
-        }
     }
 
     /// Takes a snapshot of a group, and drops its log up to there.
     pub(super) fn flush(&mut self, id: GroupId) {
         let Some(up) = &mut self.up else { return };
-        let member = up.members.get_mut(&id).unwrap();
-        if member.applied <= member.base() || member.is_installing {
+        let log = up.log.of(id);
+        let base = up.replicas.applied(id);
+        if base <= log.base || up.installing.contains_key(&id) {
             return;
         }
-        let snapshot = member.snapshot_now();
-        member.log.drain(..(snapshot.base.index.0 - member.base().0) as usize);
-        member.snapshot = snapshot.clone();
-        member.group.step(Input::Discard { up_to: member.applied }, &mut Vec::new());
+        let term = up.replicas.term_at(id, base).expect("what is applied here is in the log");
+        let snapshot = up.state.snapshot(id, EntryId { index: base, term }, log);
+        up.log.cut(id, base);
+        up.replicas.discard(id, base);
         self.disk.replicas.get_mut(&id).unwrap().flush(snapshot);
-    }
-
-    // ---- Groups ----
-
-    /// Steps a group, and carries out what comes of it.
-    pub(super) fn step(
-        &mut self,
-        id: GroupId,
-        input: Input<'_>,
-        bodies: &[Entry],
-        context: &mut Context,
-    ) {
-        let Some(up) = &mut self.up else { return };
-        let member = up.members.get_mut(&id).unwrap();
-        if member.is_installing {
-            return;
-        }
-        let mut effects = Vec::new();
-        member.group.step(input, &mut effects);
-        member.leadership.observe(&member.group, context.now);
-        for effect in effects {
-            self.carry_out(id, effect, bodies, context);
-        }
-    }
-
-    fn carry_out(&mut self, id: GroupId, effect: Effect, bodies: &[Entry], context: &mut Context) {
-        let node = self.id;
-        let up = self.up.as_mut().unwrap();
-        let member = up.members.get_mut(&id).unwrap();
-        match effect {
-            Effect::SaveVote(state) => self.save(id, &Record::Vote(state), context),
-            Effect::Append { entry, kind, log_epoch } => {
-                let body = match bodies.first() {
-                    Some(proposed) if kind == Kind::Data => proposed.body.clone(),
-                    _ => Body {
-                        closed: member.closed.floor(),
-                        reserved: member.closed.reservation(context.wall),
-                        ..Body::default()
-                    },
-                };
-                member.closed.appended(entry.index, body.reserved);
-                let entry_of_log = Entry { header: Header { term: entry.term, kind }, body };
-                member.log.push(entry_of_log.clone());
-                let (first, entries) = (entry.index, vec![entry_of_log]);
-                self.save(id, &Record::Entries { first, entries, log_epoch }, context);
-            }
-            Effect::AppendReceived { first, skip, log_epoch } => {
-                let entries = bodies[skip..].to_vec();
-                member.log.truncate((first.0 - member.base().0 - 1) as usize);
-                member.log.extend_from_slice(&entries);
-                for (index, entry) in (first.0..).zip(&entries) {
-                    member.closed.appended(LogIndex(index), entry.body.reserved);
-                }
-                self.save(id, &Record::Entries { first, entries, log_epoch }, context);
-            }
-            Effect::Send { to, message } => self.push(id, to, Item::Consensus(message)),
-            Effect::SendAppend { to, term, previous, last, commit } => {
-                self.push(id, to, Item::Append { term, previous, last, commit });
-            }
-            Effect::SnapshotNeeded { to } => {
-                up.snapshots_needed.insert((id, number(to)), None);
-            }
-            Effect::Committed { up_to } => member.apply(id, up_to, context.oracle),
-            Effect::BecameLeader { term } => {
-                member.closed.lead();
-                context.oracle.leads(id, node, term, member.base(), &member.log);
-            }
-            Effect::SteppedDown => member.waiting.clear(),
-            Effect::Refused(_) => {}
-        }
-    }
-
-    /// Begins a write.
-    fn save(&mut self, id: GroupId, record: &Record, context: &mut Context) {
-        let is_rushed = match record {
-            Record::Entries { .. } => !is_kept(Rule::EntriesAreSynced),
-            Record::Vote(_) | Record::Install(_) => false,
-        };
-        self.up.as_mut().unwrap().writes.push_back((id, record.clone()));
-        if is_rushed {
-            self.report(id, record, context);
-        }
-    }
-
-    fn push(&mut self, id: GroupId, to: HostId, item: Item) {
-        let links = &mut self.up.as_mut().unwrap().links;
-        if let Some(link) = links.get_mut(&number(to)) {
-            link.push(id, item);
-        }
     }
 
     // ---- Clients ----
@@ -359,33 +263,30 @@ impl Node {
         lag: i64,
         context: &mut Context,
     ) -> bool {
+        let node = self.id;
         let Some(up) = &mut self.up else { return false };
-        let member = up.members.get_mut(&id).unwrap();
-        let group = &member.group;
-        if !group.is_leader() || member.leadership.is_transferring() || member.is_installing {
+        let (group, leadership) = up.replicas.cores(id);
+        let is_leader = group.is_leader() && !leadership.is_transferring();
+        if !is_leader || up.installing.contains_key(&id) {
             return false;
         }
-        member.waiting.push_back((group.last().index.next(), group.term()));
-        // The place: the write's own timestamp, or above what is closed.
-        let timestamp = context.wall - lag;
-        let floor = member.closed.floor();
-        let is_late = timestamp <= floor;
-        let place = if is_late { floor + 1 } else { timestamp };
-        member.closed.close_by_entry(if is_late { place } else { context.wall - 1_000_000 });
-        let closed = member.closed.floor();
-        let reserved = member.closed.reservation(context.wall);
-        let body = Body { value: Some(value), place, closed, reserved };
-        let header = Header { term: group.term(), kind: Kind::Data };
-        self.step(id, Input::Propose, &[Entry { header, body }], context);
+        let entry = EntryId { index: group.last().index.next(), term: group.term() };
+        let body = up.state.place(id, value, lag, context.wall);
+        up.with(node, context, |replicas, local| {
+            let waiter = || Waiting { group: id, entry };
+            let payload = body.to_bytes();
+            let index = replicas.propose(id, payload, PartitionMask::ALL, waiter, local);
+            assert_eq!(index, Ok(entry.index), "a leader takes proposals");
+            Ok(())
+        });
         true
     }
 
     /// Begins a read; whether it may be answered here as things stand.
     pub(super) fn begin_read(&mut self, id: GroupId, context: &mut Context) -> bool {
         let Some(up) = &mut self.up else { return false };
-        let member = &up.members[&id];
-        let may = member.leadership.may_serve(&member.group, &up.liveness, context.now);
-        if may && !member.is_installing {
+        let may = up.replicas.may_serve(id, &up.liveness, context.now);
+        if may {
             up.reads.push_back(Read { group: id, floor: context.oracle.observed(id) });
         }
         may
@@ -394,7 +295,7 @@ impl Node {
     /// A client's read arrives at what it takes for the leader, which may be paused: then it waits.
     pub(super) fn request_read(&mut self, id: GroupId, oracle: &mut Oracle) {
         let Some(up) = &mut self.up else { return };
-        if up.members[&id].group.is_leader() {
+        if up.replicas.leader(id) == Some(host(self.id)) {
             up.reads.push_back(Read { group: id, floor: oracle.observed(id) });
         }
     }
@@ -403,10 +304,9 @@ impl Node {
     fn finish_reads(&mut self, context: &mut Context) {
         let Some(up) = &mut self.up else { return };
         for Read { group, floor } in up.reads.drain(..) {
-            let member = &up.members[&group];
-            let index = member.applied;
+            let index = up.replicas.applied(group);
             let now = if is_kept(Rule::ClockAfterRead) { context.now } else { up.last_run };
-            if member.leadership.may_serve(&member.group, &up.liveness, now) {
+            if up.replicas.may_serve(group, &up.liveness, now) {
                 context.oracle.reads(group, floor, index);
             }
         }
@@ -414,32 +314,37 @@ impl Node {
 
     pub(super) fn transfer(&mut self, id: GroupId, to: u64, context: &mut Context) -> bool {
         let Some(up) = &mut self.up else { return false };
-        let member = up.members.get_mut(&id).unwrap();
-        let (group, now) = (&member.group, context.now);
-        member.leadership.transfer_to(host(to), group, &up.liveness, now).is_ok()
+        up.replicas.transfer(id, host(to), &up.liveness, context.now).is_ok()
     }
 
     /// Campaigns without having asked, as long as no promise stands against it: what others must
     /// withstand.
     pub(super) fn campaign(&mut self, id: GroupId, context: &mut Context) {
+        let node = self.id;
         let Some(up) = &mut self.up else { return };
-        let fence = up.members[&id].leadership.fence();
-        let holds =
-            fence.is_some_and(|fence| up.liveness.supports(fence.leader) == Some(fence.epoch));
+        let (_, leadership) = up.replicas.cores(id);
+        let holds = leadership
+            .fence()
+            .is_some_and(|fence| up.liveness.supports(fence.leader) == Some(fence.epoch));
         if up.liveness.may_vote() && !holds {
             context.oracle.count("campaigns out of turn");
-            self.step(id, Input::Campaign, &[], context);
+            up.with(node, context, |replicas, local| replicas.campaign_out_of_turn(id, local));
         }
     }
 
     pub(super) fn change(&mut self, id: GroupId, change: Change, context: &mut Context) {
-        self.step(id, Input::ChangeMembers(change), &[], context);
+        let node = self.id;
+        let Some(up) = &mut self.up else { return };
+        up.with(node, context, |replicas, local| {
+            replicas.change_members(id, change, local).map(|_| ())
+        });
     }
 
     // ---- Messages ----
 
     /// Takes a packet.
     pub(super) fn receive(&mut self, packet: Packet, context: &mut Context) {
+        let node = self.id;
         let Some(up) = &mut self.up else { return };
         let from = packet.from;
         match packet.payload {
@@ -448,113 +353,34 @@ impl Node {
                 up.liveness.receive(host(from), message, context.now, &mut effects);
                 self.carry_out_liveness(effects, context);
             }
-            Payload::Envelope(envelope, entries) => {
-                let mut events = Vec::new();
-                up.links.get_mut(&from).unwrap().receive(envelope, &mut events);
-                let mut entries = entries.into_iter();
-                for event in events {
-                    match event {
-                        link::Event::Items(items) => {
-                            for (id, item) in items {
-                                self.receive_item(id, from, item, &mut entries, context);
-                            }
-                        }
-                        link::Event::Reset => self.reset(from, context),
-                    }
-                }
-            }
+            Payload::Envelope(bytes) => up.with(node, context, |replicas, local| {
+                replicas.receive(peer(from), &bytes, local).expect("it is an envelope");
+                Ok(())
+            }),
             Payload::Snapshot(id, snapshot) => self.install(id, from, snapshot, context),
             Payload::Installed(id) => {
-                up.snapshots_needed.remove(&(id, from));
-                self.step(id, Input::Resend { to: host(from) }, &[], context);
+                up.snapshots_sent.remove(&(id, from));
+                up.with(node, context, |replicas, local| {
+                    replicas.snapshot_sent(id, host(from), local)
+                });
             }
-        }
-    }
-
-    fn receive_item(
-        &mut self,
-        id: GroupId,
-        from: u64,
-        item: Item,
-        entries: &mut impl Iterator<Item = Vec<Entry>>,
-        context: &mut Context,
-    ) {
-        let up = self.up.as_mut().unwrap();
-        let member = up.members.get_mut(&id).unwrap();
-        let (message, bodies) = match item {
-            Item::Append { term, previous, commit, .. } => {
-                let bodies = entries.next().unwrap();
-                let entries = bodies.iter().map(|entry| entry.header.clone()).collect();
-                (Message::Append { term, previous, entries, commit }, bodies)
-            }
-            Item::Consensus(message) => (message, Vec::new()),
-            Item::Leadership(message) => {
-                let mut effects = Vec::new();
-                let Member { group, leadership, .. } = member;
-                let from = host(from);
-                leadership.receive(from, message, group, &up.liveness, context.now, &mut effects);
-                self.carry_out_leadership(id, effects, context);
-                return;
-            }
-            Item::Closed { index, closed } => {
-                member.closed.learned(index, closed, member.applied);
-                context.oracle.closes(id, member.applied, member.closed.believed());
-                return;
-            }
-        };
-        let group = &member.group;
-        let sender = host(from);
-        if member.leadership.admits(group, sender, &message, &up.liveness, context.now) {
-            let input = Input::Receive { from: sender, message: &message };
-            self.step(id, input, &bodies, context);
-        }
-    }
-
-    /// Messages were lost: whoever leads here begins anew with its followers there.
-    fn reset(&mut self, peer: u64, context: &mut Context) {
-        context.oracle.count("resets");
-        let up = self.up.as_mut().unwrap();
-        let led = up.members.iter().filter(|(_, member)| member.group.is_leader());
-        let led: Vec<GroupId> = led.map(|(&id, _)| id).collect();
-        for id in led {
-            self.step(id, Input::Resend { to: host(peer) }, &[], context);
         }
     }
 
     fn install(&mut self, id: GroupId, from: u64, snapshot: Snapshot, context: &mut Context) {
         let node = self.id;
         let up = self.up.as_mut().unwrap();
-        let member = up.members.get_mut(&id).unwrap();
-        if member.is_installing {
+        if up.installing.contains_key(&id) {
             return;
         }
-        if snapshot.base.index > member.group.commit() {
-            member.is_installing = true;
-            up.writes.push_back((id, Record::Install(snapshot)));
+        if snapshot.base.index > up.replicas.commit(id) {
+            up.replicas.suspend(id);
+            up.log.install(id, snapshot);
             up.installing.insert(id, from);
             return;
         }
         let payload = Payload::Installed(id);
         context.out.push(Packet { from: node, to: from, payload });
-    }
-
-    fn carry_out_leadership(
-        &mut self,
-        id: GroupId,
-        effects: Vec<leadership::Effect>,
-        context: &mut Context,
-    ) {
-        for effect in effects {
-            match effect {
-                leadership::Effect::Send { to, message } => {
-                    self.push(id, to, Item::Leadership(message));
-                }
-                leadership::Effect::Campaign => self.step(id, Input::Campaign, &[], context),
-                leadership::Effect::Resend { to } => {
-                    self.step(id, Input::Resend { to }, &[], context);
-                }
-            }
-        }
     }
 
     fn carry_out_liveness(&mut self, effects: Vec<liveness::Effect>, context: &mut Context) {
@@ -567,19 +393,9 @@ impl Node {
                     context.out.push(Packet { from: self.id, to: number(to), payload });
                 }
                 liveness::Effect::Withdrawn { from, .. } => {
-                    for member in up.members.values_mut() {
-                        let fence = member.leadership.fence();
-                        let is_fenced = fence.is_some_and(|fence| fence.leader == from);
-                        if is_fenced || member.group.leader() == Some(from) {
-                            member.leadership.wake(context.now);
-                        }
-                    }
+                    up.replicas.support_withdrawn(from, context.now);
                 }
-                liveness::Effect::Gained { .. } => {
-                    for member in up.members.values_mut().filter(|m| m.group.is_leader()) {
-                        member.leadership.wake(context.now);
-                    }
-                }
+                liveness::Effect::Gained { .. } => up.replicas.support_gained(context.now),
             }
         }
     }
@@ -588,23 +404,13 @@ impl Node {
 
     /// Does what is due, and sends what waits.
     pub(super) fn run(&mut self, context: &mut Context) {
+        let node = self.id;
         let Some(up) = &mut self.up else { return };
         let mut effects = Vec::new();
         up.liveness.tick(context.now, &mut effects);
         self.carry_out_liveness(effects, context);
         let up = self.up.as_mut().unwrap();
-        let is_due = |member: &Member| {
-            member.leadership.next_tick().is_some_and(|moment| moment <= context.now)
-        };
-        let due = up.members.iter().filter(|(_, member)| is_due(member) && !member.is_installing);
-        let due: Vec<GroupId> = due.map(|(&id, _)| id).collect();
-        for id in due {
-            let up = self.up.as_mut().unwrap();
-            let Member { group, leadership, .. } = up.members.get_mut(&id).unwrap();
-            let mut effects = Vec::new();
-            leadership.tick(group, &up.liveness, context.now, &mut effects);
-            self.carry_out_leadership(id, effects, context);
-        }
+        up.with(node, context, Replicas::tick);
         self.finish_reads(context);
         self.send_snapshots(context);
         self.send(context);
@@ -614,76 +420,54 @@ impl Node {
     /// Tells the followers of a group what time is closed.
     pub(super) fn beat(&mut self, id: GroupId, context: &mut Context) {
         let Some(up) = &mut self.up else { return };
-        let member = up.members.get_mut(&id).unwrap();
-        if !member.group.is_leader() || member.is_installing {
+        if up.replicas.leader(id) != Some(host(self.id)) || up.installing.contains_key(&id) {
             return;
         }
-        let index = member.group.last().index;
-        let closed = member.closed.close_by_beat(context.wall - 100_000);
+        let index = up.replicas.last_index(id);
+        let (closed, applied, believed) = up.state.beat(id, index, context.wall - 100_000);
         context.oracle.closes(id, index, closed);
-        member.closed.learned(index, closed, member.applied);
-        context.oracle.closes(id, member.applied, member.closed.believed());
-        let members = member.group.members().clone();
-        let me = host(self.id);
-        for to in members.members().filter(|&to| to != me) {
-            self.push(id, to, Item::Closed { index, closed });
-        }
+        context.oracle.closes(id, applied, believed);
+        up.replicas.tell_closed(id, index, closed);
     }
 
     fn send_snapshots(&mut self, context: &mut Context) {
         let node = self.id;
         let up = self.up.as_mut().unwrap();
-        let members = &up.members;
-        up.snapshots_needed.retain(|(id, _), _| members[id].group.is_leader());
-        let due = up
-            .snapshots_needed
-            .iter_mut()
-            .filter(|(_, sent)| sent.is_none_or(|sent| sent.after(SNAPSHOT_NANOS) <= context.now));
-        for (&(id, to), sent) in due {
-            *sent = Some(context.now);
-            let payload = Payload::Snapshot(id, members[&id].snapshot.clone());
-            context.out.push(Packet { from: node, to, payload });
+        let needed: Vec<(GroupId, u64)> =
+            up.replicas.snapshots_needed().map(|(id, to)| (id, number(to))).collect();
+        up.snapshots_sent.retain(|key, _| needed.contains(key));
+        for (id, to) in needed {
+            let sent = up.snapshots_sent.get(&(id, to));
+            if sent.is_none_or(|sent| sent.after(SNAPSHOT_NANOS) <= context.now) {
+                up.snapshots_sent.insert((id, to), context.now);
+                let payload = Payload::Snapshot(id, up.state.last_snapshot(id).clone());
+                context.out.push(Packet { from: node, to, payload });
+            }
         }
     }
 
     fn send(&mut self, context: &mut Context) {
         let node = self.id;
         let up = self.up.as_mut().unwrap();
-        let logs = Logs(&up.members);
-        for (&to, link) in &mut up.links {
-            while let Some(envelope) = link.take(&logs, context.now) {
-                let mut entries = Vec::new();
-                for (id, item) in &envelope.items {
-                    if let Item::Append { previous, last, .. } = item {
-                        let indexes = (previous.index.0 + 1..=last.0).map(LogIndex);
-                        let member = &up.members[id];
-                        entries.push(indexes.map(|i| member.entry(i).unwrap().clone()).collect());
-                    }
-                }
-                let payload = Payload::Envelope(envelope, entries);
-                context.out.push(Packet { from: node, to, payload });
-            }
+        for request in std::mem::take(&mut up.log_requests) {
+            let entries = up.log.read(&request, ENTRIES_PER_READ);
+            context.oracle.count(if entries.is_empty() { "reads in vain" } else { "log reads" });
+            up.replicas.read(&request, entries, context.now);
+        }
+        let mut bytes = Vec::new();
+        while let Some(peer) = up.replicas.take_outgoing(context.now, &mut bytes) {
+            let payload = Payload::Envelope(std::mem::take(&mut bytes));
+            context.out.push(Packet { from: node, to: number(peer.host_id), payload });
+        }
+        while let Some(request) = up.replicas.take_log_request() {
+            up.log_requests.push(request);
         }
     }
 }
 
-impl Member {
-    fn apply(&mut self, id: GroupId, up_to: LogIndex, oracle: &mut Oracle) {
-        let term = self.group.term();
-        for index in (self.applied.0 + 1..=up_to.0).map(LogIndex) {
-            let entry = self.entry(index).expect("what is committed here is in the log").clone();
-            oracle.commits(id, index, &entry, term);
-            self.applied = index;
-            self.value = entry.body.value.unwrap_or(self.value);
-            self.closed.applied(index);
-            self.closed.learned(index, entry.body.closed, index);
-            oracle.closes(id, index, self.closed.believed());
-            if self.waiting.front().is_some_and(|&(waiting, _)| waiting <= index)
-                && let Some((waiting, term)) = self.waiting.pop_front()
-            {
-                assert_eq!((waiting, term), (index, entry.header.term), "the entry waited for");
-                oracle.acknowledges(id, index);
-            }
-        }
+impl Up {
+    /// The other nodes.
+    fn liveness_peers(&self) -> Vec<u64> {
+        self.liveness.peers().map(number).collect()
     }
 }

@@ -116,15 +116,14 @@ fn status(world: &World) -> String {
 
 fn show(world: &World, node: &Node) -> Option<String> {
     let up = node.up.as_ref()?;
-    let member = &up.members[&GROUP];
-    let (group, leadership) = (&member.group, &member.leadership);
+    let (group, leadership) = up.replicas.cores(GROUP);
     let now = node.clock(world.nanos);
     let mut line = match group.leader() {
         Some(leader) if leader == host(node.id) => "leads".to_owned(),
         Some(leader) => format!("follows {}", leader.0),
         None => "waits".to_owned(),
     };
-    let (term, last, applied) = (group.term().0, group.last(), member.applied.0);
+    let (term, last, applied) = (group.term().0, group.last(), up.replicas.applied(GROUP).0);
     write!(line, ", term {term}, log to {last}, applied {applied}").unwrap();
     if group.is_leader() {
         let until = leadership.lease_until(group, &up.liveness);
@@ -136,7 +135,7 @@ fn show(world: &World, node: &Node) -> Option<String> {
     if let Some(fence) = leadership.fence() {
         write!(line, ", fenced to {} in term {}", fence.leader.0, fence.term.0).unwrap();
     }
-    let closed = member.closed.believed();
+    let closed = up.state.closed(GROUP);
     if closed > 0 {
         // Relative to true time, as wall clocks show it here.
         write!(line, ", closed {} ms ago", (node.wall(world.nanos) - closed) / 1_000).unwrap();

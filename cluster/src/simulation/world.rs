@@ -1,6 +1,7 @@
 //! The nodes, the network between them, and true time.
 
 use super::disk::{Disk, Replica};
+use super::local::GroupLog;
 use super::network::{Network, Packet};
 use super::node::{Context, Node, host};
 use super::oracle::Oracle;
@@ -161,8 +162,7 @@ impl World {
             let mut holders = Vec::new();
             for node in self.nodes.values() {
                 let Some(up) = &node.up else { continue };
-                let member = &up.members[&group];
-                let until = member.leadership.lease_until(&member.group, &up.liveness);
+                let until = up.replicas.lease_until(group, &up.liveness);
                 if until.is_some_and(|until| until > node.clock(self.nanos)) {
                     holders.push(node.id);
                 }
@@ -173,14 +173,14 @@ impl World {
 
     /// Logs that hold the same entry are the same up to there.
     pub(super) fn check_logs(&self) {
+        let ups: Vec<_> = self.nodes.values().filter_map(|node| node.up.as_ref()).collect();
+        for up in &ups {
+            up.replicas.check_invariants();
+        }
         for group in &self.groups {
-            let ups = self.nodes.values().filter_map(|node| node.up.as_ref());
-            let members: Vec<_> = ups.map(|up| &up.members[group]).collect();
-            for member in &members {
-                member.group.check_invariants();
-            }
-            for (position, one) in members.iter().enumerate() {
-                for other in &members[position + 1..] {
+            let logs: Vec<_> = ups.iter().map(|up| up.log.of(*group)).collect();
+            for (position, one) in logs.iter().enumerate() {
+                for other in &logs[position + 1..] {
                     check_logs_match(one, other);
                 }
             }
@@ -188,11 +188,11 @@ impl World {
     }
 }
 
-fn check_logs_match(one: &super::node::Member, other: &super::node::Member) {
-    let start: LogIndex = one.base().max(other.base());
-    let part = |member: &'_ super::node::Member| (start.0 - member.base().0) as usize;
-    let one = one.log.get(part(one)..).unwrap_or_default();
-    let other = other.log.get(part(other)..).unwrap_or_default();
+fn check_logs_match(one: &GroupLog, other: &GroupLog) {
+    let start: LogIndex = one.base.max(other.base);
+    let part = |log: &GroupLog| (start.0 - log.base.0) as usize;
+    let one = one.entries.get(part(one)..).unwrap_or_default();
+    let other = other.entries.get(part(other)..).unwrap_or_default();
     let shared = one.iter().zip(other).rposition(|(a, b)| a.header.term == b.header.term);
     if let Some(last) = shared {
         assert_eq!(one[..=last], other[..=last], "log matching");

@@ -139,6 +139,7 @@ impl ShardState {
                 // A write that changes nothing is true once what it repeats is, and a refusal once
                 // what it saw is.
                 if is_empty && self.replicas.undecided(request.group, partitions).next().is_none() {
+                    self.replicas.give_back(payload);
                     return Ok((None, outcome));
                 }
                 let time = self.clock.now(wall);

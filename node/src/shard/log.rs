@@ -1,13 +1,13 @@
 //! The shard's commit log as the log of its replicas.
 
-use cluster::consensus::{EntryId, HardState};
+use cluster::consensus::{EntryId, HardState, Kind};
 use cluster::replica::{LocalLog, LogPosition};
 use cluster::{GroupId, HostId};
 use std::collections::BTreeMap;
 use std::task::{Context, Poll};
 use storage::commitlog::{
-    CommitLog, HardState as StoredHardState, LogError, LogPosition as StoredPosition, LogStart,
-    Replay,
+    CommitLog, EntryKind, HardState as StoredHardState, LogError, LogPosition as StoredPosition,
+    LogStart, Replay,
 };
 
 /// The log as the replicas see it.
@@ -99,10 +99,21 @@ impl LocalLog for ShardLog {
         &mut self,
         group: GroupId,
         entry: EntryId,
+        kind: &Kind,
         payload: &[u8],
     ) -> Result<LogPosition, LogError> {
         let (term, index) = (entry.term.0, entry.index.0);
-        let position = self.log.append_entry(group.0, term, index, &[payload])?;
+        let mut members = Vec::new();
+        let stored = match kind {
+            Kind::Data => EntryKind::Data,
+            Kind::NoOp => EntryKind::NoOp,
+            Kind::Membership(membership) => {
+                membership.encode(&mut members);
+                EntryKind::Membership
+            }
+        };
+        let parts: [&[u8]; 2] = [&members, payload];
+        let position = self.log.append_entry_of_kind(stored, group.0, term, index, &parts)?;
         Ok(LogPosition(position.0))
     }
 

@@ -41,6 +41,7 @@ use crate::node::Shared;
 use crate::statement::RecentStatements;
 use crate::status::{self, ClusterStatus, UnknownKeyspace};
 use crate::view::{SeenView, View};
+use cluster::liveness::MonotonicNanos;
 use cluster::peer::{Accepted, Inbox, Peers};
 use cql::plan::select::RowScratch;
 use cql::wire::{Event, Values};
@@ -363,9 +364,10 @@ impl Shard {
         internode::set_addresses(&self.peers, &view, self.shared.host_id);
         let groups = view.groups_of_shard(self.index, self.shared.shard_count);
         {
+            let now = MonotonicNanos(self.monotonic_nanos());
             let mut state = self.state.borrow_mut();
             state.adopt_tables(&view);
-            if let Err(error) = state.adopt_groups(groups, self.shared.host_id) {
+            if let Err(error) = state.adopt_groups(groups, self.shared.host_id, now) {
                 tracing::error!("shard {}: new groups are not led: {error}", self.index);
             }
             self.wake_log();

@@ -79,7 +79,7 @@ impl Shard {
                 if state.failure.is_some() {
                     return Err(ReadError::Overloaded("this node cannot write any more"));
                 }
-                if waited_for.iter().all(|(id, end)| state.replicas.commit(*id) >= *end) {
+                if waited_for.iter().all(|(id, end)| state.replicas.applied(*id) >= *end) {
                     return Ok(());
                 }
             }

@@ -14,9 +14,11 @@ use crate::metadata::{Command, Metadata, NodeRecord};
 use crate::node::Shared;
 use crate::view::{View, Views};
 use cluster::consensus::{EntryId, HardState, LogIndex, Membership, Recovered, Term, TermRun};
+use cluster::liveness::{Incarnation, MonotonicNanos};
 use cluster::peer::Peers;
-use cluster::replica::{Decided, LogPosition, PartitionMask, Replicas};
+use cluster::replica::{LogPosition, NewReplica, PartitionMask, Replicas};
 use cluster::{GroupId, HostId, Ring};
+use env::clock::Clock;
 use env::{Entropy, Env};
 use model::IdMap;
 use model::entry::Entry;
@@ -25,7 +27,7 @@ use std::fmt;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
-use storage::commitlog::{CommitLog, GroupReplay, LogError, LogOptions, Replay};
+use storage::commitlog::{CommitLog, EntryKind, GroupReplay, LogError, LogOptions, Replay};
 use storage::{Committed, Engine, EngineOptions, StorageError};
 use tokio::sync::oneshot;
 
@@ -69,6 +71,8 @@ impl From<LogError> for OpenError {
 pub(crate) struct OpenOptions<'a> {
     pub shard: u16,
     pub host_id: HostId,
+    /// How many times this node was started.
+    pub incarnation: Incarnation,
     pub log_directory: &'a Path,
     pub table_directory: &'a Path,
     pub log: LogOptions,
@@ -81,7 +85,7 @@ pub(crate) struct OpenOptions<'a> {
 pub(super) struct Opened {
     pub state: ShardState,
     replay: Replay,
-    decided: Decided<Waiter>,
+    clock: Clock,
 }
 
 impl Opened {
@@ -115,7 +119,8 @@ impl Opened {
         let state = ShardState {
             engine,
             log: ShardLog::new(log, &replay),
-            replicas: Replicas::new(options.host_id),
+            replicas: Replicas::new(options.host_id, options.incarnation),
+            support: Arc::default(),
             times: IdMap::default(),
             clock: TimestampClock::new(i64::MIN, options.clock.clone()),
             log_times: LogTimes::default(),
@@ -126,7 +131,7 @@ impl Opened {
             counters: Counters::default(),
             foreseen: None,
         };
-        let mut opened = Opened { state, replay, decided: Decided::default() };
+        let mut opened = Opened { state, replay, clock: env.clock.clone() };
         opened.check_log_reaches_tables()?;
         opened.add_groups(options.host_id)?;
         Ok(opened)
@@ -175,7 +180,7 @@ impl Opened {
         let ids: Vec<_> = self.state.replicas.ids().collect();
         for id in ids {
             if !self.state.replicas.is_settled(id) {
-                self.state.replicas.campaign(id, &mut self.state.log)?;
+                self.campaign(id)?;
             }
         }
         self.settle().await
@@ -188,7 +193,7 @@ impl Opened {
             self.state.log.log.submit()?;
             self.state.log.log.synced(appended).await?;
             let position = LogPosition(appended.0);
-            self.state.log_synced(position, &mut self.decided)?;
+            self.state.log_synced(position, self.now())?;
             if self.state.log.log.appended() == appended {
                 return Ok(());
             }
@@ -238,10 +243,14 @@ impl Opened {
     }
 }
 
+/// Every entry of data in the log.
 fn for_each_committed<'a>(replay: &'a Replay, mut each: impl FnMut(GroupId, LogIndex, &'a [u8])) {
     let result: Result<(), std::convert::Infallible> = replay.entries(
         |_| 0,
         |entry| {
+            if entry.kind != EntryKind::Data {
+                return Ok(());
+            }
             each(GroupId(entry.group), LogIndex(entry.index), entry.payload);
             Ok(())
         },
@@ -262,6 +271,7 @@ pub(crate) async fn start(
     let options = OpenOptions {
         shard: index,
         host_id: shared.host_id,
+        incarnation: Incarnation(shared.data.identity.incarnation),
         log_directory: &shared.data.log(index),
         table_directory: &shared.data.tables(index),
         log: shared.log_options(index, entropy.u64()),
@@ -307,17 +317,12 @@ impl Opened {
         };
         if let Some(command) = command {
             let (task, _) = oneshot::channel();
-            let state = &mut self.state;
-            state
-                .replicas
-                .propose(
-                    GroupId::METADATA,
-                    command.to_bytes(),
-                    PartitionMask::default(),
-                    || Waiter::Task(task, None),
-                    &mut state.log,
-                )
-                .map_err(|error| OpenError::Group(GroupId::METADATA, format!("{error:?}")))?;
+            let (payload, now) = (command.to_bytes(), self.now());
+            let proposed = self.state.with_replicas(now, |replicas, local| {
+                let (id, mask) = (GroupId::METADATA, PartitionMask::default());
+                replicas.propose(id, payload, mask, || Waiter::Task(task, None), local)
+            });
+            proposed.map_err(|error| OpenError::Group(GroupId::METADATA, format!("{error:?}")))?;
             self.settle().await?;
         }
         let metadata = self.state.metadata().cloned().unwrap_or_default();
@@ -328,19 +333,29 @@ impl Opened {
     async fn lead_one(&mut self, id: GroupId, host_id: HostId) -> Result<(), OpenError> {
         if !self.state.replicas.contains(id) {
             // A group whose entries were all released goes on behind the snapshot.
-            let mut recovered = new_group(host_id);
+            let mut new = new_group(host_id);
             let saved = self.state.metadata().map_or(0, |m| m.index);
-            recovered.base.index = LogIndex(saved);
-            recovered.last = LogIndex(saved);
-            recovered.commit = LogIndex(saved);
-            self.add(id, recovered)?;
+            new.recovered.base.index = LogIndex(saved);
+            new.recovered.last = LogIndex(saved);
+            new.recovered.commit = LogIndex(saved);
+            self.add(id, new)?;
         }
-        self.state.replicas.campaign(id, &mut self.state.log)?;
+        self.campaign(id)?;
         self.settle().await
     }
 
-    fn add(&mut self, id: GroupId, recovered: Recovered) -> Result<(), OpenError> {
-        let added = self.state.replicas.add(id, recovered);
+    fn campaign(&mut self, id: GroupId) -> Result<(), OpenError> {
+        let now = self.now();
+        Ok(self.state.with_replicas(now, |replicas, local| replicas.campaign(id, local))?)
+    }
+
+    fn now(&self) -> MonotonicNanos {
+        MonotonicNanos(self.clock.monotonic_nanos())
+    }
+
+    fn add(&mut self, id: GroupId, new: NewReplica) -> Result<(), OpenError> {
+        let now = self.now();
+        let added = self.state.replicas.add(id, new, now);
         added.map_err(|error| OpenError::Group(id, format!("{error:?}")))
     }
 }
@@ -378,18 +393,18 @@ fn time_of(payload: &[u8]) -> i64 {
 }
 
 /// A group that has no log yet, with this node as its only member.
-pub(super) fn new_group(host_id: HostId) -> Recovered {
+pub(super) fn new_group(host_id: HostId) -> NewReplica {
     recovered(&GroupReplay::default(), host_id)
 }
 
-fn recovered(group: &GroupReplay, host_id: HostId) -> Recovered {
+fn recovered(group: &GroupReplay, host_id: HostId) -> NewReplica {
     let base = EntryId { index: LogIndex(group.start.index), term: Term(group.start.term) };
     let last = group.last_index.unwrap_or(0).max(group.start.index);
     let runs = group.term_runs.iter().map(|(first, term)| TermRun {
         first: LogIndex((*first).max(group.start.index + 1)),
         term: Term(*term),
     });
-    Recovered {
+    let recovered = Recovered {
         hard_state: HardState {
             term: Term(group.hard_state.term),
             voted_for: group.hard_state.vote.map(HostId),
@@ -399,5 +414,6 @@ fn recovered(group: &GroupReplay, host_id: HostId) -> Recovered {
         last: LogIndex(last),
         commit: base.index,
         memberships: vec![(LogIndex(0), Arc::new(Membership::of_voters([host_id])))],
-    }
+    };
+    NewReplica { recovered, ..NewReplica::default() }
 }

@@ -8,12 +8,14 @@ use crate::batch_log;
 use crate::metadata::{Command, Metadata};
 use crate::view::View;
 use cdc::LogBuffer;
-use cluster::consensus::LogIndex;
-use cluster::replica::{Decided, LocalState, LogPosition, Replicas};
+use cluster::consensus::{Kind, LogIndex, Term};
+use cluster::liveness::{Board, MonotonicNanos};
+use cluster::replica::{Committed, Local, LocalState, LogPosition, Replicas};
 use cluster::{GroupId, HostId};
 use model::entry::{Entry, Placement};
 use model::{IdMap, TableId, Token};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 use storage::commitlog::LogError;
 use storage::{CacheStatistics, Engine, TableStatistics, TokenInterval};
 
@@ -22,6 +24,8 @@ pub(super) struct ShardState {
     pub engine: Engine,
     pub log: ShardLog,
     pub replicas: Replicas<Waiter>,
+    /// What nodes have promised each other, as it was last heard.
+    pub support: Arc<Board>,
     /// The place in time of each group it leads, undecided entries included.
     pub times: IdMap<GroupId, LeaderTimes>,
     pub clock: TimestampClock,
@@ -170,13 +174,18 @@ impl ShardState {
     /// Brings the log forward: what was appended goes on its way, and what is held is applied,
     /// until nothing is left to do here. Where a write of the log is held at once, this is all
     /// there is between a proposal and its answer.
-    pub(super) fn advance_log(&mut self, decided: &mut Decided<Waiter>) -> Result<(), LogError> {
+    pub(super) fn advance_log(&mut self, now: MonotonicNanos) -> Result<(), LogError> {
+        #[expect(
+            clippy::redundant_closure_for_method_calls,
+            reason = "the method by itself is for one lifetime of the applier only"
+        )]
+        self.with_replicas(now, |replicas, local| replicas.tick(local))?;
         let mut position = self.log.submit()?;
         if let Some((table, token)) = self.foreseen.take() {
             self.engine.prefetch_partition(table, token);
         }
         loop {
-            self.log_synced(position, decided)?;
+            self.log_synced(position, now)?;
             // Applying may have appended: a new leader's first entry.
             let next = self.log.submit()?;
             if next == position {
@@ -186,40 +195,66 @@ impl ShardState {
         }
     }
 
-    /// Hears from the log what is held, applies what is committed by that, and says who waited.
+    /// Hears from the log what is held, and applies what is committed by that.
     pub(super) fn log_synced(
         &mut self,
         position: LogPosition,
-        decided: &mut Decided<Waiter>,
+        now: MonotonicNanos,
     ) -> Result<(), LogError> {
+        self.with_replicas(now, |replicas, local| replicas.log_synced(position, local))
+    }
+
+    /// Has the replicas act on this shard.
+    pub(super) fn with_replicas<R>(
+        &mut self,
+        now: MonotonicNanos,
+        act: impl FnOnce(&mut Replicas<Waiter>, &mut Local<'_, ShardLog, Applier<'_>, Board>) -> R,
+    ) -> R {
         let mut applier = Applier {
             engine: &mut self.engine,
             metadata: &mut self.metadata,
             intervals: &self.intervals,
+            times: &mut self.times,
         };
-        self.replicas.log_synced(position, &mut self.log, &mut applier, decided)
+        let (log, state, support) = (&mut self.log, &mut applier, &*self.support);
+        act(&mut self.replicas, &mut Local { log, state, support, now })
     }
 
-    /// Applies an entry that was found in the log at start.
+    /// Applies an entry of data that was found in the log at start.
     pub(super) fn replay(&mut self, group: GroupId, index: LogIndex, payload: &[u8]) {
         let mut applier = Applier {
             engine: &mut self.engine,
             metadata: &mut self.metadata,
             intervals: &self.intervals,
+            times: &mut self.times,
         };
-        applier.apply(group, index, payload);
+        applier.apply_data(group, index, payload);
     }
 }
 
 /// Where committed entries go.
-struct Applier<'a> {
+pub(super) struct Applier<'a> {
     engine: &'a mut Engine,
     metadata: &'a mut Option<MetadataState>,
     intervals: &'a BTreeMap<GroupId, TokenInterval>,
+    times: &'a mut IdMap<GroupId, LeaderTimes>,
 }
 
 impl LocalState for Applier<'_> {
-    fn apply(&mut self, group: GroupId, index: LogIndex, payload: &[u8]) {
+    fn apply<'a>(&mut self, group: GroupId, entries: impl Iterator<Item = Committed<'a>>) {
+        for entry in entries.filter(|entry| *entry.kind == Kind::Data) {
+            self.apply_data(group, entry.index, entry.payload);
+        }
+    }
+
+    /// What it knew of the group's time may be of an earlier term, and lack what others placed.
+    fn leads(&mut self, group: GroupId, _: Term) {
+        self.times.remove(&group);
+    }
+}
+
+impl Applier<'_> {
+    fn apply_data(&mut self, group: GroupId, index: LogIndex, payload: &[u8]) {
         if group == GroupId::METADATA {
             self.apply_command(index, payload);
             return;
@@ -245,12 +280,10 @@ impl LocalState for Applier<'_> {
             }
         }
     }
-}
 
-impl Applier<'_> {
     fn apply_command(&mut self, index: LogIndex, payload: &[u8]) {
         let state = self.metadata.as_mut().expect("shard 0 holds the metadata group");
-        if payload.is_empty() || index.0 <= state.metadata.index {
+        if index.0 <= state.metadata.index {
             return;
         }
         let command = Command::from_bytes(payload).expect("a metadata command is well-formed");
@@ -269,13 +302,14 @@ impl ShardState {
         &mut self,
         groups: BTreeMap<GroupId, TokenInterval>,
         host_id: HostId,
+        now: MonotonicNanos,
     ) -> Result<(), OpenError> {
         for id in groups.keys() {
             if !self.replicas.contains(*id) {
                 self.replicas
-                    .add(*id, new_group(host_id))
+                    .add(*id, new_group(host_id), now)
                     .map_err(|error| OpenError::Group(*id, format!("{error:?}")))?;
-                self.replicas.campaign(*id, &mut self.log)?;
+                self.with_replicas(now, |replicas, local| replicas.campaign(*id, local))?;
             }
         }
         self.intervals = groups;

@@ -7,6 +7,7 @@ use super::read::ReadError;
 use crate::metadata::Metadata;
 use crate::statement::WriteAnswer;
 use cluster::GroupId;
+use cluster::liveness::MonotonicNanos;
 use cluster::replica::{Decided, ProposeError};
 use cql::plan::write::{ConditionalOutcome, ConditionalWrite, PartitionWrite};
 use model::TimestampMicros;
@@ -90,6 +91,12 @@ impl WriteError {
     /// The node stops before the outcome is known.
     pub(crate) fn going_down() -> Self {
         WriteError::Unknown("the node is going down".to_owned())
+    }
+
+    /// Another node leads the range, and its log has something else in this write's place. A third
+    /// one may still know the write.
+    pub(crate) fn lost_leader() -> Self {
+        WriteError::Unknown("another node took over the range".to_owned())
     }
 
     /// It took longer than it may.
@@ -192,8 +199,11 @@ impl Shard {
         let Proposal { payload, partitions, times, log_times } = proposal;
         let group = request.group;
         let state = &mut *state;
-        match state.replicas.propose(group, payload, partitions, || waiter(outcome), &mut state.log)
-        {
+        let now = MonotonicNanos(self.monotonic_nanos());
+        let proposed = state.with_replicas(now, |replicas, local| {
+            replicas.propose(group, payload, partitions, || waiter(outcome), local)
+        });
+        match proposed {
             Ok(_) => {
                 state.times.insert(group, times);
                 state.log_times.extend(&log_times, wall.saturating_sub(CLOSED_TRAILS_MICROS));
@@ -222,9 +232,18 @@ impl Shard {
                 () = self.log_work.notified() => Ok(()),
             };
             self.is_log_work_known.set(false);
-            let result = reported.and_then(|()| self.state.borrow_mut().advance_log(&mut decided));
+            let now = MonotonicNanos(self.shared.env.clock.monotonic_nanos());
+            let result = reported.and_then(|()| {
+                let mut state = self.state.borrow_mut();
+                let advanced = state.advance_log(now);
+                state.replicas.take_decided(&mut decided);
+                advanced
+            });
             for waiter in decided.applied.drain(..) {
                 waiter.finish(Ok(()));
+            }
+            for waiter in decided.unknown.drain(..) {
+                waiter.finish(Err(WriteError::lost_leader()));
             }
             self.settled.notify_waiters();
             if let Err(error) = result {
@@ -264,7 +283,7 @@ impl Shard {
 
 fn propose_error(error: ProposeError<LogError>) -> WriteError {
     match error {
-        ProposeError::UnknownGroup | ProposeError::NotLeader => {
+        ProposeError::UnknownGroup | ProposeError::NotLeader { .. } => {
             WriteError::Failed("this node does not lead the range".to_owned())
         }
         ProposeError::Log(LogError::EntryTooLarge { payload_bytes, payload_bytes_max }) => {

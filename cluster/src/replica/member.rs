@@ -1,0 +1,260 @@
+//! One member of a group as the shard holds it: the cores, and the entries in memory.
+
+use super::catch_up::CatchUp;
+use super::local::{Committed, HeldEntry, LocalState, PartitionMask};
+use crate::consensus::{EntryId, Group, Kind, LogIndex, Recovered, Term};
+use crate::leadership::Leadership;
+use crate::placement::GroupId;
+use crate::ring::HostId;
+use std::collections::VecDeque;
+
+/// Bytes of applied entries that a leader keeps for followers that lack them; what a slower one lacks
+/// is read from the log.
+const TAIL_BYTES_MAX: usize = if cfg!(test) { 100 } else { 64 << 10 };
+
+/// What an entry counts besides its payload.
+const ENTRY_BYTES: usize = 64;
+
+/// Buffers kept for payloads, and the largest of them in bytes: together at most 1 MiB.
+const SPARE_PAYLOADS_MAX: usize = 256;
+const SPARE_PAYLOAD_BYTES_MAX: usize = 4 << 10;
+/// Room for the entry of a write of a few columns, so that it is allocated once.
+const PAYLOAD_BYTES_USUAL: usize = 512;
+
+/// A replica as it is found on the disk, or a new one.
+#[derive(Clone, Debug, Default)]
+pub struct NewReplica {
+    /// What the log knows of it.
+    pub recovered: Recovered,
+    /// The entries after the commit index, to be applied once they are known to be committed. None:
+    /// whoever adds the replica applies what was found, up to the last entry, by itself; only where
+    /// this node is the only member.
+    pub entries: Vec<HeldEntry>,
+    /// How many other members are preferred as leader.
+    pub rank: u32,
+    /// The shard of each other member.
+    pub shards: Vec<(HostId, u16)>,
+}
+
+/// A member of a group.
+///
+/// Invariants: `entries` are those from `first` on without a gap up to the log's last; those up to
+/// `applied` are kept for followers alone.
+#[derive(Debug)]
+pub(super) struct Replica<W> {
+    pub(super) group: Group,
+    pub(super) leadership: Leadership,
+    /// The shard of each other member.
+    pub(super) shards: Vec<(HostId, u16)>,
+    entries: VecDeque<Held<W>>,
+    /// The index of the first of `entries`, or of the next if there are none.
+    first: LogIndex,
+    applied: LogIndex,
+    /// Of the entries that are applied and kept.
+    tail_bytes: usize,
+    /// Followers whose entries have to be read from the log.
+    pub(super) catch_ups: Vec<CatchUp>,
+    /// The last entry that was reported as synced and not taken up yet, and its epoch.
+    pub(super) synced: Option<(LogIndex, u64)>,
+    /// A snapshot is being installed: it takes no input.
+    pub(super) is_suspended: bool,
+}
+
+#[derive(Debug)]
+struct Held<W> {
+    entry: HeldEntry,
+    partitions: PartitionMask,
+    waiter: Option<W>,
+}
+
+impl<W> Replica<W> {
+    pub(super) fn new(
+        group: Group,
+        leadership: Leadership,
+        commit: LogIndex,
+        entries: Vec<HeldEntry>,
+        shards: Vec<(HostId, u16)>,
+    ) -> Replica<W> {
+        let last = group.last().index;
+        let applied = if entries.is_empty() { last } else { commit };
+        assert!(applied.0 + entries.len() as u64 == last.0, "the entries reach the log's end");
+        let partitions = PartitionMask::ALL;
+        let held = entries.into_iter().map(|entry| Held { entry, partitions, waiter: None });
+        Replica {
+            group,
+            leadership,
+            shards,
+            entries: held.collect(),
+            first: applied.next(),
+            applied,
+            tail_bytes: 0,
+            catch_ups: Vec::new(),
+            synced: None,
+            is_suspended: false,
+        }
+    }
+
+    /// How far entries were handed to the data.
+    pub(super) fn applied(&self) -> LogIndex {
+        self.applied
+    }
+
+    /// Whether anything waits to be applied.
+    pub(super) fn has_undecided(&self) -> bool {
+        self.first.0 + self.entries.len() as u64 > self.applied.0 + 1
+    }
+
+    fn position(&self, index: LogIndex) -> Option<usize> {
+        let position = usize::try_from(index.0.checked_sub(self.first.0)?).ok()?;
+        (position < self.entries.len()).then_some(position)
+    }
+
+    /// An entry in memory.
+    pub(super) fn entry(&self, index: LogIndex) -> Option<&HeldEntry> {
+        Some(&self.entries.get(self.position(index)?)?.entry)
+    }
+
+    /// Adds the entry of that identity; whatever is at and above its index is void. The waiters of
+    /// what is void come back.
+    pub(super) fn push(
+        &mut self,
+        id: EntryId,
+        (kind, payload): (Kind, Vec<u8>),
+        partitions: PartitionMask,
+        waiter: Option<W>,
+        lost: &mut Vec<W>,
+    ) {
+        while self.first.0 + self.entries.len() as u64 > id.index.0 {
+            let Some(void) = self.entries.pop_back() else { break };
+            lost.extend(void.waiter);
+        }
+        let next = self.first.0 + self.entries.len() as u64;
+        assert!(next == id.index.0, "entries are appended without a gap");
+        let entry = HeldEntry { term: id.term, kind, payload };
+        self.entries.push_back(Held { entry, partitions, waiter });
+    }
+
+    /// The payloads that may touch the partitions and are not applied, oldest first.
+    pub(super) fn undecided(&self, partitions: PartitionMask) -> impl Iterator<Item = &[u8]> {
+        let applied_count = (self.applied.0 + 1).saturating_sub(self.first.0);
+        let undecided = self.entries.iter().skip(applied_count as usize);
+        undecided
+            .filter(move |held| {
+                held.partitions.0 & partitions.0 != 0 && held.entry.kind == Kind::Data
+            })
+            .map(|held| held.entry.payload.as_slice())
+    }
+
+    /// Applies entries up to an index, and says who waited for them.
+    pub(super) fn apply(
+        &mut self,
+        id: GroupId,
+        up_to: LogIndex,
+        state: &mut impl LocalState,
+        done: &mut Vec<W>,
+    ) {
+        if up_to <= self.applied {
+            return;
+        }
+        let start = (self.applied.0 + 1).saturating_sub(self.first.0) as usize;
+        let end = self.position(up_to).expect("what is committed and not applied is in memory") + 1;
+        let run = self.entries.range(start..end).zip(self.applied.0 + 1..);
+        state.apply(
+            id,
+            run.map(|(held, index)| {
+                let HeldEntry { term, kind, payload } = &held.entry;
+                Committed { index: LogIndex(index), term: *term, kind, payload }
+            }),
+        );
+        for held in self.entries.range_mut(start..end) {
+            self.tail_bytes += ENTRY_BYTES + held.entry.payload.len();
+            done.extend(held.waiter.take());
+        }
+        self.applied = up_to;
+    }
+
+    /// Drops applied entries that no follower needs, or too many of them.
+    pub(super) fn trim(&mut self, me: HostId, spare: &mut SparePayloads) {
+        let needed_from =
+            if self.group.is_leader() && self.group.members().voters.as_slice() != [me] {
+                self.lowest_match(me).next()
+            } else {
+                LogIndex(u64::MAX)
+            };
+        while self.first <= self.applied
+            && (self.first < needed_from || self.tail_bytes > TAIL_BYTES_MAX)
+            && let Some(held) = self.entries.pop_front()
+        {
+            self.first = self.first.next();
+            self.tail_bytes -= ENTRY_BYTES + held.entry.payload.len();
+            spare.keep(held.entry.payload);
+        }
+    }
+
+    /// As leader: how far every follower is known to hold the log.
+    pub(super) fn lowest_match(&self, me: HostId) -> LogIndex {
+        let followers = self.group.members().members().filter(|&host| host != me);
+        followers.map(|host| self.group.matched(host)).min().unwrap_or(LogIndex(u64::MAX - 1))
+    }
+
+    /// The waiters that are picked; their entries stay.
+    pub(super) fn take_waiters(&mut self, mut is_wanted: impl FnMut(&W) -> bool) -> Vec<W> {
+        let entries = self.entries.iter_mut();
+        entries.filter_map(|held| held.waiter.take_if(|waiter| is_wanted(waiter))).collect()
+    }
+
+    /// Whether this member leads a term.
+    pub(super) fn leads(&self, term: Term) -> bool {
+        self.group.is_leader() && self.group.term() == term
+    }
+
+    /// The shard of another member.
+    pub(super) fn shard_of(&self, host: HostId) -> Option<u16> {
+        self.shards.iter().find(|(other, _)| *other == host).map(|&(_, shard)| shard)
+    }
+
+    /// The terms of the entries from `first` on, as runs.
+    pub(super) fn terms(&self, first: LogIndex, last: LogIndex) -> Vec<(u64, u64)> {
+        let mut runs: Vec<(u64, u64)> = Vec::new();
+        for index in first.0..=last.0 {
+            let Some(term) = self.group.term_at(LogIndex(index)) else { break };
+            if runs.last().is_none_or(|&(_, known)| known != term.0) {
+                runs.push((index, term.0));
+            }
+        }
+        runs
+    }
+
+    /// Panics if an invariant does not hold.
+    #[cfg(test)]
+    pub(super) fn check_invariants(&self) {
+        self.group.check_invariants();
+        let end = self.first.0 + self.entries.len() as u64;
+        assert_eq!(end, self.group.last().index.0 + 1, "entries in memory reach the end");
+        assert!(self.first.0 <= self.applied.0 + 1, "what is not applied is in memory");
+        for (held, index) in self.entries.iter().zip(self.first.0..) {
+            if let Some(term) = self.group.term_at(LogIndex(index)) {
+                assert_eq!(term, held.entry.term, "the entry in memory is the log's");
+            }
+        }
+    }
+}
+
+/// Buffers of entries that are needed no more, for the payloads of others.
+#[derive(Debug, Default)]
+pub(super) struct SparePayloads(Vec<Vec<u8>>);
+
+impl SparePayloads {
+    pub(super) fn take(&mut self) -> Vec<u8> {
+        self.0.pop().unwrap_or_else(|| Vec::with_capacity(PAYLOAD_BYTES_USUAL))
+    }
+
+    pub(super) fn keep(&mut self, mut payload: Vec<u8>) {
+        let is_kept = self.0.len() < SPARE_PAYLOADS_MAX
+            && (1..=SPARE_PAYLOAD_BYTES_MAX).contains(&payload.capacity());
+        if is_kept {
+            payload.clear();
+            self.0.push(payload);
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Groups of one member: the way of an entry, without messages. Groups of several are simulated
+//! (`crate::simulation`).
+
+use super::*;
+use crate::consensus::{EntryId, HardState, Kind, LogIndex, Membership, Recovered};
+use crate::leadership::Support;
+use crate::liveness::{self, Epoch, Incarnation, MonotonicNanos};
+use crate::placement::GroupId;
+use crate::ring::HostId;
+use std::sync::Arc;
+
+const ME: HostId = HostId(7);
+
+/// A log in memory: positions count records, and the test says what is held.
+#[derive(Default)]
+struct TestLog {
+    records: Vec<(GroupId, Option<LogIndex>)>,
+    is_full: bool,
+}
+
+impl LocalLog for TestLog {
+    type Error = &'static str;
+
+    fn admit(&self, _: GroupId, _: usize) -> Result<(), &'static str> {
+        if self.is_full { Err("full") } else { Ok(()) }
+    }
+
+    fn append(
+        &mut self,
+        group: GroupId,
+        entry: EntryId,
+        _: &Kind,
+        _: &[u8],
+    ) -> Result<LogPosition, &'static str> {
+        self.records.push((group, Some(entry.index)));
+        Ok(LogPosition(self.records.len() as u64))
+    }
+
+    fn save_vote(&mut self, group: GroupId, _: HardState) -> Result<LogPosition, &'static str> {
+        self.records.push((group, None));
+        Ok(LogPosition(self.records.len() as u64))
+    }
+}
+
+/// What was applied, one element per run.
+#[derive(Default)]
+struct TestState(Vec<(GroupId, Run)>);
+
+/// Indexes and payloads.
+type Run = Vec<(u64, Vec<u8>)>;
+
+impl LocalState for TestState {
+    fn apply<'a>(&mut self, group: GroupId, entries: impl Iterator<Item = Committed<'a>>) {
+        let entries = entries.map(|entry| (entry.index.0, entry.payload.to_vec()));
+        self.0.push((group, entries.collect()));
+    }
+}
+
+/// There is nobody else.
+struct Alone;
+
+impl Support for Alone {
+    fn supports(&self, _: HostId) -> Option<Epoch> {
+        None
+    }
+
+    fn support_from(&self, _: HostId) -> Option<liveness::Support> {
+        None
+    }
+
+    fn may_vote(&self) -> bool {
+        true
+    }
+}
+
+#[derive(Default)]
+struct Shard {
+    log: TestLog,
+    state: TestState,
+}
+
+impl Shard {
+    fn local(&mut self) -> Local<'_, TestLog, TestState, Alone> {
+        let Shard { log, state } = self;
+        Local { log, state, support: &Alone, now: MonotonicNanos(5) }
+    }
+
+    fn sync_all(&mut self, replicas: &mut Replicas<u32>) -> Vec<u32> {
+        loop {
+            let position = LogPosition(self.log.records.len() as u64);
+            replicas.log_synced(position, &mut self.local()).unwrap();
+            if position.0 == self.log.records.len() as u64 {
+                let mut decided = Decided::default();
+                replicas.take_decided(&mut decided);
+                return decided.applied;
+            }
+        }
+    }
+}
+
+fn alone() -> NewReplica {
+    let members = Arc::new(Membership::of_voters([ME]));
+    let memberships = vec![(LogIndex(0), members)];
+    NewReplica {
+        recovered: Recovered { memberships, ..Recovered::default() },
+        ..NewReplica::default()
+    }
+}
+
+#[test]
+fn an_entry_is_applied_and_answered_only_once_the_log_holds_it() {
+    let (group, other) = (GroupId(1), GroupId(2));
+    let mut replicas = Replicas::new(ME, Incarnation(1));
+    let mut shard = Shard::default();
+    for id in [group, other] {
+        replicas.add(id, alone(), MonotonicNanos(5)).unwrap();
+        assert_eq!(
+            replicas.propose(id, vec![1], PartitionMask(1), || 0, &mut shard.local()),
+            Err(ProposeError::NotLeader { hint: None })
+        );
+        replicas.campaign(id, &mut shard.local()).unwrap();
+    }
+    assert!(shard.sync_all(&mut replicas).is_empty());
+    replicas.tick(&mut shard.local()).unwrap();
+    assert!(replicas.may_decide(group) && replicas.may_decide(other));
+    assert!(replicas.may_serve(group, &Alone, MonotonicNanos(1 << 60)), "nobody else can lead");
+    shard.state.0.clear();
+
+    let (first, second) = (PartitionMask(1), PartitionMask(2));
+    for (waiter, (id, payload)) in
+        (100..).zip([(group, 10), (other, 20), (group, 11), (other, 21), (group, 12)])
+    {
+        replicas.propose(id, vec![payload], first, || waiter, &mut shard.local()).unwrap();
+    }
+    let held = LogPosition(shard.log.records.len() as u64);
+    replicas.propose(group, vec![13], second, || 105, &mut shard.local()).unwrap();
+    assert!(shard.state.0.is_empty(), "nothing is visible before it is held");
+    let seen: Vec<_> = replicas.undecided(group, first).map(<[u8]>::to_vec).collect();
+    assert_eq!(
+        seen,
+        [vec![10], vec![11], vec![12]],
+        "the overlay shows what may touch the partition"
+    );
+
+    replicas.log_synced(held, &mut shard.local()).unwrap();
+    let mut decided = Decided::default();
+    replicas.take_decided(&mut decided);
+    assert_eq!(decided.applied, [100, 102, 104, 101, 103], "group by group, each in its order");
+    let of_group = vec![(2, vec![10]), (3, vec![11]), (4, vec![12])];
+    let of_other = vec![(2, vec![20]), (3, vec![21])];
+    assert_eq!(shard.state.0, [(group, of_group), (other, of_other)], "one run for each group");
+    assert_eq!(replicas.undecided(group, first).count(), 0);
+    replicas.check_invariants();
+
+    let mut out = Vec::new();
+    assert_eq!(replicas.take_outgoing(MonotonicNanos(1 << 60), &mut out), None);
+    assert_eq!(replicas.abandon(), [105]);
+    assert_eq!(shard.state.0.len(), 2, "what was not held is not applied");
+}
+
+#[test]
+fn a_log_without_room_leaves_no_gap() {
+    let group = GroupId(1);
+    let mut replicas = Replicas::new(ME, Incarnation(1));
+    let mut shard = Shard::default();
+    replicas.add(group, alone(), MonotonicNanos(5)).unwrap();
+    replicas.campaign(group, &mut shard.local()).unwrap();
+    shard.sync_all(&mut replicas);
+    shard.log.is_full = true;
+    assert_eq!(
+        replicas.propose(group, vec![1], PartitionMask(1), || 1, &mut shard.local()),
+        Err(ProposeError::Log("full"))
+    );
+    shard.log.is_full = false;
+    let index = replicas.propose(group, vec![2], PartitionMask(1), || 2, &mut shard.local());
+    assert_eq!(index, Ok(LogIndex(2)), "behind the leader's first entry");
+    assert_eq!(shard.sync_all(&mut replicas), [2]);
+    let unknown = replicas.propose(GroupId(9), vec![], PartitionMask(1), || 3, &mut shard.local());
+    assert_eq!(unknown, Err(ProposeError::UnknownGroup));
+}

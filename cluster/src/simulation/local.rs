@@ -1,0 +1,250 @@
+//! What the replicas of a simulated node act on: a log whose writes wait for a disk, and registers.
+
+use super::disk::{Body, Entry, Record, Replayed, Snapshot};
+use crate::consensus::{EntryId, HardState, Header, Kind, LogIndex, Term};
+use crate::leadership::{ClosedMicros, ClosedTime};
+use crate::placement::GroupId;
+use crate::replica::{Committed, HeldEntry, LocalLog, LocalState, LogPosition, LogRequest};
+use std::collections::{BTreeMap, VecDeque};
+use std::convert::Infallible;
+
+/// Who waits for an entry.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) group: GroupId,
+    pub(super) entry: EntryId,
+}
+
+/// The log as the groups believe it to be, and the writes that are on their way to the disk.
+#[derive(Default)]
+pub(super) struct SimLog {
+    groups: BTreeMap<GroupId, GroupLog>,
+    /// Of all groups, in order, with the position behind each.
+    pub(super) writes: VecDeque<(u64, GroupId, Record)>,
+    appended: u64,
+}
+
+/// One group's part of it.
+#[derive(Default)]
+pub(super) struct GroupLog {
+    /// The entry before the first.
+    pub(super) base: LogIndex,
+    pub(super) entries: Vec<Entry>,
+}
+
+impl GroupLog {
+    pub(super) fn entry(&self, index: LogIndex) -> Option<&Entry> {
+        self.entries.get(index.0.checked_sub(self.base.0 + 1)? as usize)
+    }
+}
+
+impl SimLog {
+    /// A group's log as it was read back.
+    pub(super) fn recover(&mut self, group: GroupId, replayed: &Replayed) {
+        let (base, entries) = (replayed.snapshot.base.index, replayed.entries.clone());
+        self.groups.insert(group, GroupLog { base, entries });
+    }
+
+    pub(super) fn of(&self, group: GroupId) -> &GroupLog {
+        &self.groups[&group]
+    }
+
+    /// The position behind everything appended.
+    pub(super) fn appended(&self) -> LogPosition {
+        LogPosition(self.appended)
+    }
+
+    /// Drops the log up to an entry.
+    pub(super) fn cut(&mut self, group: GroupId, base: LogIndex) {
+        let log = self.groups.get_mut(&group).unwrap();
+        log.entries.drain(..(base.0 - log.base.0) as usize);
+        log.base = base;
+    }
+
+    /// Begins to write a snapshot.
+    pub(super) fn install(&mut self, group: GroupId, snapshot: Snapshot) {
+        self.write(group, Record::Install(snapshot));
+    }
+
+    /// Entries for a follower that lags, the first few of those asked for.
+    pub(super) fn read(&self, request: &LogRequest, count: usize) -> Vec<HeldEntry> {
+        let log = self.of(request.group);
+        let indexes = (request.first.0..=request.last.0).take(count).map(LogIndex);
+        let found = indexes.map_while(|index| log.entry(index));
+        let held = |entry: &Entry| HeldEntry {
+            term: entry.header.term,
+            kind: entry.header.kind.clone(),
+            payload: entry.body.to_bytes(),
+        };
+        found.map(held).collect()
+    }
+
+    fn write(&mut self, group: GroupId, record: Record) -> LogPosition {
+        self.appended += 1;
+        self.writes.push_back((self.appended, group, record));
+        LogPosition(self.appended)
+    }
+}
+
+impl LocalLog for SimLog {
+    type Error = Infallible;
+
+    fn admit(&self, _: GroupId, _: usize) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn append(
+        &mut self,
+        group: GroupId,
+        id: EntryId,
+        kind: &Kind,
+        payload: &[u8],
+    ) -> Result<LogPosition, Infallible> {
+        let header = Header { term: id.term, kind: kind.clone() };
+        let entry = Entry { header, body: Body::from_bytes(payload) };
+        let log = self.groups.get_mut(&group).unwrap();
+        log.entries.truncate((id.index.0 - log.base.0 - 1) as usize);
+        log.entries.push(entry.clone());
+        let entries = vec![entry];
+        Ok(self.write(group, Record::Entries { first: id.index, entries }))
+    }
+
+    fn save_vote(&mut self, group: GroupId, vote: HardState) -> Result<LogPosition, Infallible> {
+        Ok(self.write(group, Record::Vote(vote)))
+    }
+}
+
+/// Something that the oracle is to be told.
+pub(super) enum Event {
+    Leads(GroupId, Term),
+    Commits(GroupId, LogIndex, Entry),
+    Closes(GroupId, LogIndex, ClosedMicros),
+}
+
+/// The registers.
+#[derive(Default)]
+pub(super) struct SimState {
+    registers: BTreeMap<GroupId, Register>,
+    pub(super) events: Vec<Event>,
+    /// What the wall clock shows.
+    pub(super) wall: i64,
+}
+
+struct Register {
+    value: u64,
+    closed: ClosedTime,
+    applied: LogIndex,
+    snapshot: Snapshot,
+}
+
+impl SimState {
+    /// A register as it was read back.
+    pub(super) fn recover(&mut self, group: GroupId, replayed: Replayed) {
+        let Replayed { snapshot, entries, .. } = replayed;
+        let applied = snapshot.base.index;
+        let pending = (applied.0 + 1..).map(LogIndex);
+        let pending = pending.zip(entries.iter().map(|entry| entry.body.reserved)).collect();
+        let closed = ClosedTime::recover(snapshot.closed, snapshot.reserved, pending);
+        let register = Register { value: snapshot.value, closed, applied, snapshot };
+        self.registers.insert(group, register);
+    }
+
+    pub(super) fn closed(&self, group: GroupId) -> ClosedMicros {
+        self.registers[&group].closed.believed()
+    }
+
+    /// The snapshot that was taken or installed last.
+    pub(super) fn last_snapshot(&self, group: GroupId) -> &Snapshot {
+        &self.registers[&group].snapshot
+    }
+
+    /// Takes a snapshot.
+    pub(super) fn snapshot(&mut self, group: GroupId, base: EntryId, log: &GroupLog) -> Snapshot {
+        let register = self.registers.get_mut(&group).unwrap();
+        assert_eq!(register.applied, base.index, "what is applied is what was handed out");
+        let count = (base.index.0 - log.base.0) as usize;
+        let named = |(index, entry): (u64, &Entry)| match &entry.header.kind {
+            Kind::Membership(members) => Some((LogIndex(index), members.clone())),
+            _ => None,
+        };
+        let applied = (log.base.0 + 1..).zip(&log.entries[..count]);
+        let members = applied.filter_map(named).last();
+        let reserved = log.entries[..count].iter().map(|entry| entry.body.reserved);
+        register.snapshot = Snapshot {
+            base,
+            members: members.unwrap_or_else(|| register.snapshot.members.clone()),
+            value: register.value,
+            closed: register.closed.believed(),
+            reserved: reserved.fold(register.snapshot.reserved, i64::max),
+        };
+        register.snapshot.clone()
+    }
+
+    /// What a leader writes for a client, whose clock shows `lag` less: the place is the write's own
+    /// timestamp, or above what is closed.
+    pub(super) fn place(&mut self, group: GroupId, value: u64, lag: i64, wall: i64) -> Body {
+        let closed = &mut self.registers.get_mut(&group).unwrap().closed;
+        let timestamp = wall - lag;
+        let floor = closed.floor();
+        let is_late = timestamp <= floor;
+        let place = if is_late { floor + 1 } else { timestamp };
+        closed.close_by_entry(if is_late { place } else { wall - 1_000_000 });
+        let reserved = closed.reservation(wall);
+        Body { value: Some(value), place, closed: closed.floor(), reserved }
+    }
+
+    /// As leader, closes a time after the entry at `index`: what is closed, what is applied, and what
+    /// is believed here.
+    pub(super) fn beat(
+        &mut self,
+        group: GroupId,
+        index: LogIndex,
+        wanted: i64,
+    ) -> (ClosedMicros, LogIndex, ClosedMicros) {
+        let register = self.registers.get_mut(&group).unwrap();
+        let closed = register.closed.close_by_beat(wanted);
+        register.closed.learned(index, closed, register.applied);
+        (closed, register.applied, register.closed.believed())
+    }
+}
+
+impl LocalState for SimState {
+    fn apply<'a>(&mut self, group: GroupId, entries: impl Iterator<Item = Committed<'a>>) {
+        let register = self.registers.get_mut(&group).unwrap();
+        for Committed { index, term, kind, payload } in entries {
+            assert_eq!(index, register.applied.next(), "entries are applied once, in order");
+            let body = Body::from_bytes(payload);
+            register.applied = index;
+            register.value = body.value.unwrap_or(register.value);
+            register.closed.applied(index);
+            register.closed.learned(index, body.closed, index);
+            let entry = Entry { header: Header { term, kind: kind.clone() }, body };
+            self.events.push(Event::Commits(group, index, entry));
+            self.events.push(Event::Closes(group, index, register.closed.believed()));
+        }
+    }
+
+    fn own_payload(&mut self, group: GroupId, payload: &mut Vec<u8>) {
+        let closed = &self.registers[&group].closed;
+        let (floor, reserved) = (closed.floor(), closed.reservation(self.wall));
+        let body = Body { closed: floor, reserved, ..Body::default() };
+        payload.extend_from_slice(&body.to_bytes());
+    }
+
+    fn appended(&mut self, group: GroupId, index: LogIndex, payload: &[u8]) {
+        let register = self.registers.get_mut(&group).unwrap();
+        register.closed.appended(index, Body::from_bytes(payload).reserved);
+    }
+
+    fn leads(&mut self, group: GroupId, term: Term) {
+        self.registers.get_mut(&group).unwrap().closed.lead();
+        self.events.push(Event::Leads(group, term));
+    }
+
+    fn closed(&mut self, group: GroupId, index: LogIndex, closed: ClosedMicros) {
+        let register = self.registers.get_mut(&group).unwrap();
+        register.closed.learned(index, closed, register.applied);
+        let believed = register.closed.believed();
+        self.events.push(Event::Closes(group, register.applied, believed));
+    }
+}
