@@ -5,9 +5,11 @@ use crate::metadata::{DdlError, DdlRequest, MetadataRequest};
 use crate::node::Shared;
 use crate::shard::{Message, ShardStatistics};
 use axum::Router;
-use axum::extract::{Query, State};
+use axum::extract::{Query, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::{self, HeaderName};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use env::net::{TcpListener, TcpStream};
 use serde::Deserialize;
@@ -52,14 +54,27 @@ impl axum::serve::Listener for Listener {
 pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     let router = Router::new()
         .route("/metrics", get(metrics))
-        .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(async || "ready\n"))
         .route("/status", get(status))
         .route("/cdc/generations", post(announce_generation))
+        .layer(middleware::from_fn_with_state(shared.clone(), refuse_before_ready))
+        .route("/healthz", get(async || "ok\n"))
         .with_state(shared.clone());
     if let Err(error) = axum::serve(Listener { listener, shared }, router).await {
         tracing::error!("the HTTP port is closed: {error}");
     }
+}
+
+/// A node that recovers, or waits for its cluster, has nobody yet to ask for more.
+async fn refuse_before_ready(
+    State(shared): State<Arc<Shared>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if shared.is_ready.load(Ordering::Acquire) {
+        return next.run(request).await;
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, "the node is starting\n").into_response()
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> Result<String, StatusCode> {

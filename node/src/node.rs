@@ -16,9 +16,10 @@ use env::net::TcpListener;
 use env::tasks::Task;
 use env::tasks::queue::{Receiver, Sender, queue};
 use model::KeyspaceDef;
+use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use storage::EngineOptions;
@@ -50,6 +51,8 @@ pub(crate) struct Shared {
     pub connection_count: AtomicUsize,
     /// Shards that have not finished the logged batches of before the start.
     pub shards_with_old_batches: AtomicUsize,
+    /// It serves clients.
+    pub is_ready: AtomicBool,
     views: OnceLock<Views>,
     /// Turns true when the first view is there.
     has_view: watch::Sender<bool>,
@@ -235,20 +238,26 @@ impl Node {
             data,
             connection_count: AtomicUsize::new(0),
             shards_with_old_batches: AtomicUsize::new(usize::from(shard_count)),
+            is_ready: AtomicBool::new(false),
             views: OnceLock::new(),
             has_view,
             address: OnceLock::new(),
             shard_aware_address: OnceLock::new(),
             http_address: OnceLock::new(),
         });
-        let listeners = Listeners::bind(&shared).await?;
+        let (listeners, http) = Listeners::bind(&shared).await?;
+        tokio::task::spawn_local(crate::http::serve(http, shared.clone()));
         tokio::task::spawn_local(internode::accept(shared.clone(), for_nodes));
         if !is_member {
-            founding::wait_to_found(&shared).await?;
+            tokio::select! {
+                found = founding::wait_to_found(&shared) => found?,
+                never = listeners.turn_away(&shared) => match never {},
+            }
         }
         let tasks = start_shards(&shared, receivers, metadata).await?;
         shared.belong_to(&shared.views().newest().metadata).map_err(StartError::Data)?;
         listeners.serve(&shared);
+        shared.is_ready.store(true, Ordering::Release);
         Ok(Node { shared, tasks })
     }
 
@@ -367,11 +376,11 @@ async fn bind(
 struct Listeners {
     any_shard: TcpListener,
     shard_aware: TcpListener,
-    http: TcpListener,
 }
 
 impl Listeners {
-    async fn bind(shared: &Arc<Shared>) -> Result<Listeners, StartError> {
+    /// Listens for clients and, as the second, for operators.
+    async fn bind(shared: &Arc<Shared>) -> Result<(Listeners, TcpListener), StartError> {
         let config = &shared.config;
         let bind = |port, key| bind(&shared.env, config.address, port, key);
         let (any_shard, address) = bind(config.port, "native_transport_port").await?;
@@ -381,7 +390,21 @@ impl Listeners {
         shared.shard_aware_address.set(address).ok();
         let (http, address) = bind(config.http_port, "prometheus_port").await?;
         shared.http_address.set(address).ok();
-        Ok(Listeners { any_shard, shard_aware, http })
+        Ok((Listeners { any_shard, shard_aware }, http))
+    }
+
+    /// Ends every connection at once: who waits for its cluster may do so for long, and clients are
+    /// better off with another node.
+    async fn turn_away(&self, shared: &Shared) -> Infallible {
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.any_shard.accept() => accepted,
+                accepted = self.shard_aware.accept() => accepted,
+            };
+            if accepted.is_err() {
+                shared.env.clock.sleep(ACCEPT_PAUSE).await;
+            }
+        }
     }
 
     /// Accepts from here on: in turn on the common port, by the client's port on the other.
@@ -392,7 +415,6 @@ impl Listeners {
         tokio::task::spawn_local(accept(shared.clone(), self.any_shard, in_turn));
         let by_port = move |peer: SocketAddr| usize::from(peer.port()) % shard_count;
         tokio::task::spawn_local(accept(shared.clone(), self.shard_aware, by_port));
-        tokio::task::spawn_local(crate::http::serve(self.http, shared.clone()));
     }
 }
 

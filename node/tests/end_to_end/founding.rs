@@ -1,6 +1,6 @@
 //! A node's first start with seeds: it founds a cluster, waits, or says why it cannot go on.
 
-use crate::support::{Node, Raw};
+use crate::support::{Node, Raw, Reply, get};
 
 /// An address on which nobody listens: the discard port.
 const NOBODY: &str = "127.0.0.1:9";
@@ -40,6 +40,12 @@ fn a_seed_of_another_cluster_is_an_error_of_who_named_it() {
 fn a_node_whose_first_seed_is_silent_waits_and_can_be_told_to_end() {
     let arguments = ["--memory", "64M", "--seeds", NOBODY];
     let mut node = Node::start_until(&arguments, "waiting for the cluster: 127.0.0.1:9: ");
+    // Clients go elsewhere, and operators see that it lives.
+    assert_eq!(Raw::connect(&node).reply(), Reply::Closed);
+    assert_eq!(get(&node, "/healthz"), (200, "ok\n".to_owned()));
+    for path in ["/readyz", "/metrics", "/status"] {
+        assert_eq!(get(&node, path), (503, "the node is starting\n".to_owned()), "{path}");
+    }
     let status = node.stop();
     assert!(status.success(), "{status}\n{}", node.log());
 }
