@@ -20,7 +20,9 @@ use jepsen::cluster::{ClusterOptions, built_program};
 use jepsen::history;
 use jepsen::nemesis::Fault;
 use jepsen::run::{Report, RunOptions, judge, run};
+use jepsen::workload::counter::Counters;
 use jepsen::workload::log::Log;
+use jepsen::workload::lwt::Transactions;
 use jepsen::workload::register::Registers;
 use jepsen::workload::set::Set;
 use std::io;
@@ -82,6 +84,10 @@ enum Command {
 enum WorkloadName {
     /// Reads and writes of single rows.
     Register,
+    /// The same with compare-and-set by light-weight transactions.
+    Lwt,
+    /// Increments of counters.
+    Counter,
     /// Inserts that all stay.
     Set,
     /// Upserts of a table with a change log.
@@ -108,6 +114,8 @@ fn carry_out(command: Command) -> io::Result<Report> {
             let events = events.map_err(io::Error::other)?;
             match workload {
                 WorkloadName::Register => judge(&Registers::default(), events, 0),
+                WorkloadName::Lwt => judge(&Transactions::default(), events, 0),
+                WorkloadName::Counter => judge(&Counters, events, 0),
                 WorkloadName::Set => judge(&Set::default(), events, 0),
                 WorkloadName::Log => judge(&Log::default(), events, 0),
             }
@@ -155,6 +163,8 @@ fn run_named(workload: WorkloadName, options: &RunOptions) -> io::Result<Report>
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match workload {
         WorkloadName::Register => runtime.block_on(run(Registers::default(), options)),
+        WorkloadName::Lwt => runtime.block_on(run(Transactions::default(), options)),
+        WorkloadName::Counter => runtime.block_on(run(Counters, options)),
         WorkloadName::Set => runtime.block_on(run(Set::default(), options)),
         WorkloadName::Log => runtime.block_on(run(Log::default(), options)),
     }

@@ -8,7 +8,9 @@ use jepsen::cluster::{ClusterOptions, built_program};
 use jepsen::nemesis::Fault;
 use jepsen::run::{Report, RunOptions, run};
 use jepsen::workload::Workload;
+use jepsen::workload::counter::Counters;
 use jepsen::workload::log::Log;
+use jepsen::workload::lwt::Transactions;
 use jepsen::workload::register::Registers;
 use jepsen::workload::set::Set;
 use std::path::PathBuf;
@@ -65,6 +67,16 @@ fn is_caught<W: Workload>(workload: W, seed: u64) {
 #[test]
 fn registers_are_linearizable_across_kills_and_pauses() {
     holds(Registers::default(), &[Fault::Kill, Fault::Pause], 1);
+}
+
+#[test]
+fn transactions_and_plain_writes_have_one_order_across_kills_and_pauses() {
+    holds(Transactions::default(), &[Fault::Kill, Fault::Pause], 7);
+}
+
+#[test]
+fn counters_count_once_across_kills() {
+    holds(Counters, &[Fault::Kill], 8);
 }
 
 #[test]

@@ -1,11 +1,16 @@
 //! What clients ask of the cluster, and which checker judges it.
 //!
 //! - [`register`]: reads and writes of single rows at QUORUM, which are linearizable.
+//! - [`lwt`]: the same with light-weight transactions, at SERIAL.
+//! - [`counter`]: counters, which count every increment once.
 //! - [`set`]: inserts of rows of their own, which all stay.
 //! - [`log`]: upserts of a table with a change log, which tells of each exactly once.
 
+pub mod counter;
 pub mod log;
+pub mod lwt;
 pub mod register;
+mod rows;
 pub mod set;
 
 use crate::checker::Verdict;
