@@ -93,6 +93,15 @@ impl TableState {
         Sources { active: &self.active, frozen: &self.frozen, tables: &self.live }
     }
 
+    #[inline]
+    fn apply(&mut self, token: Token, group: u64, index: u64, mutation: &MutationView) {
+        if self.flushed.get(&group).is_some_and(|flushed| *flushed >= index) {
+            return;
+        }
+        self.active.apply(token, mutation);
+        self.active.note_index(group, index);
+    }
+
     fn memtables(&self) -> impl Iterator<Item = &Memtable> {
         std::iter::once(&self.active).chain(self.frozen.iter().map(|f| &*f.memtable))
     }
@@ -166,19 +175,9 @@ impl Engine {
     /// Merges a committed mutation of a group's log into its table. Idempotent: replay may apply
     /// an entry again. A mutation of a table that is not here changes nothing: it was dropped.
     pub fn apply(&mut self, group: u64, index: u64, mutation: &MutationView) {
-        let Some(state) = self.tables.get(&mutation.table()) else { return };
-        let token = token_of(state.config.partitioner, mutation.key());
-        self.apply_at(token, group, index, mutation);
-    }
-
-    #[inline]
-    fn apply_at(&mut self, token: Token, group: u64, index: u64, mutation: &MutationView) {
         let Some(state) = self.tables.get_mut(&mutation.table()) else { return };
-        if state.flushed.get(&group).is_some_and(|flushed| *flushed >= index) {
-            return;
-        }
-        state.active.apply(token, mutation);
-        state.active.note_index(group, index);
+        let token = token_of(state.config.partitioner, mutation.key());
+        state.apply(token, group, index, mutation);
     }
 
     /// Merges committed mutations one after the other, as [`Engine::apply`] does: cheaper when there
@@ -196,7 +195,9 @@ impl Engine {
             }
             for (token, committed) in tokens.iter().zip(chunk) {
                 let Committed { group, index, mutation } = *committed;
-                self.apply_at(*token, group, index, &mutation);
+                if let Some(state) = self.tables.get_mut(&mutation.table()) {
+                    state.apply(*token, group, index, &mutation);
+                }
             }
         }
     }

@@ -29,16 +29,18 @@ pub use split::TIMESTAMPS_MAX;
 pub(crate) use look::Kept;
 
 use crate::content::Content;
-use crate::delta::Delta;
+use crate::delta::{Bound, Delta, RowDelta};
 use crate::error::{CdcError, invalid};
 use crate::layout::LogLayout;
 use crate::log_buffer::{LogBuffer, Space, emptied};
-use crate::rows::{GroupPlace, ImageOf, Images, PlannedRow, plan_deltas};
+use crate::rows::{
+    GroupPlace, ImageOf, Images, PlannedRow, plan_deltas, plan_one_row, postimage_of, preimage_of,
+};
 use crate::stream::Generations;
 use crate::time_uuid::log_time_uuid;
 use look::{Told, look};
 use model::entry::Placement;
-use model::merge::merge_rows;
+use model::merge::{is_overwritten, merge_rows};
 use model::mutation::{MutationItem, MutationView, MutationWriter};
 use model::partition::Partition;
 use model::row::RowView;
@@ -133,6 +135,18 @@ pub fn decide(
         let reads = looks || input.layout.has_images();
         assert!(!reads || content.is_some(), "the leader reads what need() asks for");
         let before = state.content();
+        if let (Some(row), false) = (upserted_row(&view), looks) {
+            let mut groups = Groups { input, uuid_counter, log };
+            if groups.write_row(row, before, place.time)? {
+                timeline.use_up_to(write.timestamp, &place, place.time);
+                newest = newest.max(Some(write.timestamp));
+                if writes.len() > 1 && content.is_some() {
+                    state.apply(&view);
+                }
+                kept.push(Kept::All);
+                continue;
+            }
+        }
         let rows = emptied(std::mem::take(&mut log.space.delta_rows));
         let Told { delta, survivors, kept: part } = if looks {
             look(input, &view, before, write.timestamp, place.relog, rows)
@@ -254,7 +268,7 @@ impl Groups<'_, '_> {
         plan_deltas(&layout.base, &mut delta, &mut rows)?;
         let mut last = time;
         if !survivors.is_empty() {
-            self.group(last, &rows)?;
+            self.group(last, rows.iter())?;
             rows.clear();
             last = last.saturating_add(1);
             plan_deltas(&layout.base, &mut survivors, &mut rows)?;
@@ -281,7 +295,7 @@ impl Groups<'_, '_> {
             };
             images.plan_after(layout, &after, now, covers, &mut rows);
         }
-        self.group(last, &rows)?;
+        self.group(last, rows.iter())?;
         let space = &mut self.log.space;
         space.planned = emptied(rows);
         space.delta_rows = emptied(delta.rows);
@@ -290,7 +304,48 @@ impl Groups<'_, '_> {
         Ok(Some(last))
     }
 
-    fn group(&mut self, time: TimestampMicros, rows: &[PlannedRow]) -> Result<(), CdcError> {
+    /// Makes the group of a write that upserts one row, is newer than all that is there, and is
+    /// told as it stands: what [`Groups::write`] makes of it, with less on the way. `false`, and
+    /// nothing was made, when it takes more than that.
+    fn write_row<'a>(
+        &mut self,
+        (clustering, row): (&'a [u8], RowView<'a>),
+        before: Content<'a>,
+        time: TimestampMicros,
+    ) -> Result<bool, CdcError> {
+        let (layout, now) = (self.input.layout, self.input.now_seconds);
+        let delta = RowDelta::as_it_stands(row);
+        let old = match before {
+            Content::Row { row, .. } => row,
+            Content::Partition(_) if !layout.has_images() => None,
+            Content::Partition(_) => return Ok(false),
+        };
+        let preimage = preimage_of(layout, clustering, &delta, &before, now);
+        let Ok(planned) = plan_one_row(Some(Bound::Position(clustering)), delta) else {
+            return Ok(false);
+        };
+        let mut merged = std::mem::take(&mut self.log.space.row_after);
+        let after = match old {
+            Some(old) if layout.options.postimage && !is_overwritten(old, row) => {
+                merged.clear();
+                merge_rows(old, row, &mut merged);
+                RowView::new(&merged)
+            }
+            _ => row,
+        };
+        let after = Content::Row { clustering, row: Some(after) };
+        let postimage = postimage_of(layout, clustering, &after, now);
+        let rows = [preimage, Some(planned), postimage];
+        self.group(time, rows.iter().flatten())?;
+        self.log.space.row_after = merged;
+        Ok(true)
+    }
+
+    fn group<'r>(
+        &mut self,
+        time: TimestampMicros,
+        rows: impl Iterator<Item = &'r PlannedRow<'r>>,
+    ) -> Result<(), CdcError> {
         let generations = self.input.generations;
         let generation = generations
             .operating_at(time)
@@ -306,6 +361,17 @@ impl Groups<'_, '_> {
         writer.write(self.input.layout, self.input.mutation.key(), &place, rows, bytes)?;
         ends.push(bytes.len());
         Ok(())
+    }
+}
+
+/// The row that is all a write changes, and that it only upserts.
+fn upserted_row<'a>(write: &MutationView<'a>) -> Option<(&'a [u8], RowView<'a>)> {
+    let mut items = write.items();
+    match (items.next(), items.next()) {
+        (Some(MutationItem::Row { clustering, row }), None) if row.tombstone().is_none() => {
+            Some((clustering, row))
+        }
+        _ => None,
     }
 }
 

@@ -91,16 +91,7 @@ impl<'a> Images<'a> {
     }
 
     fn upsert(&mut self, layout: &LogLayout, row: ImageOf<'a>, delta: &RowDelta) {
-        let mut columns = ColumnSet::default();
-        if layout.options.preimage == PreimageMode::Touched {
-            let mut near = 0;
-            for cell in delta.cells.iter() {
-                if let Some((number, _)) = layout.column(cell.column, near) {
-                    columns.insert(number);
-                    near = number;
-                }
-            }
-        }
+        let columns = touched_columns(layout, delta);
         self.rows.push(Touched { row, columns, deleted: false, upserted: true });
     }
 
@@ -139,14 +130,9 @@ impl<'a> Images<'a> {
             return;
         }
         for touched in &self.rows {
-            let standing = touched.row.standing(content, now);
-            if standing.is_live() {
-                let all = touched.deleted || layout.options.preimage == PreimageMode::Full;
-                let columns = (!all).then(|| touched.columns.clone());
-                let is_static = touched.row == ImageOf::StaticRow;
-                let cells = ImageCells { standing, is_static, columns, tells_absent: true };
-                rows.push(touched.row.planned(Operation::Preimage, cells));
-            }
+            let all = touched.deleted || layout.options.preimage == PreimageMode::Full;
+            let columns = (!all).then(|| touched.columns.clone());
+            rows.extend(touched.row.preimage(content, columns, now));
         }
     }
 
@@ -167,18 +153,92 @@ impl<'a> Images<'a> {
         }
         for touched in &self.rows {
             let row = touched.row;
-            let standing = row.standing(content, now);
-            let emptied = touched.upserted && !touched.deleted && !write_covers(row);
-            if emptied || standing.is_live() {
-                let is_static = row == ImageOf::StaticRow;
-                let cells = ImageCells { standing, is_static, columns: None, tells_absent: false };
-                rows.push(row.planned(Operation::Postimage, cells));
-            }
+            let upserted = touched.upserted && !touched.deleted && !write_covers(row);
+            rows.extend(row.postimage(content, upserted, now));
         }
     }
 }
 
+/// The preimage of a row that a write upserts and does nothing else, when the table has them and
+/// the row existed.
+pub(crate) fn preimage_of<'c>(
+    layout: &LogLayout,
+    clustering: &'c [u8],
+    delta: &RowDelta,
+    content: &Content<'c>,
+    now: EpochSeconds,
+) -> Option<PlannedRow<'c>> {
+    let columns = match layout.options.preimage {
+        PreimageMode::Off => return None,
+        PreimageMode::Touched => Some(touched_columns(layout, delta)),
+        PreimageMode::Full => None,
+    };
+    ImageOf::Row(clustering).preimage(content, columns, now)
+}
+
+/// The postimage of such a row, when the table has them.
+pub(crate) fn postimage_of<'c>(
+    layout: &LogLayout,
+    clustering: &'c [u8],
+    content: &Content<'c>,
+    now: EpochSeconds,
+) -> Option<PlannedRow<'c>> {
+    let has_postimages = layout.options.postimage;
+    has_postimages.then(|| ImageOf::Row(clustering).postimage(content, true, now)).flatten()
+}
+
+/// The columns that an upsert touches, where preimages have just those.
+fn touched_columns(layout: &LogLayout, delta: &RowDelta) -> ColumnSet {
+    let mut columns = ColumnSet::default();
+    if layout.options.preimage == PreimageMode::Touched {
+        let mut near = 0;
+        for cell in delta.cells.iter() {
+            if let Some((number, _)) = layout.column(cell.column, near) {
+                columns.insert(number);
+                near = number;
+            }
+        }
+    }
+    columns
+}
+
 impl<'a> ImageOf<'a> {
+    /// The row as it was, with these columns or all, if it existed.
+    fn preimage<'c>(
+        self,
+        content: &Content<'c>,
+        columns: Option<ColumnSet>,
+        now: EpochSeconds,
+    ) -> Option<PlannedRow<'c>>
+    where
+        'a: 'c,
+    {
+        let standing = self.standing(content, now);
+        let is_static = self == ImageOf::StaticRow;
+        standing.is_live().then(|| {
+            let cells = ImageCells { standing, is_static, columns, tells_absent: true };
+            self.planned(Operation::Preimage, cells)
+        })
+    }
+
+    /// The row as it is: when it exists, or was upserted last, though nothing of it is left.
+    fn postimage<'c>(
+        self,
+        content: &Content<'c>,
+        upserted: bool,
+        now: EpochSeconds,
+    ) -> Option<PlannedRow<'c>>
+    where
+        'a: 'c,
+    {
+        let standing = self.standing(content, now);
+        let is_static = self == ImageOf::StaticRow;
+        (upserted || standing.is_live()).then(|| {
+            let cells = ImageCells { standing, is_static, columns: None, tells_absent: false };
+            self.planned(Operation::Postimage, cells)
+        })
+    }
+
     fn standing<'c>(&self, content: &Content<'c>, now: EpochSeconds) -> Standing<'c> {
         match self {
             ImageOf::StaticRow => Standing::static_row(content, now),

@@ -20,8 +20,8 @@ mod image;
 mod plan;
 mod write;
 
-pub(crate) use image::{ImageOf, Images, Touched};
-pub(crate) use plan::plan_deltas;
+pub(crate) use image::{ImageOf, Images, Touched, postimage_of, preimage_of};
+pub(crate) use plan::{plan_deltas, plan_one_row};
 pub(crate) use write::{GroupPlace, GroupWriter};
 
 use crate::delta::{Bound, DeltaCells};

@@ -54,11 +54,10 @@ fn plan_row<'a>(clustering: Option<Bound<'a>>, row: RowDelta<'a>, rows: &mut Vec
     if row.is_empty() {
         return;
     }
-    if let Some((operation, ttl_seconds)) = as_one_row(&row) {
-        let cells = RowCells::Delta(row.cells);
-        rows.push(PlannedRow { operation, clustering, ttl_seconds, cells });
-        return;
-    }
+    let row = match plan_one_row(clustering, row) {
+        Ok(planned) => return rows.push(planned),
+        Err(row) => row,
+    };
     let Some(marker_ttl) = row.marker_ttl else {
         return split_by_ttl(clustering, row.cells.iter(), rows);
     };
@@ -71,6 +70,16 @@ fn plan_row<'a>(clustering: Option<Bound<'a>>, row: RowDelta<'a>, rows: &mut Vec
         cells: RowCells::Delta(DeltaCells::List(cells)),
     });
     split_by_ttl(clustering, others.into_iter(), rows);
+}
+
+/// The one log row that tells of all of a row, or the row again when it takes several.
+pub(crate) fn plan_one_row<'a>(
+    clustering: Option<Bound<'a>>,
+    row: RowDelta<'a>,
+) -> Result<PlannedRow<'a>, RowDelta<'a>> {
+    let Some((operation, ttl_seconds)) = as_one_row(&row) else { return Err(row) };
+    let cells = RowCells::Delta(row.cells);
+    Ok(PlannedRow { operation, clustering, ttl_seconds, cells })
 }
 
 /// Operation and TTL of the one log row that tells of all of a row, if one can.

@@ -40,12 +40,12 @@ pub(crate) struct GroupWriter {
 
 impl GroupWriter {
     /// Appends the mutation of the log that holds these rows as one group, last row marked.
-    pub(crate) fn write(
+    pub(crate) fn write<'r>(
         &mut self,
         layout: &LogLayout,
         base_key: &[u8],
         place: &GroupPlace,
-        rows: &[PlannedRow],
+        rows: impl Iterator<Item = &'r PlannedRow<'r>>,
         out: &mut Vec<u8>,
     ) -> Result<(), CdcError> {
         let mut writer = MutationWriter::new(out, layout.log.id, layout.log.version, &place.stream);
@@ -58,11 +58,11 @@ impl GroupWriter {
         clustering.clear();
         encode_component(&CqlType::TimeUuid, false, &place.time_uuid, clustering)?;
         let time_length = clustering.len();
-        for (index, row) in rows.iter().enumerate() {
+        let mut rows = rows.zip(0_i32..).peekable();
+        while let Some((row, batch_seq_no)) = rows.next() {
             clustering.truncate(time_length);
-            let batch_seq_no = (index as i32).to_be_bytes();
-            encode_component(&CqlType::Int, false, &batch_seq_no, clustering)?;
-            let is_last = index + 1 == rows.len();
+            encode_component(&CqlType::Int, false, &batch_seq_no.to_be_bytes(), clustering)?;
+            let is_last = rows.peek().is_none();
             writer.value_row(clustering, place.time, expiry, |out| {
                 LogRow { layout, out, value, element_key }.write(base_key, row, is_last)
             })?;
