@@ -17,21 +17,41 @@ pub fn advise_huge_pages<T>(memory: &mut [T]) {
         return;
     }
     let start: *mut u8 = memory.as_mut_ptr().cast();
-    let skipped = start.align_offset(PAGE_BYTES);
-    let length = bytes.saturating_sub(skipped) / PAGE_BYTES * PAGE_BYTES;
+    let (skipped_back, length) = whole_pages(start.addr(), bytes);
     #[cfg(target_os = "linux")]
     {
         use rustix::mm::{Advice, madvise};
-        // SAFETY: `skipped + length <= bytes`, so the address is inside the slice, which is
-        // borrowed for writing. This advice changes neither the content of memory nor whether it
-        // is there, only the size of the pages that hold it. An error means there are none.
-        let _advised = unsafe { madvise(start.add(skipped).cast(), length, Advice::LinuxHugepage) };
+        // SAFETY: this advice changes neither the content of memory nor whether it is there, only
+        // the size of the pages that hold it; so it does no harm to what shares the first and the
+        // last page with the slice. The address is only passed on. An error means that there are
+        // no huge pages, or that some of the range is nobody's memory.
+        let _advised = unsafe {
+            madvise(start.wrapping_sub(skipped_back).cast(), length, Advice::LinuxHugepage)
+        };
     }
+}
+
+/// All pages that memory lies in: how far before it they begin, and their length. The whole of
+/// them, since an allocator that aligns memory to huge pages has a few bytes of its own in the
+/// first, and advice that leaves these out leaves the huge page out.
+fn whole_pages(start: usize, bytes: usize) -> (usize, usize) {
+    let skipped_back = start % PAGE_BYTES;
+    (skipped_back, (skipped_back + bytes).next_multiple_of(PAGE_BYTES))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn advice_is_for_every_page_that_memory_lies_in() {
+        let huge = 10 * HUGE_PAGE_BYTES;
+        assert_eq!(whole_pages(huge, PAGE_BYTES), (0, PAGE_BYTES));
+        // What an allocator gives for two huge pages, less its own bytes.
+        let two = 2 * HUGE_PAGE_BYTES;
+        assert_eq!(whole_pages(huge + 16, two - 4096), (16, two));
+        assert_eq!(whole_pages(huge - 1, 2), (PAGE_BYTES - 1, 2 * PAGE_BYTES));
+    }
 
     #[test]
     fn advice_leaves_memory_as_it_is() {
