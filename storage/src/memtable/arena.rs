@@ -10,9 +10,10 @@ use env::memory::{HUGE_PAGE_BYTES, advise_huge_pages};
 
 /// First chunk: small, since many tables hold little.
 const CHUNK_BYTES_MIN: usize = 4 << 10;
-/// Chunks grow with the arena up to this: two huge pages, less what the allocator needs to make
-/// them one mapping of that size, which the system then aligns.
-const CHUNK_BYTES_MAX: usize = 2 * HUGE_PAGE_BYTES - (4 << 10);
+/// Chunks grow with the arena up to this: eight huge pages, less what the allocator needs to make
+/// them one mapping of that size, which the system then aligns. The first of them is lost: the
+/// allocator has written a few bytes into it before it can be asked for.
+const CHUNK_BYTES_MAX: usize = 8 * HUGE_PAGE_BYTES - (4 << 10);
 /// Where pieces begin.
 const ALIGNMENT: usize = 8;
 
