@@ -89,10 +89,7 @@ impl TableState {
         }
     }
 
-    fn sources(&self) -> Sources<'_> {
-        Sources { active: &self.active, frozen: &self.frozen, tables: &self.live }
-    }
-
+    /// Merges a mutation in, unless it is in files already.
     #[inline]
     fn apply(&mut self, token: Token, group: u64, index: u64, mutation: &MutationView) {
         if self.flushed.get(&group).is_some_and(|flushed| *flushed >= index) {
@@ -100,6 +97,10 @@ impl TableState {
         }
         self.active.apply(token, mutation);
         self.active.note_index(group, index);
+    }
+
+    fn sources(&self) -> Sources<'_> {
+        Sources { active: &self.active, frozen: &self.frozen, tables: &self.live }
     }
 
     fn memtables(&self) -> impl Iterator<Item = &Memtable> {
