@@ -46,16 +46,24 @@ impl Marker {
     /// Its value, checked and in normal order.
     #[inline]
     pub fn bind<'a>(&self, values: &BoundValues<'a>) -> Result<BoundTerm<'a>, PlanError> {
-        let bytes = match values.slot(self.slot) {
-            Value::Null => return Ok(BoundTerm::Null),
-            Value::Unset => return Ok(BoundTerm::Unset),
-            Value::Set(bytes) => bytes,
-        };
-        validate(&self.cql_type, bytes)?;
-        if self.cql_type.has_parts() {
-            return Ok(BoundTerm::Value(normalize(&self.cql_type, bytes)?));
+        Ok(match self.bind_in_place(values)? {
+            Value::Null => BoundTerm::Null,
+            Value::Unset => BoundTerm::Unset,
+            Value::Set(bytes) if self.cql_type.has_parts() => {
+                BoundTerm::Value(normalize(&self.cql_type, bytes)?)
+            }
+            Value::Set(bytes) => BoundTerm::Value(Cow::Borrowed(bytes)),
+        })
+    }
+
+    /// Its value as it stands in the request, checked; in normal order unless its type has parts.
+    #[inline]
+    pub fn bind_in_place<'a>(&self, values: &BoundValues<'a>) -> Result<Value<'a>, PlanError> {
+        let value = values.slot(self.slot);
+        if let Value::Set(bytes) = value {
+            validate(&self.cql_type, bytes)?;
         }
-        Ok(BoundTerm::Value(Cow::Borrowed(bytes)))
+        Ok(value)
     }
 }
 

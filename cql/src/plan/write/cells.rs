@@ -12,13 +12,14 @@ use super::operation::{ColumnChange, ColumnOperation};
 use crate::plan::context::{BindContext, BoundValues};
 use crate::plan::error::PlanError;
 use crate::plan::term::{BoundTerm, PreparedTerm};
-use model::CqlType;
+use crate::wire::Value;
 use model::list_operation::{ListChange, ListOperation};
 use model::merge::compare_cells;
 use model::path::{encode_path, field_path};
 use model::row::{Cell, CellContent, RowWriter};
 use model::timeuuid::reversed_timeuuid;
 use model::value::{ListView, MapView, TupleView};
+use model::{ColumnId, CqlType};
 use std::ops::Range;
 
 /// Writes cells of one execution. Buffers are kept from row to row.
@@ -106,6 +107,19 @@ impl<'v, 'c, 'x> CellMaker<'v, 'c, 'x> {
         row: &mut RowWriter,
     ) -> Result<bool, PlanError> {
         let bound = match &operation.change {
+            // The usual column: a value that is copied from the request to the row.
+            ColumnChange::SetValue(PreparedTerm::Marker(marker))
+                if !marker.cql_type.has_parts() =>
+            {
+                match marker.bind_in_place(&self.values)? {
+                    Value::Set(value) => {
+                        self.write_value(operation.column, value, row);
+                        return Ok(true);
+                    }
+                    Value::Null => BoundTerm::Null,
+                    Value::Unset => BoundTerm::Unset,
+                }
+            }
             ColumnChange::SetValue(term) => term.bind(&self.values, self.context)?,
             ColumnChange::Delete if !operation.cql_type.is_multi_cell() => BoundTerm::Null,
             _ => return Ok(false),
@@ -117,10 +131,7 @@ impl<'v, 'c, 'x> CellMaker<'v, 'c, 'x> {
                 let content = self.tombstone();
                 row.cell(&Cell { column, path: None, timestamp, content });
             }
-            BoundTerm::Value(value) => {
-                let content = CellContent::Live { value, expiry: self.attributes.expiry };
-                row.cell(&Cell { column, path: None, timestamp, content });
-            }
+            BoundTerm::Value(value) => self.write_value(column, value, row),
         }
         Ok(true)
     }
@@ -133,11 +144,18 @@ impl<'v, 'c, 'x> CellMaker<'v, 'c, 'x> {
         bind_increment(term, is_negative, &self.values, self.context)
     }
 
-    fn write_increment(&self, column: model::ColumnId, sum: Option<i64>, row: &mut RowWriter) {
+    fn write_increment(&self, column: ColumnId, sum: Option<i64>, row: &mut RowWriter) {
         if let Some(sum) = sum.map(i64::to_be_bytes) {
             let content = CellContent::Live { value: &sum, expiry: None };
             row.cell(&Cell { column, path: None, timestamp: self.attributes.timestamp, content });
         }
+    }
+
+    #[inline]
+    fn write_value(&self, column: ColumnId, value: &[u8], row: &mut RowWriter) {
+        let BoundAttributes { timestamp, expiry, .. } = self.attributes;
+        let content = CellContent::Live { value, expiry };
+        row.cell(&Cell { column, path: None, timestamp, content });
     }
 
     fn tombstone(&self) -> CellContent<'static> {
@@ -335,7 +353,7 @@ impl<'v, 'c, 'x> CellMaker<'v, 'c, 'x> {
     }
 
     /// Writes the cells of one column in the order of their paths, and forgets them.
-    fn write_gathered(&mut self, column: model::ColumnId, row: &mut RowWriter) {
+    fn write_gathered(&mut self, column: ColumnId, row: &mut RowWriter) {
         let Gathered { tombstone_at, bytes, cells } = &mut self.gathered;
         let deleted_at = self.context.now_seconds;
         if let Some(timestamp) = tombstone_at.take() {
