@@ -81,7 +81,7 @@ impl PreparedStatement {
             })
             .collect();
         let bind_metadata = BindMetadata::new(&markers, &prepared.partition_key_indexes);
-        let foreseen = ForeseenPartition::of(&prepared, view);
+        let foreseen = ForeseenPartition::of(&prepared);
         let no_columns = ResultMetadata::new(&[]);
         let columns = result_metadata(&prepared.plan).unwrap_or(&no_columns);
         let result_metadata_id = plan::digest(columns.encoded(Version::V5));
@@ -120,12 +120,11 @@ pub(crate) struct ForeseenPartition {
 }
 
 impl ForeseenPartition {
-    /// Of a statement that reads one row, or writes and has to look first, where one marker is the
-    /// whole key. (Writes that need no look meet their partition when they are applied.)
-    fn of(prepared: &Prepared, view: &View) -> Option<Self> {
+    /// Of a statement that reads one row, or writes, where one marker is the whole key.
+    fn of(prepared: &Prepared) -> Option<Self> {
         let table = match &prepared.plan {
             Plan::Select(plan) if plan.is_point_read() => &plan.table,
-            Plan::Write(plan) if view.log_layout(plan.table.id).is_some() => &plan.table,
+            Plan::Write(plan) => &plan.table,
             _ => return None,
         };
         let ([_], &[key_slot]) = (table.partition_key(), &prepared.partition_key_indexes[..])
