@@ -23,6 +23,7 @@ mod bind;
 mod cells;
 mod codec;
 mod conditional;
+mod conditional_codec;
 mod counter;
 #[cfg(test)]
 mod golden_tests;
@@ -37,5 +38,6 @@ pub use conditional::{
     BatchConditions, BoundConditional, ConditionalAnswer, ConditionalOutcome, ConditionalWrite,
     Content, RefusedRows, ShownColumns,
 };
+pub use conditional_codec::fuzz_conditional_write;
 pub use counter::check_batch_kind;
 pub use prepare::WritePlan;
