@@ -5,7 +5,7 @@ use crate::data_directory::{ClusterIdentity, DataDirectory};
 use crate::founding;
 use crate::internode;
 use crate::metadata::Metadata;
-use crate::shard::{self, Message, PublishedClock};
+use crate::shard::{self, Boards, Message, PublishedClock};
 use crate::statement::StatementCache;
 use crate::traces::Traces;
 use crate::view::Views;
@@ -43,6 +43,8 @@ pub(crate) struct Shared {
     pub shards: Vec<Sender<Message>>,
     /// What each shard's clock has given out last.
     pub clocks: Vec<PublishedClock>,
+    /// Which nodes support each other, as shard 0 knows it.
+    pub boards: Boards,
     pub statements: StatementCache,
     pub traces: Traces,
     pub system_keyspaces: Vec<Arc<KeyspaceDef>>,
@@ -232,6 +234,7 @@ impl Node {
             shard_count,
             shards,
             clocks: (0..shard_count).map(|_| PublishedClock::default()).collect(),
+            boards: Boards::default(),
             statements: StatementCache::default(),
             traces: Traces::default(),
             system_keyspaces: crate::system::keyspaces(),

@@ -39,6 +39,16 @@ use std::rc::Rc;
 /// Events that a shard takes from its inbox before other tasks run.
 const EVENTS_PER_TURN_MAX: usize = 256;
 
+/// What a message is, as its first byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum MessageKind {
+    /// About support between nodes; between their shards 0.
+    Liveness = 1,
+    /// Of the groups of two shards.
+    Envelope = 2,
+}
+
 /// What a request is, as its first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -100,9 +110,11 @@ fn take(shard: &Rc<Shard>, event: Event) {
     match event {
         Event::Connected { peer, identity } => {
             tracing::debug!("{} is connected with {}", show(shard.index, peer), identity.address);
+            shard.peer_connected(peer);
         }
         Event::Disconnected { peer, cause } => {
             tracing::debug!("{} is disconnected: {cause}", show(shard.index, peer));
+            shard.peer_disconnected(peer);
         }
         Event::Unreachable { peer, error } if error.is_passing() => {
             tracing::debug!("{} is not reached: {error}", show(shard.index, peer));
@@ -113,13 +125,26 @@ fn take(shard: &Rc<Shard>, event: Event) {
         Event::Messages { peer, messages } => {
             for message in messages {
                 match message {
-                    Incoming::Message(_) => count_unknown(shard, peer, "message"),
+                    Incoming::Message(bytes) => take_message(shard, peer, &bytes),
                     Incoming::Ask(bytes, responder) => take_ask(shard, peer, bytes, responder),
                 }
             }
         }
         // Dropping its end tells the sender.
         Event::Stream(stream) => count_unknown(shard, stream.peer(), "stream"),
+    }
+}
+
+fn take_message(shard: &Rc<Shard>, peer: Peer, bytes: &[u8]) {
+    const LIVENESS: u8 = MessageKind::Liveness as u8;
+    const ENVELOPE: u8 = MessageKind::Envelope as u8;
+    let is_taken = match bytes.split_first() {
+        Some((&LIVENESS, body)) => shard.take_liveness(peer, body),
+        Some((&ENVELOPE, body)) => shard.take_envelope(peer, body),
+        _ => false,
+    };
+    if !is_taken {
+        count_unknown(shard, peer, "message");
     }
 }
 

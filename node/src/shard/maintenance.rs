@@ -10,6 +10,7 @@ use super::Shard;
 use super::state::{MetadataState, ShardState};
 use cluster::GroupId;
 use cluster::consensus::{EntryId, LogIndex};
+use cluster::liveness::MonotonicNanos;
 use std::rc::Rc;
 use std::time::Duration;
 use storage::{FlushReason, Job, JobKind};
@@ -35,6 +36,7 @@ impl Shard {
                 }
             }
             self.end_late_writes();
+            self.adopt_board(MonotonicNanos(self.monotonic_nanos()));
             self.run_flushes().await;
             self.save_metadata().await;
             self.release_log();

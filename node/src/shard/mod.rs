@@ -18,12 +18,14 @@ mod clock;
 mod conditional;
 mod counters;
 mod decide;
+mod envelopes;
 mod lists;
 mod log;
 mod maintenance;
 mod read;
 mod recovery;
 mod state;
+mod support;
 mod write;
 
 pub(crate) use clock::{PublishedClock, above_all};
@@ -32,6 +34,7 @@ pub(crate) use lists::{ListHold, PartitionId};
 pub(crate) use read::{Barrier, ReadError};
 pub(crate) use recovery::start;
 pub(crate) use state::{ShardStatistics, StorageReport};
+pub(crate) use support::Boards;
 pub(crate) use write::{Change, Outcome, Waiter, WaitingClient, WriteError, WriteRequest, Written};
 
 use crate::connection::{self, ConnectionMemory, DecodedFrame, Session};
@@ -41,7 +44,7 @@ use crate::node::Shared;
 use crate::statement::RecentStatements;
 use crate::status::{self, ClusterStatus, UnknownKeyspace};
 use crate::view::{SeenView, View};
-use cluster::liveness::MonotonicNanos;
+use cluster::liveness::{Liveness, MonotonicNanos};
 use cluster::peer::{Accepted, Inbox, Peers};
 use cql::plan::select::RowScratch;
 use cql::wire::{Event, Values};
@@ -83,6 +86,8 @@ pub(crate) enum Message {
     Ddl(Box<DdlRequest>, oneshot::Sender<DdlResult>),
     /// There is a newer view; answered when this shard acts by it. Events go to the clients.
     ViewChanged(Arc<[Event]>, oneshot::Sender<()>),
+    /// The support between nodes has changed: there is a newer board.
+    SupportChanged,
     /// What clients are connected, for the virtual tables.
     Clients(oneshot::Sender<Vec<connection::ClientInfo>>),
     /// What the shard stores, for the virtual tables.
@@ -125,6 +130,12 @@ pub(crate) struct Shard {
     inbox: Cell<Option<Inbox>>,
     /// Messages and requests of no known kind.
     pub unknown_message_count: Cell<u64>,
+    /// Support between nodes; on shard 0.
+    liveness: RefCell<Option<Liveness>>,
+    /// Told when there are nodes that it has not asked.
+    liveness_work: Notify,
+    /// The version of the board that is acted by.
+    seen_board: Cell<u64>,
     view: RefCell<SeenView>,
     /// The time of the turn that is being taken, if any.
     turn_time: Cell<Option<TurnTime>>,
@@ -179,12 +190,18 @@ impl Shard {
     ) -> Rc<Shard> {
         internode::set_addresses(&peers, &view, shared.host_id);
         let memory = ConnectionMemory::new(shared.connection_bytes_max());
+        let now = MonotonicNanos(shared.env.clock.monotonic_nanos());
+        let liveness =
+            (index == 0).then(|| support::start_liveness(shared.data.identity.incarnation, now));
         Rc::new(Shard {
             index,
             shared,
             peers,
             inbox: Cell::new(Some(inbox)),
             unknown_message_count: Cell::new(0),
+            liveness: RefCell::new(liveness),
+            liveness_work: Notify::new(),
+            seen_board: Cell::new(0),
             view: RefCell::new(Rc::new(view)),
             turn_time: Cell::new(None),
             memory,
@@ -277,6 +294,10 @@ impl Shard {
         tokio::task::spawn_local(self.clone().run_maintenance());
         tokio::task::spawn_local(self.clone().run_compactions());
         tokio::task::spawn_local(self.clone().finish_batches());
+        if self.index == 0 {
+            self.know_nodes();
+            tokio::task::spawn_local(self.clone().run_liveness());
+        }
         if let Some(inbox) = self.inbox.take() {
             tokio::task::spawn_local(internode::serve(self.clone(), inbox));
         }
@@ -330,6 +351,7 @@ impl Shard {
                     reply.send(()).ok();
                 });
             }
+            Message::SupportChanged => self.adopt_board(MonotonicNanos(self.monotonic_nanos())),
             Message::Clients(reply) => {
                 let sessions = self.sessions.borrow();
                 let clients = sessions.values().map(|s| s.info.borrow().clone()).collect();
@@ -362,6 +384,9 @@ impl Shard {
     pub(crate) async fn adopt_view(&self) {
         let view = self.view();
         internode::set_addresses(&self.peers, &view, self.shared.host_id);
+        if self.index == 0 {
+            self.know_nodes();
+        }
         let groups = view.groups_of_shard(self.index, self.shared.shard_count);
         {
             let now = MonotonicNanos(self.monotonic_nanos());

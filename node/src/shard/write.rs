@@ -220,19 +220,29 @@ impl Shard {
         self.state.borrow().metadata().cloned()
     }
 
-    /// Writes appended entries or hands them to the log's thread, and applies what is held.
+    /// Writes appended entries or hands them to the log's thread, applies what is held, and sends
+    /// what others have to know; ends campaigns and asks again as time passes.
     pub(super) async fn run_log(self: Rc<Self>) {
         let mut decided = Decided::default();
         loop {
+            let next = self.state.borrow().replicas.next_tick();
+            let tick = async {
+                match next {
+                    Some(moment) => self.shared.env.clock.sleep_until(moment.0).await,
+                    None => std::future::pending().await,
+                }
+            };
             let reported = tokio::select! {
                 biased;
                 reported = poll_fn(|context| {
                     self.state.borrow_mut().log.poll_completed(context)
                 }) => reported,
                 () = self.log_work.notified() => Ok(()),
+                () = tick => Ok(()),
             };
             self.is_log_work_known.set(false);
             let now = MonotonicNanos(self.shared.env.clock.monotonic_nanos());
+            self.adopt_board(now);
             let result = reported.and_then(|()| {
                 let mut state = self.state.borrow_mut();
                 let advanced = state.advance_log(now);
@@ -250,6 +260,7 @@ impl Shard {
                 self.fail(&error);
                 return;
             }
+            self.send_envelopes(now);
         }
     }
 
