@@ -15,9 +15,9 @@
 //! A record that cannot be read is named in the log and counted, and stays where it is.
 
 use crate::coordinator::Routed;
+use crate::remote::WriteTerms;
 use crate::shard::{
-    Barrier, Change, ListHold, PartitionId, Shard, WriteError, WriteRequest, above_all,
-    resolve_lists, slices_of,
+    Barrier, Change, ListHold, PartitionId, Shard, WriteError, above_all, resolve_lists, slices_of,
 };
 use crate::view::View;
 use cluster::GroupId;
@@ -38,6 +38,8 @@ use tokio::sync::oneshot;
 
 /// How long to wait before the rest of a decided batch is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
+/// How long one attempt to write the rest of a decided batch may take.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(10);
 /// Records of unfinished batches that are read at once when a node starts.
 const RECORDS_PER_PAGE_MAX: u32 = 1_000;
 const PARTS_COLUMN: u32 = 1;
@@ -73,7 +75,7 @@ pub(crate) static TABLE: LazyLock<Arc<TableDef>> = LazyLock::new(|| {
 struct Decided {
     id: [u8; 16],
     /// Where the record lies.
-    first: (GroupId, u16),
+    first: GroupId,
     /// Every change has its timestamp, and none is of a list by index or value.
     rest: Vec<PartitionWrite>,
     timestamp: TimestampMicros,
@@ -103,16 +105,21 @@ impl fmt::Display for RecordError {
 impl Shard {
     /// Makes a logged batch over several groups. After an error other than `Unknown` nothing of
     /// it was or will be applied.
-    pub(crate) async fn write_logged(self: &Rc<Self>, routed: Routed) -> Result<(), WriteError> {
+    pub(crate) async fn write_logged(
+        self: &Rc<Self>,
+        routed: Routed,
+        terms: WriteTerms,
+    ) -> Result<(), WriteError> {
         let (answer, answered) = oneshot::channel();
         // A client that waits no longer must not leave a decided batch behind.
-        tokio::task::spawn_local(self.clone().carry_out(routed, answer));
+        tokio::task::spawn_local(self.clone().carry_out(routed, terms, answer));
         answered.await.unwrap_or_else(|_| Err(WriteError::going_down()))
     }
 
     async fn carry_out(
         self: Rc<Self>,
         mut routed: Routed,
+        terms: WriteTerms,
         mut answer: oneshot::Sender<Result<(), WriteError>>,
     ) {
         let holds = tokio::select! {
@@ -123,12 +130,13 @@ impl Shard {
             Ok(holds) => holds,
             Err(error) => return drop(answer.send(Err(error))),
         };
-        let decided = match self.decide_batch(&mut routed).await {
+        let decided = match self.decide_batch(&mut routed, terms).await {
             Ok(Some(decided)) => decided,
             Ok(None) => return drop(answer.send(Ok(()))),
             Err(error) => return drop(answer.send(Err(error))),
         };
-        let result = self.write_routed(routed, decided.timestamp).await;
+        let terms = WriteTerms { clock_floor: decided.timestamp, is_decided: true, ..terms };
+        let result = self.write_routed(routed, terms).await;
         let is_finished = result.is_ok();
         let told = result.map_err(|_| {
             WriteError::Unknown("the batch is logged and will be finished".to_owned())
@@ -146,12 +154,13 @@ impl Shard {
     /// Groups are asked in their order, so that two batches never wait for each other.
     async fn hold_lists(self: &Rc<Self>, routed: &Routed) -> Result<Vec<ListHold>, WriteError> {
         let mut holds = Vec::new();
-        for ((_, shard), writes) in routed {
+        let view = self.view();
+        for (group, writes) in routed {
             let lists = writes.iter().filter(|write| !write.list_operations.is_empty());
             let partitions: Vec<PartitionId> =
                 lists.map(|write| (write.table.id, write.key().to_vec())).collect();
             if !partitions.is_empty() {
-                holds.push(self.hold_on(*shard, partitions).await?);
+                holds.push(self.hold_on(sole_shard(&view, *group)?, partitions).await?);
             }
         }
         Ok(holds)
@@ -162,15 +171,17 @@ impl Shard {
     async fn decide_batch(
         self: &Rc<Self>,
         routed: &mut Routed,
+        terms: WriteTerms,
     ) -> Result<Option<Decided>, WriteError> {
         // Every shard that takes part raises its clock to this, so no key goes back in time.
         let wall = self.shared.env.clock.now_micros();
         let timestamp = above_all(&self.shared.clocks, wall);
-        for ((_, shard), writes) in routed.iter_mut() {
+        let view = self.view();
+        for (group, writes) in routed.iter_mut() {
             for write in writes {
                 stamp_write(write, timestamp);
                 if !write.list_operations.is_empty() {
-                    self.look_at_lists(*shard, write, wall).await?;
+                    self.look_at_lists(sole_shard(&view, *group)?, write, wall).await?;
                 }
             }
         }
@@ -178,9 +189,8 @@ impl Shard {
         let id = self.fresh_uuid();
         let rest: Vec<PartitionWrite> = routed.values().flatten().cloned().collect();
         writes.push(record(id, &parts_of(&rest), timestamp));
-        let (group, at) = first;
-        let request = WriteRequest { group, change: Change::Write(writes), clock_floor: timestamp };
-        self.write_request(at, request).await?;
+        let terms = WriteTerms { clock_floor: timestamp, ..terms };
+        self.write_to_group(first, Change::Write(writes), terms).await?;
         Ok(Some(Decided { id, first, rest, timestamp }))
     }
 
@@ -205,7 +215,8 @@ impl Shard {
             page_bytes: usize::MAX,
             resume: None,
         };
-        let page = self.read_on(shard, command, Barrier::Undecided).await?;
+        let barrier = Barrier { undecided: true, by_leader: false };
+        let page = self.read_on(shard, command, barrier).await?;
         let mut content = Partition::default();
         for partition in page.partitions() {
             let partition = partition.map_err(|error| WriteError::Read(error.to_string()))?;
@@ -221,16 +232,24 @@ impl Shard {
         self.unfinished_batches.set(self.unfinished_batches.get() + 1);
         loop {
             let view = self.view();
-            let error = match self.route(&view, decided.rest.clone(), model::Consistency::Any) {
-                Ok(rest) => match self.write_routed(rest, decided.timestamp).await {
+            let terms = WriteTerms {
+                clock_floor: decided.timestamp,
+                is_decided: true,
+                ..WriteTerms::own(self, FINISH_TIMEOUT)
+            };
+            // A table that was dropped meanwhile takes its changes with it.
+            let mut rest = decided.rest.clone();
+            rest.retain(|write| view.table(write.table.id).is_some());
+            let error = match self.route(&view, rest, terms.level) {
+                Ok(rest) => match self.write_routed(rest, terms).await {
                     Ok(()) => break,
                     Err(error) => error,
                 },
                 Err(unavailable) => WriteError::Overloaded(unavailable.to_string()),
             };
             tracing::warn!("a logged batch is not finished yet: {error}");
-            if matches!(error, WriteError::Failed(_) | WriteError::Unknown(_)) {
-                // The log has failed; the next start finishes it.
+            if self.has_failed() {
+                // The next start finishes it.
                 return;
             }
             self.shared.env.clock.sleep(RETRY_PAUSE).await;
@@ -245,7 +264,10 @@ impl Shard {
         let mut writer = MutationWriter::new(&mut mutation, TABLE.id, 0, &batch.id);
         writer.partition_tombstone(Deletion { timestamp, deleted_at: timestamp / 1_000_000 });
         let write = partition_write(batch.id, mutation);
-        if let Err(error) = self.write_anywhere(batch.first, Change::Write(vec![write])).await {
+        let terms = WriteTerms::own(self, FINISH_TIMEOUT);
+        if let Err(error) =
+            self.write_to_group(batch.first, Change::Write(vec![write]), terms).await
+        {
             tracing::warn!("a finished batch is still recorded: {error}");
         }
     }
@@ -266,7 +288,7 @@ impl Shard {
                 page_bytes: usize::MAX,
                 resume: resume.take(),
             };
-            let page = match self.read(&command, Barrier::None).await {
+            let page = match self.read(&command, Barrier::default()).await {
                 Ok(page) => page,
                 Err(error) => {
                     tracing::error!("unfinished batches are not read yet: {error}");
@@ -296,8 +318,7 @@ impl Shard {
         match read_record(partition, |id| view.table(id).cloned()) {
             Ok((id, timestamp, rest)) => {
                 tracing::info!("finishing a logged batch of {} more changes", rest.len());
-                let first = (*group, self.index);
-                self.finish_batch(Decided { id, first, rest, timestamp }).await;
+                self.finish_batch(Decided { id, first: *group, rest, timestamp }).await;
             }
             Err(error) => self.report_unreadable(partition.key(), error),
         }
@@ -313,6 +334,20 @@ impl Shard {
             self.index
         );
     }
+}
+
+/// The shard of this node that alone holds a group. Lists can be held there only: a hold is in the
+/// memory of the leader, and does not outlive it or reach another node yet.
+fn sole_shard(view: &View, group: GroupId) -> Result<u16, WriteError> {
+    let place = view.place_of(group);
+    let sole = place.filter(|(setting, range)| setting.placement.replicas(*range) == [view.local]);
+    sole.map(|(_, range)| view.shard_on(view.local, range)).ok_or_else(|| {
+        WriteError::Invalid(
+            "A logged batch over several partitions cannot change a list by index or value when \
+             other nodes hold it; use an unlogged batch, or change whole elements"
+                .to_owned(),
+        )
+    })
 }
 
 /// Gives a change the batch's timestamp unless it has one of its own.

@@ -1,21 +1,30 @@
 //! From a bound statement to the replicas that hold its data, and back.
 //!
-//! For each partition: token, range, group, shard. What a consistency level asks is judged before
-//! anything is sent ([`cluster::consistency`]); `Unavailable` therefore always means not applied.
-//! With one node every replica is one of its own shards; other nodes come in here, behind the same
-//! three calls.
+//! For each partition: token, range, group, and whether this shard can answer by itself. What a
+//! consistency level asks is judged before anything is sent ([`cluster::consistency`]);
+//! `Unavailable` therefore always means not applied. What this shard cannot answer goes to another
+//! shard of the node, or to another node ([`crate::remote`]).
 
-use crate::shard::{Barrier, Change, Message, Outcome, ReadError, Shard, WriteError, WriteRequest};
-use crate::view::{Location, View};
+use crate::remote::{Answer, Deadline, WriteTerms};
+use crate::shard::{Barrier, Change, Made, Message, ReadError, Shard, WriteError, WriteRequest};
+use crate::view::{Location, SeenView, View};
 use cluster::consistency::{self, Replica};
-use cluster::{Access, GroupId, Unavailable};
+use cluster::peer::Peer;
+use cluster::routing::{RangeReplicas, Stretch, stretches};
+use cluster::{Access, GroupId, NodeIndex, RangeIndex, Unavailable};
 use cql::plan::write::PartitionWrite;
 use model::read::{Page, ReadCommand, ReadScope, ResumePoint};
-use model::{Consistency, TableDef, TableId, TimestampMicros, Token};
+use model::{Consistency, TableDef, TableId, Token};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::oneshot;
+
+/// Stretches of the ring that one scan asks for at once, at most; it begins with one and doubles,
+/// so that a small table of many ranges takes few round trips, and a large one reads little in
+/// vain.
+const SCAN_AHEAD_MAX: usize = 16;
 
 /// Why a statement was not carried out.
 #[derive(Debug)]
@@ -28,7 +37,10 @@ pub(crate) enum CoordinatorError {
 
 impl From<WriteError> for CoordinatorError {
     fn from(error: WriteError) -> Self {
-        CoordinatorError::Write(error)
+        match error {
+            WriteError::Unavailable(unavailable) => CoordinatorError::Unavailable(unavailable),
+            other => CoordinatorError::Write(other),
+        }
     }
 }
 
@@ -39,14 +51,25 @@ impl From<ReadError> for CoordinatorError {
 }
 
 /// The changes of one write, by the group that is to make them.
-pub(crate) type Routed = BTreeMap<(GroupId, u16), Vec<PartitionWrite>>;
+pub(crate) type Routed = BTreeMap<GroupId, Vec<PartitionWrite>>;
 
 /// Who makes a write.
 pub(crate) enum Destination {
-    /// This group of this shard, all of it.
+    /// This group, which this shard leads, all of it.
     Here(GroupId, Vec<PartitionWrite>),
     /// Others, or several.
     Routed(Routed),
+}
+
+/// Where the answer for a stretch of a scan comes.
+type PageReceiver = oneshot::Receiver<Answer<Page, ReadError>>;
+
+/// Who answers for one stretch of a scan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Reader {
+    node: NodeIndex,
+    peer: Peer,
+    by_leader: bool,
 }
 
 impl Shard {
@@ -60,7 +83,7 @@ impl Shard {
         let mut routed = Routed::new();
         for write in writes {
             let at = self.location_for_write(view, &write, level)?;
-            routed.entry((at.group, at.shard)).or_default().push(write);
+            routed.entry(at.group).or_default().push(write);
         }
         Ok(routed)
     }
@@ -73,18 +96,31 @@ impl Shard {
         writes: Vec<PartitionWrite>,
         level: Consistency,
     ) -> Result<Destination, Unavailable> {
-        if let [only] = writes.as_slice() {
-            let at = self.location_for_write(view, only, level)?;
-            if at.shard == self.index {
-                return Ok(Destination::Here(at.group, writes));
-            }
+        let Some((first, rest)) = writes.split_first() else {
+            return Ok(Destination::Routed(Routed::new()));
+        };
+        let at = self.location_for_write(view, first, level)?;
+        let mut is_here = at.shard == self.index && self.makes_alone(&at, level);
+        for write in rest {
+            is_here = is_here && self.location_for_write(view, write, level)?.group == at.group;
         }
-        let mut routed = self.route(view, writes, level)?;
-        let is_here = routed.len() == 1 && routed.keys().all(|(_, at)| *at == self.index);
-        if is_here && let Some(((group, _), writes)) = routed.pop_first() {
-            return Ok(Destination::Here(group, writes));
+        if is_here {
+            return Ok(Destination::Here(at.group, writes));
         }
-        Ok(Destination::Routed(routed))
+        Ok(Destination::Routed(self.route(view, writes, level)?))
+    }
+
+    /// Whether a write that this shard makes is acknowledged with what this node knows.
+    fn makes_alone(&self, at: &Location, level: Consistency) -> bool {
+        let is_led = || at.is_local && self.decides(at.group);
+        at.is_sole || (!consistency::waits_for_replicas(level) && is_led())
+    }
+
+    /// Whether what this node holds of a partition is an answer as it stands. A leader with
+    /// followers has to ask for its lease after the read.
+    pub(crate) fn answers_alone(at: &Location, level: Consistency) -> bool {
+        let is_strong = || consistency::is_answered_by_leader(Access::Read, level);
+        at.is_sole || (at.is_local && !is_strong())
     }
 
     /// Where a partition is written.
@@ -122,116 +158,133 @@ impl Shard {
         let nodes = table.placement.replicas(location.range);
         let replicas = nodes.iter().map(|node| Replica {
             data_centre: &view.ring.node(*node).data_centre,
-            is_alive: *node == view.local,
+            is_alive: self.is_alive(view, *node),
         });
         let local_centre = &view.ring.node(view.local).data_centre;
         consistency::judge(access, level, &table.replication, local_centre, replicas)?;
         Ok(location)
     }
 
-    /// Makes the changes of each group; returns when all are applied. Groups are independent: a
-    /// failure of one says nothing of the others. Their shards give out no timestamp at or below
-    /// `clock_floor` afterwards.
-    pub(crate) async fn write_routed(
-        self: &Rc<Self>,
-        routed: Routed,
-        clock_floor: TimestampMicros,
-    ) -> Result<(), WriteError> {
-        let mut first_error = None;
-        let mut answers = Vec::with_capacity(routed.len());
-        for ((group, shard), writes) in routed {
-            let request = WriteRequest { group, change: Change::Write(writes), clock_floor };
-            answers.push(self.start_write(shard, request));
-        }
-        for answer in answers {
-            let result = answer.await.unwrap_or_else(|_| Err(WriteError::going_down()));
-            if let Err(error) = result {
-                first_error.get_or_insert(error);
-            }
-        }
-        first_error.map_or(Ok(()), Err)
+    /// How many replicas the level names for a table: the number that clients are told.
+    pub(crate) fn required(view: &View, table: TableId, level: Consistency) -> u32 {
+        view.placed_table(table).map_or(1, |table| {
+            let local_centre = &view.ring.node(view.local).data_centre;
+            consistency::required(level, &table.replication, local_centre)
+        })
     }
 
-    /// Begins a write on the shard that leads its group.
-    fn start_write(
+    /// Makes the changes of each group; returns when all are applied. Groups are independent: a
+    /// failure of one says nothing of the others.
+    pub(crate) async fn write_routed(
+        self: &Rc<Self>,
+        mut routed: Routed,
+        terms: WriteTerms,
+    ) -> Result<(), WriteError> {
+        if routed.len() == 1
+            && let Some((group, writes)) = routed.pop_first()
+        {
+            return self.write_to_group(group, Change::Write(writes), terms).await.map(|_| ());
+        }
+        let (mut first_error, mut is_any_done) = (None, false);
+        let mut answers = Vec::with_capacity(routed.len());
+        for (group, writes) in routed {
+            let (reply, answer) = oneshot::channel();
+            let here = self.clone();
+            tokio::task::spawn_local(async move {
+                reply.send(here.write_to_group(group, Change::Write(writes), terms).await).ok();
+            });
+            answers.push(answer);
+        }
+        for answer in answers {
+            match answer.await.unwrap_or_else(|_| Err(WriteError::going_down())) {
+                Ok(_) => is_any_done = true,
+                Err(error) => drop(first_error.get_or_insert(error)),
+            }
+        }
+        match first_error {
+            None => Ok(()),
+            // Of the whole it cannot be said that nothing was applied.
+            Some(error) if is_any_done && error.is_nothing_done_elsewhere() => {
+                Err(WriteError::Unknown(format!("a part of the write was not made: {error}")))
+            }
+            Some(error) => Err(error),
+        }
+    }
+
+    /// Makes a write on the shard of this node that holds its range.
+    pub(crate) async fn write_on(
         self: &Rc<Self>,
         shard: u16,
         request: WriteRequest,
-    ) -> oneshot::Receiver<Result<Outcome, WriteError>> {
-        let (reply, answer) = oneshot::channel();
+    ) -> Result<Made, WriteError> {
         if shard == self.index {
-            let here = self.clone();
-            tokio::task::spawn_local(async move {
-                reply.send(here.write(request).await).ok();
-            });
-        } else {
-            let message = Message::Write(Box::new(request), reply);
-            if let Err(refused) = self.shared.shards[usize::from(shard)].try_send(message)
-                && let Message::Write(_, reply) = refused.into_item()
-            {
-                let reason = "the shard has too many requests waiting".to_owned();
-                reply.send(Err(WriteError::Overloaded(reason))).ok();
-            }
+            return self.write(request).await;
         }
-        answer
+        let (reply, answer) = oneshot::channel();
+        let message = Message::Write(Box::new(request), reply);
+        self.shared.shards[usize::from(shard)].try_send(message).map_err(|_| {
+            WriteError::Overloaded("the shard has too many requests waiting".to_owned())
+        })?;
+        answer.await.unwrap_or_else(|_| Err(WriteError::going_down()))
     }
 
     /// Removes every row of a table, on all ranges.
-    pub(crate) async fn truncate(self: &Rc<Self>, table: &Arc<TableDef>) -> Result<(), WriteError> {
+    pub(crate) async fn truncate(
+        self: &Rc<Self>,
+        table: &Arc<TableDef>,
+        timeout: Duration,
+    ) -> Result<(), WriteError> {
         let view = self.view();
-        for place in view.groups_of_keyspace(&table.keyspace, self.shared.shard_count) {
-            self.write_anywhere(place, Change::Truncate(table.id)).await?;
+        let terms = WriteTerms::own(self, timeout);
+        for group in view.groups_of_keyspace(&table.keyspace) {
+            self.write_to_group(group, Change::Truncate(table.id), terms).await?;
         }
         Ok(())
     }
 
-    /// Reads a page, from whichever shards hold it.
+    /// Reads a page, from whoever holds it.
     pub(crate) async fn read_page(
         self: &Rc<Self>,
         table: &TableDef,
         command: ReadCommand,
         level: Consistency,
+        deadline: Deadline,
     ) -> Result<Page, CoordinatorError> {
         let view = self.view();
-        let is_weak = matches!(level, Consistency::Any | Consistency::One | Consistency::LocalOne);
-        let barrier =
-            if table.is_cdc_log() && !is_weak { Barrier::Undecided } else { Barrier::None };
+        let is_strong = consistency::is_answered_by_leader(Access::Read, level);
+        let undecided = table.is_cdc_log() && is_strong;
         match &command.scope {
             ReadScope::Partition(key) => {
                 let token = View::token(table, key);
                 let location = self
-                    .judged_location(&view, table.id, token, Access::Read, level)
+                    .location_for_read(&view, table, token, level)
                     .map_err(CoordinatorError::Unavailable)?;
-                Ok(self.read_on(location.shard, command, barrier).await?)
+                if location.is_sole {
+                    let barrier = Barrier { undecided, by_leader: false };
+                    return Ok(self.read_on(location.shard, command, barrier).await?);
+                }
+                self.read_range(token, command, undecided, (level, deadline)).await
             }
             ReadScope::TokenRange { first, last } => {
-                let (first, last) = (*first, *last);
-                self.judged_location(&view, table.id, Token(first), Access::Read, level)
-                    .map_err(CoordinatorError::Unavailable)?;
-                Ok(self.scan(&view, table, command, barrier, first, last).await?)
+                let interval = (*first, *last);
+                self.scan(table, command, undecided, interval, (level, deadline)).await
             }
         }
     }
 
-    /// Reads a range of tokens shard by shard, in the order of tokens, until the page is full.
+    /// Reads a range of tokens in their order, until the page is full.
     async fn scan(
         self: &Rc<Self>,
-        view: &View,
         table: &TableDef,
         mut command: ReadCommand,
-        barrier: Barrier,
-        first: i64,
-        last: i64,
-    ) -> Result<Page, ReadError> {
+        undecided: bool,
+        (first, last): (i64, i64),
+        terms: (Consistency, Deadline),
+    ) -> Result<Page, CoordinatorError> {
         let mut page = Page::default();
-        let from = command.resume.as_ref().map_or(first, |r| View::token(table, &r.key).0);
-        let row_limit = command.row_limit;
-        for shard in 0..self.shared.shard_count {
-            let interval = view.tokens_of_shard(shard, self.shared.shard_count);
-            let (start, end) = (interval.first.max(from), interval.last.min(last));
-            if start > end {
-                continue;
-            }
+        let mut at = command.resume.as_ref().map_or(first, |r| View::token(table, &r.key).0);
+        let (row_limit, mut ahead) = (command.row_limit, 1);
+        'chunks: while at <= last {
             if page.row_count >= row_limit {
                 page.resume = page.last_key().map(|key| ResumePoint {
                     key: key.into(),
@@ -240,19 +293,113 @@ impl Shard {
                 });
                 return Ok(page);
             }
-            command.scope = ReadScope::TokenRange { first: start, last: end };
             command.row_limit = row_limit - page.row_count;
-            let part = self.read_on(shard, command.clone(), barrier).await?;
-            page.append(part);
-            if page.resume.is_some() {
-                return Ok(page);
+            let view = self.view();
+            let mut stretches = self.readers(&view, table.id, (at, last), terms.0)?;
+            stretches.truncate(ahead);
+            let answers = self.start_reads(&view, &command, undecided, stretches, terms.1);
+            for (stretch, answer) in answers {
+                let end = match answer.await.unwrap_or(Answer::NotLeader { hint: None }) {
+                    Answer::Failed(error) => return Err(error.into()),
+                    // More than there is room for by now: asked again for what is left.
+                    Answer::Done(part) if part.row_count > row_limit - page.row_count => {
+                        ahead = 1;
+                        continue 'chunks;
+                    }
+                    Answer::Done(part) => {
+                        page.append(part);
+                        stretch.last.0
+                    }
+                    Answer::NotLeader { .. } | Answer::Outdated { .. } => {
+                        // Its first range alone, from whoever answers for that.
+                        ahead = 1;
+                        let range = view.ranges.range_of(Token(at));
+                        let end = view.ranges.end_token(range).0.min(last);
+                        let mut command = command.clone();
+                        command.row_limit = row_limit - page.row_count;
+                        command.scope = ReadScope::TokenRange { first: at, last: end };
+                        page.append(self.read_range(Token(at), command, undecided, terms).await?);
+                        end
+                    }
+                };
+                command.resume = None;
+                let Some(next) = end.checked_add(1) else { return Ok(page) };
+                at = next;
+                if page.resume.is_some() {
+                    return Ok(page);
+                }
+                if end != stretch.last.0 || page.row_count >= row_limit {
+                    continue 'chunks;
+                }
             }
-            command.resume = None;
+            ahead = (ahead * 2).min(SCAN_AHEAD_MAX);
         }
         Ok(page)
     }
 
-    /// Reads partitions that one shard has.
+    /// Who is asked first for each part of an interval of tokens.
+    fn readers(
+        &self,
+        view: &View,
+        table: TableId,
+        (first, last): (i64, i64),
+        level: Consistency,
+    ) -> Result<Vec<Stretch<Reader>>, CoordinatorError> {
+        let table = view.placed_table(table).ok_or(ReadError::UnknownTable)?;
+        stretches(&view.ranges, Token(first), Token(last), |range: RangeIndex| {
+            let nodes = table.placement.replicas(range);
+            let replicas = RangeReplicas {
+                ring: &view.ring,
+                replication: &table.replication,
+                replicas: nodes,
+                local: view.local,
+                leader: self
+                    .known_leader(table.placement.group(range))
+                    .and_then(|leader| view.ring.index_of(leader)),
+            };
+            let destinations = replicas
+                .destinations(Access::Read, level, |node| self.is_alive(view, node))
+                .map_err(CoordinatorError::Unavailable)?;
+            let node = destinations.nodes.first().copied().unwrap_or(view.local);
+            let host_id = view.ring.node(node).host_id;
+            let peer = Peer { host_id, shard: view.shard_on(node, range) };
+            // Who alone holds a range leads it.
+            let by_leader = destinations.by_leader && nodes != [view.local];
+            Ok(Reader { node, peer, by_leader })
+        })
+    }
+
+    /// Asks for several stretches at once; the first alone goes on where a page ended.
+    fn start_reads(
+        self: &Rc<Self>,
+        view: &SeenView,
+        command: &ReadCommand,
+        undecided: bool,
+        stretches: Vec<Stretch<Reader>>,
+        deadline: Deadline,
+    ) -> Vec<(Stretch<Reader>, PageReceiver)> {
+        let mut resume = command.resume.clone();
+        let mut answers = Vec::with_capacity(stretches.len());
+        for stretch in stretches {
+            let (first, last) = (stretch.first.0, stretch.last.0);
+            let command = ReadCommand {
+                scope: ReadScope::TokenRange { first, last },
+                resume: resume.take(),
+                ..command.clone()
+            };
+            let Reader { node, peer, by_leader } = stretch.what;
+            let barrier = Barrier { undecided, by_leader };
+            let (reply, answer) = oneshot::channel();
+            let (shard, view) = (self.clone(), view.clone());
+            tokio::task::spawn_local(async move {
+                reply.send(shard.read_at(&view, node, peer, command, barrier, deadline).await).ok();
+            });
+            answers.push((stretch, answer));
+        }
+        answers
+    }
+
+    /// Reads partitions that one shard of this node has.
     pub(crate) async fn read_on(
         self: &Rc<Self>,
         shard: u16,

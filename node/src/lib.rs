@@ -4,8 +4,9 @@
 //! connection   sockets, frames          statement    parse, plan, bind, answer
 //! coordinator  ranges, levels           shard        one thread: decide, log, apply, read
 //! metadata     what nodes agree on      view         its snapshot, for everybody
+//! internode    what nodes say
 //! system       the system's tables      http         metrics, health
-//! internode    what nodes say           config       what the operator chose
+//! remote       data on other nodes      config       what the operator chose
 //! founding     a cluster's first start  status       the cluster as operators see it
 //! ```
 //!
@@ -25,6 +26,7 @@ mod internode;
 pub mod logging;
 mod metadata;
 mod node;
+mod remote;
 mod shard;
 mod statement;
 mod status;

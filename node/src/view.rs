@@ -8,6 +8,7 @@
 use crate::metadata::Metadata;
 use cdc::LogLayout;
 use cdc::stream::Generations;
+use cluster::peer::Peer;
 use cluster::{GroupId, HostId, NodeIndex, Placement, RangeIndex, Ranges, Ring};
 use model::schema::{KeyspaceDef, Replication, Schema, TableDef, TableId};
 use model::{IdMap, Token};
@@ -35,6 +36,10 @@ pub(crate) struct View {
     pub generations: Arc<Generations>,
     tables: IdMap<TableId, PlacedTable>,
     placements: BTreeMap<Replication, Arc<Placement>>,
+    /// Where each group of the users' data lies.
+    groups: IdMap<GroupId, (Arc<Setting>, RangeIndex)>,
+    /// How many shards each node of the ring has, in the ring's order.
+    shard_counts: Vec<u16>,
 }
 
 /// A table with all that requests ask of it, so that one look finds it.
@@ -50,13 +55,24 @@ pub(crate) struct PlacedTable {
     pub log_layout: Option<Arc<LogLayout>>,
 }
 
+/// A replication setting, and where data lies by it.
+#[derive(Debug)]
+pub(crate) struct Setting {
+    pub replication: Replication,
+    pub placement: Arc<Placement>,
+}
+
 /// Where a partition's range is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Location {
     pub range: RangeIndex,
     pub group: GroupId,
-    /// The shard of this node that holds the range's replica.
+    /// The shard of this node that holds the range's replica, if the node has one.
     pub shard: u16,
+    /// This node alone holds it.
+    pub is_sole: bool,
+    /// This node holds it, perhaps with others.
+    pub is_local: bool,
 }
 
 impl View {
@@ -91,9 +107,36 @@ impl View {
             }
         }
         add_log_layouts(&mut tables);
+        let mut groups = IdMap::default();
+        for (replication, placement) in &placements {
+            if *replication == Replication::Local {
+                continue;
+            }
+            let setting = Arc::new(Setting {
+                replication: replication.clone(),
+                placement: placement.clone(),
+            });
+            let places = ranges.iter().map(|range| (placement.group(range), range));
+            groups.extend(places.map(|(group, range)| (group, (setting.clone(), range))));
+        }
+        let count = |node: &cluster::Node| {
+            metadata.node(node.host_id.0).map_or(1, |record| record.shard_count.max(1))
+        };
+        let shard_counts = ring.nodes().iter().map(count).collect();
         let generations = Arc::new(metadata.cdc_generations());
         let schema = Arc::new(schema);
-        Ok(View { metadata, schema, ring, ranges, local, generations, tables, placements })
+        Ok(View {
+            metadata,
+            schema,
+            ring,
+            ranges,
+            local,
+            generations,
+            tables,
+            placements,
+            groups,
+            shard_counts,
+        })
     }
 
     /// The index of the metadata log that made it.
@@ -136,7 +179,40 @@ impl View {
     pub(crate) fn locate(&self, placement: &Placement, token: Token, shard_count: u16) -> Location {
         let range = self.ranges.range_of(token);
         let shard = self.ranges.shard_of_range(range, shard_count);
-        Location { range, group: placement.group(range), shard }
+        let replicas = placement.replicas(range);
+        Location {
+            range,
+            group: placement.group(range),
+            shard,
+            is_sole: replicas == [self.local],
+            is_local: replicas.contains(&self.local),
+        }
+    }
+
+    /// The setting and the range of a group of the users' data.
+    pub(crate) fn place_of(&self, group: GroupId) -> Option<(&Arc<Setting>, RangeIndex)> {
+        self.groups.get(&group).map(|(setting, range)| (setting, *range))
+    }
+
+    /// The shard that holds a range on a node of the ring.
+    pub(crate) fn shard_on(&self, node: NodeIndex, range: RangeIndex) -> u16 {
+        let count = self.shard_counts.get(usize::from(node.0)).copied().unwrap_or(1);
+        self.ranges.shard_of_range(range, count)
+    }
+
+    /// The shard of another node that the shard `shard` of this one is first connected with.
+    pub(crate) fn counterpart(&self, node: NodeIndex, shard: u16) -> Peer {
+        let count = self.shard_counts.get(usize::from(node.0)).copied().unwrap_or(1);
+        Peer { host_id: self.ring.node(node).host_id, shard: shard % count }
+    }
+
+    /// The ranges that have tokens in `[first, last]`.
+    pub(crate) fn ranges_between(
+        &self,
+        first: Token,
+        last: Token,
+    ) -> impl Iterator<Item = RangeIndex> + use<> {
+        (self.ranges.range_of(first).0..=self.ranges.range_of(last).0).map(RangeIndex)
     }
 
     /// The token of a partition key of a table.
@@ -152,18 +228,6 @@ impl View {
     /// The tables whose rows are in the engine.
     pub(crate) fn stored_tables(&self) -> impl Iterator<Item = &Arc<TableDef>> {
         self.tables.values().filter(|table| !table.is_virtual).map(|table| &table.definition)
-    }
-
-    /// The tokens that a shard of this node holds; none when first is above last.
-    pub(crate) fn tokens_of_shard(&self, shard: u16, shard_count: u16) -> TokenInterval {
-        let mut interval = TokenInterval { first: i64::MAX, last: i64::MIN };
-        for range in self.ranges.iter() {
-            if self.ranges.shard_of_range(range, shard_count) == shard {
-                interval.first = interval.first.min(self.ranges.first_token(range).0);
-                interval.last = interval.last.max(self.ranges.end_token(range).0);
-            }
-        }
-        interval
     }
 
     /// Every group of which a shard of this node holds a replica, with its tokens.
@@ -190,16 +254,10 @@ impl View {
         groups
     }
 
-    /// Every group that holds a part of a keyspace, with its shard on this node.
-    pub(crate) fn groups_of_keyspace(
-        &self,
-        keyspace: &str,
-        shard_count: u16,
-    ) -> Vec<(GroupId, u16)> {
+    /// Every group that holds a part of a keyspace.
+    pub(crate) fn groups_of_keyspace(&self, keyspace: &str) -> Vec<GroupId> {
         let Some(placement) = self.placement(keyspace) else { return Vec::new() };
-        let place =
-            |range| (placement.group(range), self.ranges.shard_of_range(range, shard_count));
-        self.ranges.iter().map(place).collect()
+        self.ranges.iter().map(|range| placement.group(range)).collect()
     }
 }
 

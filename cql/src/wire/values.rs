@@ -57,6 +57,11 @@ impl Values {
         self.names.clear();
     }
 
+    /// The body of the frame that they are in.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
     /// All values of a QUERY or EXECUTE.
     pub fn all(&self) -> BoundValues<'_> {
         self.range(0..self.slots.len())

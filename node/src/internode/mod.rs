@@ -10,6 +10,7 @@
 //! | 4 | | join |
 //! | 5 | | status |
 //! | 6 | | snapshot of the metadata |
+//! | 7 | | is an entry applied |
 //!
 //! What a node does not know it does not answer with silence: a request is refused, which says that
 //! it was not executed; a message is dropped. Both are counted, since in a cluster of one version
@@ -28,11 +29,12 @@ pub(crate) use status::{NodeStatus, ask_status, own_status};
 
 use crate::config::Config;
 use crate::data_directory;
+use crate::remote;
 use crate::shard::Shard;
 use crate::view::View;
 use bytes::Bytes;
-use cluster::HostId;
 use cluster::peer::{Event, Identity, Inbox, Incoming, Peer, Peers, Registry, Responder};
+use cluster::{HostId, NodeIndex};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -53,15 +55,23 @@ pub(crate) enum MessageKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum AskKind {
+    /// A write to a range that the node leads.
+    Write = 1,
+    /// A read of what the node holds.
+    Read = 2,
     /// A node wants to join.
     Join = 4,
     /// How a node stands.
     Status = 5,
+    /// Whether an entry of a group's log is applied.
+    Applied = 7,
 }
 
 impl AskKind {
     fn from_byte(byte: u8) -> Option<AskKind> {
-        [AskKind::Join, AskKind::Status].into_iter().find(|kind| *kind as u8 == byte)
+        const KINDS: [AskKind; 5] =
+            [AskKind::Write, AskKind::Read, AskKind::Join, AskKind::Status, AskKind::Applied];
+        KINDS.into_iter().find(|kind| *kind as u8 == byte)
     }
 }
 
@@ -84,10 +94,15 @@ pub(crate) fn registry(
     Registry::new(us).expect("the configuration's check bounds the name")
 }
 
-/// Tells a shard's peers where the nodes of a view are.
-pub(crate) fn set_addresses(peers: &Peers, view: &View, us: HostId) {
-    for node in view.ring.nodes().iter().filter(|node| node.host_id != us) {
-        peers.set_address(node.host_id, node.internode_address);
+/// Tells the peers of shard `shard` where the nodes of a view are, and connects with its
+/// counterpart on each: the connection is what says that a node is up.
+pub(crate) fn set_addresses(peers: &Peers, view: &View, us: HostId, shard: u16) {
+    for (index, node) in (0_u16..).zip(view.ring.nodes()) {
+        if node.host_id != us {
+            peers.set_address(node.host_id, node.internode_address);
+            // The address was just said, so there is nothing to go wrong yet.
+            peers.connect(view.counterpart(NodeIndex(index), shard)).ok();
+        }
     }
 }
 
@@ -156,6 +171,15 @@ fn take_ask(shard: &Rc<Shard>, peer: Peer, mut bytes: Bytes, responder: Responde
     };
     let body = bytes.split_off(1);
     match kind {
+        AskKind::Write => {
+            tokio::task::spawn_local(remote::serve_write(shard.clone(), body, responder));
+        }
+        AskKind::Read => {
+            tokio::task::spawn_local(remote::serve_read(shard.clone(), body, responder));
+        }
+        AskKind::Applied => {
+            tokio::task::spawn_local(remote::serve_applied(shard.clone(), body, responder));
+        }
         AskKind::Join => join::answer(shard, peer, &body, responder),
         AskKind::Status => {
             tokio::task::spawn_local(status::answer(shard.clone(), responder));

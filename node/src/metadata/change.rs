@@ -2,7 +2,8 @@
 
 use super::events::topology_events;
 use super::{Command, GenerationRecord, Metadata};
-use crate::shard::{Change, Message, Outcome, Shard, WriteError, WriteRequest};
+use crate::remote::WriteTerms;
+use crate::shard::{Change, Message, Shard, WriteError, WriteRequest};
 use crate::view::View;
 use cdc::stream::{Generation, Generations};
 use cluster::GroupId;
@@ -13,11 +14,15 @@ use cql::wire::{ChangeKind, Event, SchemaChange as SchemaEvent, SchemaTarget};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// How far before its announcement the first generation begins: writes that are still on time may
 /// be placed that far back.
 const FIRST_GENERATION_BACK_MILLIS: i64 = 6_000;
+
+/// How long the ranges of a table may take to hear that its images were switched.
+const IMAGES_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What shard 0 is asked to change.
 #[derive(Debug)]
@@ -202,38 +207,11 @@ impl Shard {
     async fn close_images(self: &Rc<Self>, table: model::TableId) -> Result<(), WriteError> {
         let view = self.view();
         let Some(definition) = view.table(table) else { return Ok(()) };
-        for group in view.groups_of_keyspace(&definition.keyspace, self.shared.shard_count) {
-            self.write_anywhere(group, Change::Images(table)).await?;
+        for group in view.groups_of_keyspace(&definition.keyspace) {
+            let terms = WriteTerms::own(self, IMAGES_TIMEOUT);
+            self.write_to_group(group, Change::Images(table), terms).await?;
         }
         Ok(())
-    }
-
-    /// Sends a change of one group to the shard that leads it.
-    pub(crate) async fn write_anywhere(
-        self: &Rc<Self>,
-        (group, shard): (GroupId, u16),
-        change: Change,
-    ) -> Result<(), WriteError> {
-        self.write_request(shard, WriteRequest::new(group, change)).await.map(drop)
-    }
-
-    /// Sends a request to the shard that leads its group.
-    pub(crate) async fn write_request(
-        self: &Rc<Self>,
-        shard: u16,
-        request: WriteRequest,
-    ) -> Result<Outcome, WriteError> {
-        if shard == self.index {
-            return self.write(request).await;
-        }
-        let (reply, answer) = oneshot::channel();
-        let message = Message::Write(Box::new(request), reply);
-        self.shared.shards[usize::from(shard)]
-            .try_send(message)
-            .map_err(|_| WriteError::Overloaded("the shard has too much to do".to_owned()))?;
-        answer
-            .await
-            .unwrap_or_else(|_| Err(WriteError::Unknown("the node is going down".to_owned())))
     }
 }
 

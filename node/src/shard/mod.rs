@@ -35,7 +35,9 @@ pub(crate) use read::{Barrier, ReadError};
 pub(crate) use recovery::start;
 pub(crate) use state::{ShardStatistics, StorageReport};
 pub(crate) use support::Boards;
-pub(crate) use write::{Change, Outcome, Waiter, WaitingClient, WriteError, WriteRequest, Written};
+pub(crate) use write::{
+    Change, Made, Outcome, Waiter, WaitingClient, WriteError, WriteRequest, Written,
+};
 
 use crate::connection::{self, ConnectionMemory, DecodedFrame, Session};
 use crate::internode;
@@ -44,13 +46,16 @@ use crate::node::Shared;
 use crate::statement::RecentStatements;
 use crate::status::{self, ClusterStatus, UnknownKeyspace};
 use crate::view::{SeenView, View};
+use cluster::consensus::LogIndex;
 use cluster::liveness::{Liveness, MonotonicNanos};
 use cluster::peer::{Accepted, Inbox, Peers};
+use cluster::{GroupId, HostId};
 use cql::plan::select::RowScratch;
 use cql::wire::{Event, Values};
 use env::Entropy;
 use env::net::DetachedStream;
 use env::tasks::queue::Receiver;
+use model::IdMap;
 use model::TimestampMicros;
 use model::read::{Page, ReadCommand};
 use state::ShardState;
@@ -76,10 +81,12 @@ pub(crate) enum Message {
     /// A client's connection that this shard is to serve.
     Connection(DetachedStream, SocketAddr),
     /// A write to a range whose replica is here.
-    Write(Box<WriteRequest>, oneshot::Sender<Result<Outcome, WriteError>>),
+    Write(Box<WriteRequest>, oneshot::Sender<Result<Made, WriteError>>),
     /// A read of partitions that are here, once what is undecided now has been decided if so
     /// wanted.
     Read(Box<ReadCommand>, Barrier, oneshot::Sender<Result<Page, ReadError>>),
+    /// Whether an entry is applied; answered when it is, or never will be by this shard.
+    Applied(GroupId, LogIndex, oneshot::Sender<bool>),
     /// A logged batch is about to look at the lists of these partitions.
     HoldLists(Vec<PartitionId>, oneshot::Sender<ListHold>),
     /// A change of the metadata; shard 0 only.
@@ -137,6 +144,10 @@ pub(crate) struct Shard {
     /// The version of the board that is acted by.
     seen_board: Cell<u64>,
     view: RefCell<SeenView>,
+    /// The index of the newest view whose tables and groups this shard has.
+    pub adopted_index: Cell<u64>,
+    /// Who was last heard to lead groups that are led elsewhere.
+    pub leaders: RefCell<IdMap<GroupId, HostId>>,
     /// The time of the turn that is being taken, if any.
     turn_time: Cell<Option<TurnTime>>,
     state: RefCell<ShardState>,
@@ -188,7 +199,7 @@ impl Shard {
         entropy: Entropy,
         (peers, inbox): (Peers, Inbox),
     ) -> Rc<Shard> {
-        internode::set_addresses(&peers, &view, shared.host_id);
+        internode::set_addresses(&peers, &view, shared.host_id, index);
         let memory = ConnectionMemory::new(shared.connection_bytes_max());
         let now = MonotonicNanos(shared.env.clock.monotonic_nanos());
         let liveness =
@@ -202,6 +213,8 @@ impl Shard {
             liveness: RefCell::new(liveness),
             liveness_work: Notify::new(),
             seen_board: Cell::new(0),
+            adopted_index: Cell::new(view.index()),
+            leaders: RefCell::default(),
             view: RefCell::new(Rc::new(view)),
             turn_time: Cell::new(None),
             memory,
@@ -336,6 +349,11 @@ impl Shard {
                     reply.send(shard.read(&command, barrier).await).ok();
                 });
             }
+            Message::Applied(group, index, reply) => {
+                tokio::task::spawn_local(async move {
+                    reply.send(shard.wait_until_applied(group, index).await).ok();
+                });
+            }
             Message::HoldLists(partitions, reply) => {
                 tokio::task::spawn_local(shard.hold_lists_here(partitions, reply));
             }
@@ -383,7 +401,7 @@ impl Shard {
     /// that are new in it.
     pub(crate) async fn adopt_view(&self) {
         let view = self.view();
-        internode::set_addresses(&self.peers, &view, self.shared.host_id);
+        internode::set_addresses(&self.peers, &view, self.shared.host_id, self.index);
         if self.index == 0 {
             self.know_nodes();
         }
@@ -400,6 +418,7 @@ impl Shard {
         while !self.state.borrow().leads_all() {
             self.settled.notified().await;
         }
+        self.adopted_index.set(self.adopted_index.get().max(view.index()));
     }
 
     /// A version 1 UUID of the present that this shard has not given out before.

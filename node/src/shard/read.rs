@@ -1,22 +1,29 @@
 //! Reading what is applied here, without ever waiting for the disk on the shard's thread.
 
-use super::Shard;
+use super::{Message, Shard};
+use crate::view::View;
+use cluster::consensus::LogIndex;
+use cluster::liveness::MonotonicNanos;
+use cluster::{GroupId, HostId};
 use cql::plan::select::{PointRead, SelectPlan};
-use model::read::{Page, ReadCommand};
+use model::read::{Page, ReadCommand, ReadScope};
 use model::row::RowView;
 use model::{EpochSeconds, TableId, Token};
 use std::fmt;
 use std::rc::Rc;
 use storage::{BlockMiss, ReadProgress, StorageError};
+use tokio::sync::oneshot;
 
-/// What a read waits for before it looks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Barrier {
-    /// Nothing: what is applied is what every acknowledged write left.
-    None,
-    /// The entries that are undecided when the read arrives. A CDC log read at QUORUM wants them:
-    /// they are placed already, and a reader of windows would not come back for them.
-    Undecided,
+/// What must hold for a read to be answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Barrier {
+    /// The entries that are undecided when the read arrives are decided first. A CDC log read at
+    /// QUORUM wants them: they are placed already, and a reader of windows would not come back for
+    /// them.
+    pub undecided: bool,
+    /// This replica leads every range that is read, before the read and after it. Else whatever is
+    /// applied here is the answer: a prefix of what was acknowledged.
+    pub by_leader: bool,
 }
 
 /// Why a read has no answer. The texts are for the user.
@@ -30,6 +37,8 @@ pub(crate) enum ReadError {
     TimedOut,
     /// The node is going down or has too much to do.
     Overloaded(&'static str),
+    /// Another replica leads a range that was to be read, perhaps this one.
+    NotLeader { hint: Option<HostId> },
 }
 
 impl fmt::Display for ReadError {
@@ -39,6 +48,7 @@ impl fmt::Display for ReadError {
             ReadError::UnknownTable => f.write_str("the table was dropped"),
             ReadError::TimedOut => f.write_str("Operation timed out - received only 0 responses."),
             ReadError::Overloaded(reason) => f.write_str(reason),
+            ReadError::NotLeader { .. } => f.write_str("this node does not lead the range"),
         }
     }
 }
@@ -57,17 +67,98 @@ impl Shard {
         command: &ReadCommand,
         barrier: Barrier,
     ) -> Result<Page, ReadError> {
-        if barrier == Barrier::Undecided {
+        if barrier.by_leader {
+            self.check_leads(command)?;
+        }
+        if barrier.undecided {
             self.wait_for_undecided().await?;
         }
         let mut progress = ReadProgress::default();
         loop {
             let attempt = self.state.borrow_mut().engine.read(command, &mut progress);
             match attempt {
-                Ok(page) => return Ok(page),
+                Ok(page) => {
+                    if barrier.by_leader {
+                        self.check_leads(command)?;
+                    }
+                    return Ok(page);
+                }
                 Err(reason) => self.overcome(reason).await?,
             }
         }
+    }
+
+    /// Errors unless this replica leads every range that the command reads from, under a lease.
+    fn check_leads(&self, command: &ReadCommand) -> Result<(), ReadError> {
+        let view = self.view();
+        let table = view.placed_table(command.table).ok_or(ReadError::UnknownTable)?;
+        let (first, last) = match &command.scope {
+            ReadScope::Partition(key) => {
+                let token = View::token(&table.definition, key);
+                (token, token)
+            }
+            ReadScope::TokenRange { first, last } => (Token(*first), Token(*last)),
+        };
+        let state = self.state.borrow();
+        // Not the turn's time: the question is whether the lease holds now.
+        let now = MonotonicNanos(self.shared.env.clock.monotonic_nanos());
+        for range in view.ranges_between(first, last) {
+            let group = table.placement.group(range);
+            // Who alone holds a range has nobody to lose it to.
+            let is_sole = table.placement.replicas(range) == [view.local];
+            let may_serve = if is_sole {
+                state.replicas.is_settled(group)
+            } else {
+                state.replicas.may_serve(group, &*state.support, now)
+            };
+            if !may_serve {
+                return Err(ReadError::NotLeader { hint: state.replicas.leader(group) });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether this shard decides the writes of a group.
+    pub(crate) fn decides(&self, group: GroupId) -> bool {
+        self.state.borrow().replicas.may_decide(group)
+    }
+
+    /// Who leads a group, as far as a replica on this shard knows.
+    pub(crate) fn replica_leader(&self, group: GroupId) -> Option<HostId> {
+        self.state.borrow().replicas.leader(group)
+    }
+
+    /// Returns when the entry at `index` of a group's log is applied here; `false` when this shard
+    /// will not get to know.
+    pub(crate) async fn wait_until_applied(&self, group: GroupId, index: LogIndex) -> bool {
+        loop {
+            {
+                let state = self.state.borrow();
+                if state.failure.is_some() || !state.replicas.contains(group) {
+                    return false;
+                }
+                if state.replicas.applied(group) >= index {
+                    return true;
+                }
+            }
+            self.settled.notified().await;
+        }
+    }
+
+    /// The same, on whichever shard of this node.
+    pub(crate) async fn wait_until_applied_on(
+        &self,
+        shard: u16,
+        group: GroupId,
+        index: LogIndex,
+    ) -> bool {
+        if shard == self.index {
+            return self.wait_until_applied(group, index).await;
+        }
+        let (reply, answer) = oneshot::channel();
+        let message = Message::Applied(group, index, reply);
+        let is_sent = self.shared.shards[usize::from(shard)].try_send(message).is_ok();
+        is_sent && answer.await.unwrap_or(false)
     }
 
     /// Waits until every entry that is undecided now has been applied.

@@ -6,9 +6,10 @@ use super::decide::{Attempt, CLOSED_TRAILS_MICROS, Proposal};
 use super::read::ReadError;
 use crate::metadata::Metadata;
 use crate::statement::WriteAnswer;
-use cluster::GroupId;
+use cluster::consensus::LogIndex;
 use cluster::liveness::MonotonicNanos;
 use cluster::replica::{Decided, ProposeError};
+use cluster::{GroupId, HostId, Unavailable};
 use cql::plan::write::{ConditionalOutcome, ConditionalWrite, PartitionWrite};
 use model::TimestampMicros;
 use std::fmt;
@@ -18,7 +19,7 @@ use storage::commitlog::LogError;
 use tokio::sync::oneshot;
 
 /// Changes of partitions of one range, to be made together.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct WriteRequest {
     pub group: GroupId,
     pub change: Change,
@@ -35,7 +36,7 @@ impl WriteRequest {
 }
 
 /// What is proposed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Change {
     /// Mutations, after what has to be read for them.
     Write(Vec<PartitionWrite>),
@@ -63,16 +64,24 @@ impl Change {
 /// What came of a conditional write; nothing of any other.
 pub(crate) type Outcome = Option<ConditionalOutcome>;
 
+/// A write that is applied.
+#[derive(Debug)]
+pub(crate) struct Made {
+    /// The index of the group's log by which it is.
+    pub index: LogIndex,
+    pub outcome: Outcome,
+}
+
 /// What became of a write that was decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Written {
     /// It changes nothing, and nothing that is undecided bears on that.
     Nothing(Outcome),
-    /// It is on its way.
-    Proposed,
+    /// It is on its way, as this entry.
+    Proposed(LogIndex),
 }
 
-/// Why a write was not acknowledged. Only `Unknown` may have been applied.
+/// Why a write was not acknowledged. Only `Unknown` and `TooFewApplied` may have been applied.
 #[derive(Clone, Debug)]
 pub(crate) enum WriteError {
     /// Not applied: the node has too much to do.
@@ -83,8 +92,20 @@ pub(crate) enum WriteError {
     Read(String),
     /// Not applied: this node cannot write any more.
     Failed(String),
-    /// Perhaps applied: the log failed while the write was on its way.
+    /// Perhaps applied: the log failed while the write was on its way, or no answer came in time.
     Unknown(String),
+    /// Applied at the leader, and in time by fewer replicas than the level names.
+    TooFewApplied {
+        /// How many have applied it.
+        received: u32,
+    },
+    /// Not applied: another replica leads the range, perhaps this one.
+    NotLeader { hint: Option<HostId> },
+    /// Not applied: the table has changed since the write was planned; the new version is known
+    /// from this index of the metadata on.
+    Outdated { index: u64 },
+    /// Not applied: too few replicas live.
+    Unavailable(Unavailable),
 }
 
 impl WriteError {
@@ -99,6 +120,14 @@ impl WriteError {
         WriteError::Unknown("another node took over the range".to_owned())
     }
 
+    /// Whether it says of a range of another node that nothing was done there.
+    pub(crate) fn is_nothing_done_elsewhere(&self) -> bool {
+        matches!(
+            self,
+            WriteError::NotLeader { .. } | WriteError::Outdated { .. } | WriteError::Unavailable(_)
+        )
+    }
+
     /// It took longer than it may.
     pub(crate) fn timed_out() -> Self {
         WriteError::Unknown("Operation timed out - received only 0 responses.".to_owned())
@@ -107,12 +136,21 @@ impl WriteError {
 
 impl fmt::Display for WriteError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (WriteError::Overloaded(reason)
-        | WriteError::Invalid(reason)
-        | WriteError::Read(reason)
-        | WriteError::Failed(reason)
-        | WriteError::Unknown(reason)) = self;
-        f.write_str(reason)
+        match self {
+            WriteError::Overloaded(reason)
+            | WriteError::Invalid(reason)
+            | WriteError::Read(reason)
+            | WriteError::Failed(reason)
+            | WriteError::Unknown(reason) => f.write_str(reason),
+            WriteError::TooFewApplied { received } => {
+                write!(f, "Operation timed out - received only {received} responses.")
+            }
+            WriteError::NotLeader { .. } => f.write_str("this node does not lead the range"),
+            WriteError::Outdated { .. } => {
+                f.write_str("the table has changed since the statement was planned")
+            }
+            WriteError::Unavailable(unavailable) => unavailable.fmt(f),
+        }
     }
 }
 
@@ -157,17 +195,22 @@ impl Waiter {
 }
 
 impl Shard {
-    /// Makes a write, and returns when it is applied.
+    /// Makes a write, and returns when it is applied: the index of the group's log by which it is.
     pub(crate) async fn write(
         self: &Rc<Self>,
         mut request: WriteRequest,
-    ) -> Result<Outcome, WriteError> {
+    ) -> Result<Made, WriteError> {
         loop {
             let (task, applied) = oneshot::channel();
             match self.try_write(&mut request, |outcome| Waiter::Task(task, outcome)) {
-                Ok(Written::Nothing(outcome)) => return Ok(outcome),
-                Ok(Written::Proposed) => {
-                    return applied.await.unwrap_or_else(|_| Err(WriteError::going_down()));
+                // True by what is applied already.
+                Ok(Written::Nothing(outcome)) => {
+                    let index = self.state.borrow().replicas.applied(request.group);
+                    return Ok(Made { index, outcome });
+                }
+                Ok(Written::Proposed(index)) => {
+                    let applied = applied.await.unwrap_or_else(|_| Err(WriteError::going_down()));
+                    return applied.map(|outcome| Made { index, outcome });
                 }
                 Err(Attempt::NeedsRead(reason)) => self.overcome(reason).await?,
                 Err(Attempt::ListsAreHeld) => self.wait_for_lists().await,
@@ -204,15 +247,28 @@ impl Shard {
             replicas.propose(group, payload, partitions, || waiter(outcome), local)
         });
         match proposed {
-            Ok(_) => {
+            Ok(index) => {
                 state.times.insert(group, times);
                 state.log_times.extend(&log_times, wall.saturating_sub(CLOSED_TRAILS_MICROS));
                 state.counters.writes += 1;
                 self.wake_log();
-                Ok(Written::Proposed)
+                Ok(Written::Proposed(index))
             }
-            Err(error) => Err(Attempt::Failed(propose_error(error))),
+            Err(error) => {
+                let error = match propose_error(error) {
+                    WriteError::NotLeader { .. } => {
+                        WriteError::NotLeader { hint: state.replicas.leader(group) }
+                    }
+                    other => other,
+                };
+                Err(Attempt::Failed(error))
+            }
         }
+    }
+
+    /// Whether the shard's log has failed: nothing is written any more.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.state.borrow().failure.is_some()
     }
 
     /// The metadata as it was last applied, on shard 0.
@@ -295,7 +351,7 @@ impl Shard {
 fn propose_error(error: ProposeError<LogError>) -> WriteError {
     match error {
         ProposeError::UnknownGroup | ProposeError::NotLeader { .. } => {
-            WriteError::Failed("this node does not lead the range".to_owned())
+            WriteError::NotLeader { hint: None }
         }
         ProposeError::Log(LogError::EntryTooLarge { payload_bytes, payload_bytes_max }) => {
             WriteError::Invalid(format!(

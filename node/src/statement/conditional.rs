@@ -39,18 +39,24 @@ pub(super) fn start(
     let located = shard
         .location_for_write(view, &write.write, serial)
         .and_then(|_| shard.location_for_write(view, &write.write, level));
-    let write_type = WriteType::Cas;
+    let (write_type, table) = (WriteType::Cas, Some(write.write.table.id));
     let at = match located {
         Ok(at) => at,
         Err(unavailable) => {
             let level = unavailable.consistency;
             let error = CoordinatorError::Unavailable(unavailable);
-            return reply.coordinator_error(&error, level, write_type);
+            return reply.coordinator_error(&error, level, write_type, table);
         }
     };
+    if !at.is_sole {
+        // Conditions and outcomes do not travel between nodes yet.
+        return reply.plan_error(&PlanError::invalid(
+            "Conditional updates of data that other nodes hold are not supported yet",
+        ));
+    }
     reply.note("Determining replicas for conditional write");
     let timeout = timeout_nanos.map_or(WRITE_TIMEOUT, Duration::from_nanos);
-    let timing = Timing { timeout, level, write_type };
+    let timing = Timing { timeout, level, write_type, table };
     let request = WriteRequest::new(at.group, Change::Conditional(Box::new(write)));
     if at.shard != shard.index {
         return wait(session, reply, request, at.shard, answer, timing);
@@ -61,7 +67,7 @@ pub(super) fn start(
     {
         match reason {
             Attempt::Failed(error) => {
-                reply.coordinator_error(&error.into(), level, write_type);
+                reply.coordinator_error(&error.into(), level, write_type, table);
             }
             Attempt::NeedsRead(_) | Attempt::ListsAreHeld => {
                 wait(session, reply, request, here, answer, timing);
@@ -81,9 +87,9 @@ fn wait(
 ) {
     let shard = session.shard().clone();
     session.wait_for(async move {
-        let result = tokio::time::timeout(timing.timeout, shard.write_request(at, request)).await;
+        let result = tokio::time::timeout(timing.timeout, shard.write_on(at, request)).await;
         let result = result.unwrap_or_else(|_| Err(WriteError::timed_out()));
-        finish(&mut reply, result, Some(&answer), timing.level, timing.write_type);
+        finish(&mut reply, result.map(|made| made.outcome), Some(&answer), timing);
     });
 }
 

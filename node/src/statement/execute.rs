@@ -171,7 +171,7 @@ fn run(
             let result = with_context(session, parameters, |context| plan.bind(bound, context));
             let is_counter = plan.is_counter();
             let write_type = if is_counter { WriteType::Counter } else { WriteType::Simple };
-            write::start(session, reply, view, result, parameters, write_type);
+            write::start(session, reply, view, result, (parameters, write_type), values.body());
         }
         Plan::Batch(plan) if plan.is_conditional() => {
             let bind = |context: &mut BindContext| plan.bind_conditional(bound, context);
@@ -180,7 +180,8 @@ fn run(
         }
         Plan::Batch(plan) => {
             let result = with_context(session, parameters, |context| plan.bind(bound, context));
-            write::start(session, reply, view, result, parameters, batch_type(plan.kind));
+            let terms = (parameters, batch_type(plan.kind));
+            write::start(session, reply, view, result, terms, values.body());
         }
         Plan::Use(keyspace) => {
             session.use_keyspace(keyspace.clone());
@@ -266,8 +267,8 @@ pub(super) fn batch(
         Ok(None) => {
             let bind = |context: &mut BindContext| bind_batch(items.into_iter(), context);
             let result = with_context(session, parameters, bind);
-            let write_type = batch_type(parsed_kind(kind));
-            write::start(session, reply, &view, result, parameters, write_type);
+            let terms = (parameters, batch_type(parsed_kind(kind)));
+            write::start(session, reply, &view, result, terms, values.body());
         }
     }
 }

@@ -6,6 +6,7 @@ use super::execute::with_context;
 use crate::cdc_tables::CdcLogTables;
 use crate::connection::{AnswerKind, Held, ROOM_WAIT, Session};
 use crate::coordinator::CoordinatorError;
+use crate::remote::Deadline;
 use crate::shard::{ReadError, Shard};
 use crate::system;
 use crate::view::View;
@@ -13,8 +14,7 @@ use cql::plan::describe::{DescribeContext, DescribePlan};
 use cql::plan::select::{BoundSelect, PageRequest, SelectExecution, SelectPlan};
 use cql::plan::{BoundValues, PlanError};
 use cql::wire::{QueryParameters, RowsHead, WriteType};
-use model::read::ReadCommand;
-use model::{Consistency, TableDef};
+use model::Consistency;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -82,17 +82,19 @@ pub(super) fn select(
     session.wait_for(async move {
         let default = if is_of_keys { READ_TIMEOUT } else { RANGE_TIMEOUT };
         let timeout = bound.timeout_nanos.map_or(default, Duration::from_nanos);
-        let reading = rows_with_room(&shard, &view, &mut reply, bound, &selecting);
+        let table = Some(bound.plan.table.id);
+        let deadline = Deadline::after(&shard, timeout);
+        let reading = rows_with_room(&shard, &view, &mut reply, bound, (&selecting, deadline));
         match tokio::time::timeout(timeout, reading).await {
             // The room is given back once the frame is the connection's.
             Ok(Ok((frame, _room))) => reply.send_frame(&frame),
             Ok(Err(Failure::Plan(error))) => reply.plan_error(&error),
             Ok(Err(Failure::Coordinator(error))) => {
-                reply.coordinator_error(&error, selecting.level, WriteType::Simple);
+                reply.coordinator_error(&error, selecting.level, WriteType::Simple, table);
             }
             Err(_) => {
                 let error = CoordinatorError::Read(ReadError::TimedOut);
-                reply.coordinator_error(&error, selecting.level, WriteType::Simple);
+                reply.coordinator_error(&error, selecting.level, WriteType::Simple, table);
             }
         }
     });
@@ -164,11 +166,12 @@ fn point(
         Ok(location) => location,
         Err(unavailable) => {
             let error = CoordinatorError::Unavailable(unavailable);
-            reply.coordinator_error(&error, selecting.level, WriteType::Simple);
+            let table = Some(plan.table.id);
+            reply.coordinator_error(&error, selecting.level, WriteType::Simple, table);
             return true;
         }
     };
-    if location.shard != shard.index {
+    if location.shard != shard.index || !Shard::answers_alone(&location, selecting.level) {
         return false;
     }
     let now = with_context(session, parameters, |context| context.now_seconds);
@@ -194,7 +197,7 @@ async fn rows_with_room(
     view: &View,
     reply: &mut Reply,
     bound: BoundSelect,
-    selecting: &Selecting,
+    (selecting, deadline): (&Selecting, Deadline),
 ) -> Result<(Vec<u8>, Held), Failure> {
     let kind = answer_kind(&bound.plan, view);
     let Ok(room) = tokio::time::timeout(ROOM_WAIT, shard.memory.room(kind)).await else {
@@ -205,7 +208,7 @@ async fn rows_with_room(
         // Nobody is there to take it: the room is for others.
         return Err(Failure::Coordinator(ReadError::TimedOut.into()));
     }
-    let frame = rows(shard, view, reply, bound, selecting).await?;
+    let frame = rows(shard, view, reply, bound, (selecting, deadline)).await?;
     shard.memory.note_answer(kind, frame.len());
     Ok((frame, room))
 }
@@ -221,7 +224,7 @@ async fn rows(
     view: &View,
     reply: &mut Reply,
     bound: BoundSelect,
-    selecting: &Selecting,
+    (selecting, deadline): (&Selecting, Deadline),
 ) -> Result<Vec<u8>, Failure> {
     let table = bound.plan.table.clone();
     let head = reply.head();
@@ -241,18 +244,9 @@ async fn rows(
     while let Some(command) = execution.next_command() {
         let page = match &content {
             Some(content) => content.read(&command),
-            None => read_page(shard, &table, command, selecting.level).await?,
+            None => shard.read_page(&table, command, selecting.level, deadline).await?,
         };
         execution.feed(&page)?;
     }
     Ok(execution.finish()?)
-}
-
-async fn read_page(
-    shard: &Rc<Shard>,
-    table: &TableDef,
-    command: ReadCommand,
-    level: Consistency,
-) -> Result<model::read::Page, Failure> {
-    Ok(shard.read_page(table, command, level).await?)
 }

@@ -3,13 +3,14 @@
 use crate::connection::Session;
 use crate::coordinator::CoordinatorError;
 use crate::metadata::DdlError;
-use crate::shard::{ReadError, WriteError};
+use crate::shard::{ReadError, Shard, WriteError};
 use crate::traces::TraceStart;
 use cql::plan::{ErrorKind, PlanError};
 use cql::wire::{
     Consistency, ErrorBody, ErrorResponse, FrameHeader, Request, ResponseHead, ResponseTooLarge,
     SchemaChange, Version, WireError, WriteType,
 };
+use model::TableId;
 use std::rc::Rc;
 
 /// An answer that is still owed. Every path of a request ends in one of its methods.
@@ -17,7 +18,8 @@ use std::rc::Rc;
 pub(crate) struct Reply {
     session: Rc<Session>,
     pub version: Version,
-    stream: i16,
+    /// Of the request that it answers.
+    pub header: FrameHeader,
     pub warnings: Vec<String>,
     trace: Option<Box<TraceStart>>,
 }
@@ -27,7 +29,7 @@ impl Reply {
         Reply {
             session: session.clone(),
             version: header.version,
-            stream: header.stream,
+            header: *header,
             warnings: Vec::new(),
             trace: None,
         }
@@ -73,7 +75,7 @@ impl Reply {
         let tracing_id = self.trace.as_ref().map(|trace| trace.finish(self.session.shard()));
         ResponseHead {
             version: self.version,
-            stream: self.stream,
+            stream: self.header.stream,
             tracing_id,
             warnings: &self.warnings,
             custom_payload: &[],
@@ -165,7 +167,12 @@ impl Reply {
         error: &CoordinatorError,
         level: Consistency,
         write_type: WriteType,
+        table: Option<TableId>,
     ) {
+        let required = || {
+            let view = self.session.shard().view();
+            table.map_or(1, |table| Shard::required(&view, table, level))
+        };
         match error {
             CoordinatorError::Unavailable(unavailable) => {
                 let body = ErrorBody::Unavailable {
@@ -177,33 +184,55 @@ impl Reply {
                     format!("Cannot achieve consistency level {}", unavailable.consistency.name());
                 self.error(&ErrorResponse::new(body, message));
             }
-            CoordinatorError::Write(error) => self.write_error(error, level, write_type),
-            CoordinatorError::Read(error) => self.read_error(error, level),
+            CoordinatorError::Write(error) => {
+                self.write_error(error, level, write_type, required());
+            }
+            CoordinatorError::Read(error) => self.read_error(error, level, required()),
         }
     }
 
     pub(super) fn ddl_error(&self, error: &DdlError, level: Consistency) {
         match error {
             DdlError::Plan(error) => self.plan_error(error),
-            DdlError::Write(error) => self.write_error(error, level, WriteType::Simple),
+            DdlError::Write(error) => self.write_error(error, level, WriteType::Simple, 1),
         }
     }
 
-    fn write_error(&self, error: &WriteError, consistency: Consistency, write_type: WriteType) {
+    fn write_error(
+        &self,
+        error: &WriteError,
+        consistency: Consistency,
+        write_type: WriteType,
+        required: u32,
+    ) {
+        let received = match error {
+            WriteError::TooFewApplied { received } => *received as i32,
+            _ => 0,
+        };
+        let required = required as i32;
         let body = match error {
-            WriteError::Overloaded(_) | WriteError::Failed(_) => ErrorBody::Overloaded,
+            // Not applied, and worth another try.
+            WriteError::Overloaded(_)
+            | WriteError::Failed(_)
+            | WriteError::NotLeader { .. }
+            | WriteError::Outdated { .. } => ErrorBody::Overloaded,
+            WriteError::Unavailable(unavailable) => ErrorBody::Unavailable {
+                consistency,
+                required: unavailable.required as i32,
+                alive: unavailable.alive as i32,
+            },
             WriteError::Invalid(_) => ErrorBody::Invalid,
             WriteError::Read(_) => ErrorBody::ReadFailure {
                 consistency,
                 received: 0,
-                required: 1,
+                required,
                 failures: Vec::new(),
                 data_present: false,
             },
-            WriteError::Unknown(_) => ErrorBody::WriteTimeout {
+            WriteError::Unknown(_) | WriteError::TooFewApplied { .. } => ErrorBody::WriteTimeout {
                 consistency,
-                received: 0,
-                required: 1,
+                received,
+                required,
                 write_type,
                 contention_count: 0,
             },
@@ -211,23 +240,21 @@ impl Reply {
         self.error(&ErrorResponse::new(body, error.to_string()));
     }
 
-    fn read_error(&self, error: &ReadError, consistency: Consistency) {
+    fn read_error(&self, error: &ReadError, consistency: Consistency, required: u32) {
+        let required = required as i32;
         let body = match error {
-            ReadError::Overloaded(_) => ErrorBody::Overloaded,
+            ReadError::Overloaded(_) | ReadError::NotLeader { .. } => ErrorBody::Overloaded,
             ReadError::UnknownTable => ErrorBody::Invalid,
             ReadError::Storage(_) => ErrorBody::ReadFailure {
                 consistency,
                 received: 0,
-                required: 1,
+                required,
                 failures: Vec::new(),
                 data_present: false,
             },
-            ReadError::TimedOut => ErrorBody::ReadTimeout {
-                consistency,
-                received: 0,
-                required: 1,
-                data_present: false,
-            },
+            ReadError::TimedOut => {
+                ErrorBody::ReadTimeout { consistency, received: 0, required, data_present: false }
+            }
         };
         self.error(&ErrorResponse::new(body, error.to_string()));
     }

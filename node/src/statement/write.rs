@@ -3,15 +3,17 @@
 use super::Reply;
 use crate::connection::Session;
 use crate::coordinator::{CoordinatorError, Destination, Routed};
+use crate::remote::{Deadline, WriteTerms};
 use crate::shard::{
     Attempt, Change, Outcome, Waiter, WaitingClient, WriteError, WriteRequest, Written,
 };
 use crate::view::View;
+use bytes::Bytes;
 use cluster::GroupId;
 use cql::plan::PlanError;
 use cql::plan::write::{BoundWrite, ConditionalAnswer, PartitionWrite};
-use cql::wire::{ErrorBody, ErrorResponse, QueryParameters, WriteType};
-use model::{Consistency, TableDef, TimestampMicros};
+use cql::wire::{ErrorBody, ErrorResponse, Frame, QueryParameters, WriteType};
+use model::{Consistency, TableDef, TableId, TimestampMicros};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,14 +23,15 @@ pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a TRUNCATE may take.
 const TRUNCATE_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Begins a write that was bound; the answer follows when it is applied.
+/// Begins a write that was bound; the answer follows when it is applied. `body` is that of the
+/// request's frame, from which it is planned again if a table has changed meanwhile.
 pub(super) fn start(
     session: &Rc<Session>,
     mut reply: Reply,
     view: &View,
     bound: Result<BoundWrite, PlanError>,
-    parameters: &QueryParameters,
-    write_type: WriteType,
+    (parameters, write_type): (&QueryParameters, WriteType),
+    body: &Bytes,
 ) {
     let level = parameters.consistency;
     if level.is_serial() {
@@ -57,28 +60,33 @@ pub(super) fn start(
         return reply.plan_error(&refusal);
     }
     let timeout = bound.timeout_nanos.map_or(WRITE_TIMEOUT, Duration::from_nanos);
-    let timing = Timing { timeout, level, write_type };
+    let table = bound.partitions.first().map(|write| write.table.id);
+    let timing = Timing { timeout, level, write_type, table };
     let destination = match session.shard().destination(view, bound.partitions, level) {
         Ok(destination) => destination,
         Err(unavailable) => {
             let error = CoordinatorError::Unavailable(unavailable);
-            return reply.coordinator_error(&error, level, write_type);
+            return reply.coordinator_error(&error, level, write_type, table);
         }
     };
     reply.note("Determining replicas for mutation");
     match destination {
         Destination::Routed(routed) if routed.is_empty() => reply.void(),
-        Destination::Routed(routed) => wait(session, reply, routed, timing),
-        Destination::Here(group, writes) => propose_here(session, reply, group, writes, timing),
+        Destination::Routed(routed) => wait(session, reply, routed, timing, body),
+        Destination::Here(group, writes) => {
+            propose_here(session, reply, (group, writes), timing, body);
+        }
     }
 }
 
 /// How a write is to be waited for, and what its failure is called.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Timing {
     pub timeout: Duration,
     pub level: Consistency,
     pub write_type: WriteType,
+    /// The table that a timeout's figures are about.
+    pub table: Option<TableId>,
 }
 
 /// The usual case, a range of this shard: proposed here and now, so that all writes of a client's
@@ -86,9 +94,9 @@ pub(super) struct Timing {
 fn propose_here(
     session: &Rc<Session>,
     reply: Reply,
-    group: GroupId,
-    writes: Vec<PartitionWrite>,
+    (group, writes): (GroupId, Vec<PartitionWrite>),
     timing: Timing,
+    body: &Bytes,
 ) {
     let request = WriteRequest::new(group, Change::Write(writes));
     let Some((reply, request, reason)) = propose(session, reply, request, None, timing) else {
@@ -96,11 +104,11 @@ fn propose_here(
     };
     match (reason, request.change) {
         (Attempt::Failed(error), _) => {
-            reply.coordinator_error(&error.into(), timing.level, timing.write_type);
+            let Timing { level, write_type, table, .. } = timing;
+            reply.coordinator_error(&error.into(), level, write_type, table);
         }
         (Attempt::NeedsRead(_) | Attempt::ListsAreHeld, Change::Write(writes)) => {
-            let here = session.shard().index;
-            wait(session, reply, Routed::from([((group, here), writes)]), timing);
+            wait(session, reply, Routed::from([(group, writes)]), timing, body);
         }
         (_, _) => unreachable!("the request is a write"),
     }
@@ -116,42 +124,57 @@ pub(super) fn propose(
     timing: Timing,
 ) -> Option<(Reply, WriteRequest, Attempt)> {
     let shard = session.shard();
-    let Timing { timeout, level, write_type } = timing;
-    let deadline_nanos = shard.deadline_nanos(timeout);
+    let deadline_nanos = shard.deadline_nanos(timing.timeout);
     let mut owed = Some((reply, conditional));
     let written = shard.try_write(&mut request, |outcome| {
         let (reply, conditional) = owed.take().expect("a waiter is made once");
         session.begin_waiting();
-        let answer = WriteAnswer { reply, level, write_type, conditional };
+        let answer = WriteAnswer { reply, timing, conditional };
         Waiter::Client(WaitingClient { answer, outcome, deadline_nanos })
     });
     let (mut reply, conditional) = owed?;
     match written {
         Ok(Written::Nothing(outcome)) => {
-            finish(&mut reply, Ok(outcome), conditional.as_deref(), level, write_type);
+            finish(&mut reply, Ok(outcome), conditional.as_deref(), timing);
             None
         }
-        Ok(Written::Proposed) => unreachable!("a proposed write has its waiter"),
+        Ok(Written::Proposed(_)) => unreachable!("a proposed write has its waiter"),
         Err(reason) => Some((reply, request, reason)),
     }
 }
 
-/// Makes a write in a task of its own.
-fn wait(session: &Rc<Session>, mut reply: Reply, routed: Routed, timing: Timing) {
-    let Timing { timeout, level, write_type } = timing;
+/// Makes a write in a task of its own. When a table has changed since it was planned, the request
+/// is carried out anew once the change is known here.
+fn wait(session: &Rc<Session>, mut reply: Reply, routed: Routed, timing: Timing, body: &Bytes) {
+    let Timing { timeout, level, write_type, .. } = timing;
     let shard = session.shard().clone();
+    let frame = Frame { header: reply.header, body: body.clone() };
+    let asker = session.clone();
     session.wait_for(async move {
         let is_logged = write_type == WriteType::Batch && routed.len() > 1;
+        let terms = WriteTerms {
+            level,
+            clock_floor: TimestampMicros::MIN,
+            is_decided: false,
+            deadline: Deadline::after(&shard, timeout),
+        };
         let work = async {
             if is_logged {
-                shard.write_logged(routed).await
+                shard.write_logged(routed, terms).await
             } else {
-                shard.write_routed(routed, TimestampMicros::MIN).await
+                shard.write_routed(routed, terms).await
             }
         };
         let result = tokio::time::timeout(timeout, work).await;
         let result = result.unwrap_or_else(|_| Err(WriteError::timed_out()));
-        finish(&mut reply, result.map(|()| None), None, level, write_type);
+        if let Err(WriteError::Outdated { index }) = result
+            && shard.has_metadata_before(index, terms.deadline).await
+        {
+            // The connection has begun long ago.
+            super::dispatch(&asker, &frame);
+            return;
+        }
+        finish(&mut reply, result.map(|()| None), None, timing);
     });
 }
 
@@ -159,8 +182,7 @@ fn wait(session: &Rc<Session>, mut reply: Reply, routed: Routed, timing: Timing)
 #[derive(Debug)]
 pub(crate) struct WriteAnswer {
     reply: Reply,
-    level: Consistency,
-    write_type: WriteType,
+    timing: Timing,
     /// Of a conditional write.
     conditional: Option<Arc<ConditionalAnswer>>,
 }
@@ -169,7 +191,7 @@ impl WriteAnswer {
     /// Answers.
     pub(crate) fn send(mut self, result: Result<Outcome, WriteError>) {
         let conditional = self.conditional.as_deref();
-        finish(&mut self.reply, result, conditional, self.level, self.write_type);
+        finish(&mut self.reply, result, conditional, self.timing);
         self.reply.session().end_waiting();
     }
 }
@@ -179,8 +201,7 @@ pub(super) fn finish(
     reply: &mut Reply,
     result: Result<Outcome, WriteError>,
     conditional: Option<&ConditionalAnswer>,
-    level: Consistency,
-    write_type: WriteType,
+    timing: Timing,
 ) {
     match result {
         Ok(outcome) => {
@@ -192,7 +213,10 @@ pub(super) fn finish(
                 _ => reply.void(),
             }
         }
-        Err(error) => reply.coordinator_error(&error.into(), level, write_type),
+        Err(error) => {
+            let Timing { level, write_type, table, .. } = timing;
+            reply.coordinator_error(&error.into(), level, write_type, table);
+        }
     }
 }
 
@@ -223,10 +247,12 @@ pub(super) fn truncate(
     let level = parameters.consistency;
     let (shard, table) = (session.shard().clone(), table.clone());
     session.wait_for(async move {
-        match tokio::time::timeout(TRUNCATE_TIMEOUT, shard.truncate(&table)).await {
+        let truncated = shard.truncate(&table, TRUNCATE_TIMEOUT);
+        match tokio::time::timeout(TRUNCATE_TIMEOUT, truncated).await {
             Ok(Ok(())) => reply.void(),
-            Ok(Err(error @ WriteError::Overloaded(_))) => {
-                reply.coordinator_error(&error.into(), level, WriteType::Simple);
+            Ok(Err(error @ (WriteError::Overloaded(_) | WriteError::Unavailable(_)))) => {
+                let error = CoordinatorError::from(error);
+                reply.coordinator_error(&error, level, WriteType::Simple, Some(table.id));
             }
             Ok(Err(error)) => {
                 reply.error(&ErrorResponse::new(ErrorBody::Truncate, error.to_string()));

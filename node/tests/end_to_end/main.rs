@@ -24,5 +24,6 @@ mod node_driver;
 mod node_port;
 mod python_driver;
 mod rust_driver;
+mod several_nodes;
 mod status;
 mod support;

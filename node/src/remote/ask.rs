@@ -1,0 +1,73 @@
+//! Asking a shard of another node, once, and what its silence means.
+//!
+//! A write that left and was not answered may have been applied: that ends the request. A read may
+//! be asked of another.
+
+use super::leader::Deadline;
+use super::message::{self, Answer};
+use crate::shard::{ReadError, Shard, WriteError};
+use cluster::GroupId;
+use cluster::consensus::LogIndex;
+use cluster::peer::{AskError, Class, Peer, SendError, Unknown};
+use model::read::Page;
+use std::rc::Rc;
+use std::time::Duration;
+
+impl Shard {
+    /// Asks another node for a write. Not sent and refused are as good as not leading: it was not
+    /// made, and another may be asked.
+    pub(super) async fn ask_write(
+        &self,
+        peer: Peer,
+        bytes: &[u8],
+        time_left: Duration,
+    ) -> Answer<LogIndex, WriteError> {
+        match self.peers.ask(peer, Class::Bulk, &[bytes], time_left).await {
+            Ok(answer) => Answer::from_bytes(&answer).unwrap_or_else(|error| {
+                let reason = format!("the answer of the leader cannot be read: {error}");
+                Answer::Failed(WriteError::Unknown(reason))
+            }),
+            Err(AskError::NotSent(SendError::TooLarge)) => {
+                let reason = "the write is too large to be sent to another node".to_owned();
+                Answer::Failed(WriteError::Invalid(reason))
+            }
+            Err(AskError::NotSent(_) | AskError::Refused) => Answer::NotLeader { hint: None },
+            Err(AskError::Unknown(_)) => Answer::Failed(WriteError::timed_out()),
+        }
+    }
+
+    /// Asks another node for a page.
+    pub(super) async fn ask_read(
+        &self,
+        peer: Peer,
+        bytes: &[u8],
+        time_left: Duration,
+    ) -> Answer<Page, ReadError> {
+        match self.peers.ask(peer, Class::Bulk, &[bytes], time_left).await {
+            Ok(answer) => Answer::from_bytes(&answer).unwrap_or_else(|error| {
+                let reason = format!("the answer of a replica cannot be read: {error}");
+                Answer::Failed(ReadError::Storage(reason))
+            }),
+            Err(AskError::Unknown(Unknown::TimedOut)) => Answer::Failed(ReadError::TimedOut),
+            Err(_) => Answer::NotLeader { hint: None },
+        }
+    }
+
+    /// Whether a replica has applied an entry before the time is over.
+    pub(super) async fn has_applied(
+        self: &Rc<Self>,
+        peer: Peer,
+        is_here: bool,
+        group: GroupId,
+        index: LogIndex,
+        deadline: Deadline,
+    ) -> bool {
+        let time_left = deadline.time_left(self);
+        if is_here {
+            let applied = self.wait_until_applied_on(peer.shard, group, index);
+            return tokio::time::timeout(time_left, applied).await.unwrap_or(false);
+        }
+        let bytes = message::applied_bytes(group, index);
+        self.peers.ask(peer, Class::Urgent, &[&bytes], time_left).await.is_ok()
+    }
+}

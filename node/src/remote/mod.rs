@@ -1,0 +1,25 @@
+//! Writes and reads on other nodes: how this node asks for them, and how it serves those of others.
+//!
+//! ```text
+//! coordinator ── leader.rs ──▶ this shard, another shard of this node, or
+//!                              ask.rs ─ cluster::peer ─▶ serve.rs ──▶ the shard that holds the range
+//! ```
+//!
+//! A request goes to the shard of the node that is thought to lead its range, or, for a read at
+//! ONE, to any that holds it; [`cluster::routing`] has the order. Whoever does not lead says so
+//! and whom it takes for the leader, and the next is asked, with short pauses, until the request's
+//! time is over. What was sent and not answered is never sent again if it is a write: it may have
+//! been applied, and the client hears of a timeout.
+//!
+//! A request names the index of the metadata under which it was planned. A node that is behind
+//! waits for it; one that knows a newer version of the table sends the plan back. The bytes are
+//! those of `docs/formats/requests.md`.
+
+mod ask;
+mod leader;
+mod message;
+mod serve;
+
+pub(crate) use leader::{Deadline, WriteTerms};
+pub(crate) use message::Answer;
+pub(crate) use serve::{serve_applied, serve_read, serve_write};

@@ -1,0 +1,306 @@
+//! Three nodes that hold a part of the data each: any of them answers for all, and a part that is
+//! away is missed and nothing else.
+//!
+//! The nodes do not form a cluster by themselves here: each founds its own, and then all are given
+//! the same metadata, as if they had joined. With one replica of everything there is no leader to
+//! elect, so what is tested is the way of a request, and nothing but.
+
+use crate::support::{Node, Raw, Reply, frame};
+use std::fs;
+use std::ops::Range;
+use std::thread;
+use std::time::{Duration, Instant};
+
+const NODES: usize = 3;
+/// How long nodes may take to find each other.
+const MEETING_TIME_MAX: Duration = Duration::from_mins(1);
+
+const ONE: u16 = 1;
+const TWO: u16 = 2;
+const QUORUM: u16 = 4;
+const ALL: u16 = 5;
+const EACH_QUORUM: u16 = 7;
+const SERIAL: u16 = 8;
+const LOCAL_ONE: u16 = 10;
+
+const UNAVAILABLE: u32 = 0x1000;
+const OVERLOADED: u32 = 0x1001;
+const INVALID: u32 = 0x2200;
+
+const QUERY: u8 = 7;
+const RESULT: u8 = 8;
+const FLAG_SKIP_METADATA: u8 = 2;
+const FLAG_PAGE_SIZE: u8 = 4;
+const FLAG_PAGING_STATE: u8 = 8;
+
+/// The first column of some rows, and where to go on.
+type Page = (Vec<i32>, Option<Vec<u8>>);
+
+/// One page of a statement's rows, or the code of its error.
+fn page(
+    raw: &mut Raw,
+    text: &str,
+    level: u16,
+    size: i32,
+    state: Option<&[u8]>,
+) -> Result<Page, u32> {
+    let length = |bytes: &[u8]| i32::try_from(bytes.len()).expect("short").to_be_bytes();
+    let mut body = length(text.as_bytes()).to_vec();
+    body.extend(text.as_bytes());
+    body.extend(level.to_be_bytes());
+    let resumed = if state.is_some() { FLAG_PAGING_STATE } else { 0 };
+    body.push(FLAG_SKIP_METADATA | FLAG_PAGE_SIZE | resumed);
+    body.extend(size.to_be_bytes());
+    if let Some(state) = state {
+        body.extend(length(state));
+        body.extend(state);
+    }
+    raw.send(&frame(4, QUERY, &body));
+    match raw.reply() {
+        Reply::Frame(RESULT, body) => Ok(rows_of(&body)),
+        Reply::Error(code, message) => {
+            println!("{text}: {code:#x} {message}");
+            Err(code)
+        }
+        other => panic!("{text}: {other:?}"),
+    }
+}
+
+/// The rows of a result, of which the first column is an int or a bigint.
+fn rows_of(body: &[u8]) -> Page {
+    let mut rest = body;
+    let mut int = || {
+        let (head, tail) = rest.split_first_chunk::<4>().expect("an int");
+        rest = tail;
+        i32::from_be_bytes(*head)
+    };
+    if int() != 2 {
+        return (Vec::new(), None);
+    }
+    let (flags, columns) = (int(), int());
+    let state_length = if flags & 2 == 0 { None } else { usize::try_from(int()).ok() };
+    let (state, mut rest) = rest.split_at(state_length.unwrap_or(0));
+    let mut bytes = |count: usize| {
+        let (head, tail) = rest.split_at(count);
+        rest = tail;
+        head
+    };
+    let count = u32::from_be_bytes(bytes(4).try_into().expect("a count"));
+    let mut first_column = Vec::new();
+    for _ in 0..count {
+        for column in 0..columns {
+            let length = i32::from_be_bytes(bytes(4).try_into().expect("a length"));
+            let value = bytes(usize::try_from(length).unwrap_or(0));
+            if column == 0 {
+                let number = value.iter().fold(0_i64, |sum, byte| sum << 8 | i64::from(*byte));
+                first_column.push(i32::try_from(number).expect("small"));
+            }
+        }
+    }
+    (first_column, state_length.map(|_| state.to_vec()))
+}
+
+/// Runs a statement at a level; the code of its error.
+fn run(raw: &mut Raw, text: &str, level: u16) -> Result<Vec<i32>, u32> {
+    page(raw, text, level, 5_000, None).map(|(rows, _)| rows)
+}
+
+/// How many rows a statement gives.
+fn count(raw: &mut Raw, text: &str, level: u16) -> usize {
+    run(raw, text, level).expect("rows").len()
+}
+
+/// All rows, page by page.
+fn all_pages(raw: &mut Raw, text: &str, level: u16, size: i32) -> Vec<i32> {
+    let (mut rows, mut state) = (Vec::new(), None);
+    loop {
+        let (more, next) = page(raw, text, level, size, state.as_deref()).expect("a page");
+        assert!(more.len() <= usize::try_from(size).expect("small"), "a page of {}", more.len());
+        rows.extend(more);
+        match next {
+            Some(next) => state = Some(next),
+            None => return rows,
+        }
+    }
+}
+
+/// What stands between the braces behind `"key":`. Ids have more digits than a JSON value keeps, so
+/// the files are put together as text.
+fn inside(text: &str, key: &str) -> Option<Range<usize>> {
+    let start = text.find(&format!("\"{key}\": {{"))? + key.len() + 5;
+    let mut depth = 1;
+    let end = text[start..].find(|c| {
+        depth += i32::from(c == '{') - i32::from(c == '}');
+        depth == 0
+    });
+    Some(start..start + end.expect("braces match"))
+}
+
+fn line_of<'t>(text: &'t str, key: &str) -> &'t str {
+    text.lines().find(|line| line.contains(&format!("\"{key}\":"))).expect("the key")
+}
+
+/// Nodes with the same schema and a common ring.
+fn cluster(schema: &[&str]) -> Vec<Node> {
+    let mut nodes: Vec<Node> = (0..NODES).map(|_| Node::start()).collect();
+    for node in &mut nodes {
+        for statement in schema {
+            Raw::ready(node).run(statement);
+        }
+        assert!(node.stop().success());
+    }
+    let read = |name: &str| -> Vec<String> {
+        let path = |node: &Node| node.scratch().join("data").join(name);
+        nodes.iter().map(|node| fs::read_to_string(path(node)).expect("it was saved")).collect()
+    };
+    let (states, identities) = (read("metadata.json"), read("node.json"));
+    let same_index = states.iter().all(|s| line_of(s, "index") == line_of(&states[0], "index"));
+    assert!(same_index, "all have decided the same");
+    let nodes_of = |state: &str| inside(state, "nodes").expect("there are nodes");
+    let mut records: Vec<&str> = states.iter().map(|s| s[nodes_of(s)].trim()).collect();
+    records.sort_unstable();
+    let mut common = states[0].clone();
+    common.replace_range(nodes_of(&states[0]), &records.join(","));
+    for (node, identity) in nodes.iter_mut().zip(&identities) {
+        let mut identity = identity.clone();
+        // Nodes of before there were identities of clusters have none to agree on.
+        if let Some((own, first)) =
+            inside(&identity, "cluster").zip(inside(&identities[0], "cluster"))
+        {
+            identity.replace_range(own, &identities[0][first]);
+        }
+        let data = node.scratch().join("data");
+        fs::write(data.join("metadata.json"), &common).expect("written");
+        fs::write(data.join("node.json"), identity).expect("written");
+        node.restart();
+    }
+    nodes.iter().for_each(wait_until_all_answer);
+    nodes
+}
+
+/// Waits until a node can read the whole ring.
+fn wait_until_all_answer(node: &Node) {
+    let deadline = Instant::now() + MEETING_TIME_MAX;
+    let mut raw = Raw::ready(node);
+    while run(&mut raw, "SELECT k FROM ks.t", QUORUM).is_err() {
+        assert!(Instant::now() < deadline, "the nodes do not meet:\n{}", node.log());
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+const SCHEMA: [&str; 3] = [
+    "CREATE KEYSPACE ks WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}",
+    "CREATE TABLE ks.t (k int PRIMARY KEY, v int, l list<int>)",
+    "CREATE TABLE ks.u (k int PRIMARY KEY, v int)",
+];
+const KEYS: i32 = 200;
+
+#[test]
+fn any_node_answers_for_all_of_them() {
+    let nodes = cluster(&SCHEMA);
+    let [first, second, third] = &mut [0, 1, 2].map(|node| Raw::ready(&nodes[node]));
+    let write_levels = [ONE, QUORUM, ALL, EACH_QUORUM, LOCAL_ONE];
+    for k in 0..KEYS {
+        let level = write_levels[k as usize % write_levels.len()];
+        let insert = format!("INSERT INTO ks.t (k, v, l) VALUES ({k}, {}, [1, 2])", k * 10);
+        assert_eq!(run(first, &insert, level), Ok(Vec::new()));
+    }
+    for k in 0..KEYS {
+        let level = [ONE, QUORUM, SERIAL, ALL][k as usize % 4];
+        let select = format!("SELECT v FROM ks.t WHERE k = {k}");
+        assert_eq!(run(second, &select, level), Ok(vec![k * 10]), "at level {level}");
+    }
+    assert_eq!(run(third, "INSERT INTO ks.t (k, v) VALUES (1, 1)", TWO), Err(UNAVAILABLE));
+    assert_eq!(run(third, "SELECT v FROM ks.t WHERE k = 1", TWO), Err(UNAVAILABLE));
+
+    let everything: Vec<i32> = (0..KEYS).collect();
+    let mut orders = Vec::new();
+    for (raw, size) in [(&mut *first, 7), (&mut *second, 64), (&mut *third, 5_000)] {
+        let rows = all_pages(raw, "SELECT k FROM ks.t", QUORUM, size);
+        let mut sorted = rows.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, everything, "pages of {size}");
+        orders.push(rows);
+        assert_eq!(count(raw, "SELECT k FROM ks.t LIMIT 9", ONE), 9);
+    }
+    assert!(orders.iter().all(|order| *order == orders[0]), "in the order of tokens everywhere");
+
+    let inserts: Vec<String> =
+        (0..20).map(|k| format!("INSERT INTO ks.u (k, v) VALUES ({k}, 5);")).collect();
+    let batch = format!("BEGIN BATCH {} APPLY BATCH", inserts.concat());
+    assert_eq!(run(second, &batch, QUORUM), Ok(Vec::new()));
+    assert_eq!(count(third, "SELECT k FROM ks.u", QUORUM), 20);
+
+    for k in 0..20 {
+        let update = format!("UPDATE ks.t SET l[0] = {k}, v = {k} WHERE k = {k}");
+        assert_eq!(run(third, &update, QUORUM), Ok(Vec::new()));
+        assert_eq!(run(first, &format!("SELECT v FROM ks.t WHERE k = {k}"), ONE), Ok(vec![k]));
+    }
+    assert_eq!(run(third, "UPDATE ks.t SET l[7] = 1 WHERE k = 1", QUORUM), Err(INVALID));
+
+    assert_eq!(run(second, "TRUNCATE ks.t", ONE), Ok(Vec::new()));
+    for raw in [first, second, third] {
+        assert_eq!(count(raw, "SELECT k FROM ks.t", QUORUM), 0);
+    }
+}
+
+#[test]
+fn what_a_killed_node_held_is_unavailable_and_the_rest_is_not() {
+    let mut nodes = cluster(&SCHEMA);
+    let mut raw = Raw::ready(&nodes[0]);
+    for k in 0..KEYS {
+        let insert = format!("INSERT INTO ks.t (k, v) VALUES ({k}, {k})");
+        assert_eq!(run(&mut raw, &insert, ONE), Ok(Vec::new()));
+    }
+    nodes[2].kill();
+    let deadline = Instant::now() + MEETING_TIME_MAX;
+    let select = |k: i32| format!("SELECT v FROM ks.t WHERE k = {k}");
+    // Until the connection is known to be gone, an answer may be a timeout.
+    let (mut lost, mut held) = (Vec::new(), Vec::new());
+    for k in 0..KEYS {
+        loop {
+            match run(&mut raw, &select(k), ONE) {
+                Ok(rows) => {
+                    assert_eq!(rows, [k]);
+                    held.push(k);
+                    break;
+                }
+                Err(UNAVAILABLE) => {
+                    lost.push(k);
+                    break;
+                }
+                Err(_) => assert!(Instant::now() < deadline, "the node is not missed"),
+            }
+        }
+    }
+    assert!(lost.len() > 10 && held.len() > 10, "{} lost, {} held", lost.len(), held.len());
+    let insert = |k: i32| format!("INSERT INTO ks.t (k, v) VALUES ({k}, {})", k + 1);
+    assert_eq!(run(&mut raw, &insert(lost[0]), ONE), Err(UNAVAILABLE));
+    assert_eq!(run(&mut raw, &insert(held[0]), ONE), Ok(Vec::new()));
+    assert_eq!(run(&mut raw, "SELECT k FROM ks.t", ONE), Err(UNAVAILABLE), "a part is missing");
+
+    nodes[2].restart();
+    wait_until_all_answer(&nodes[0]);
+    for k in lost {
+        assert_eq!(run(&mut raw, &select(k), QUORUM), Ok(vec![k]), "nothing acknowledged is lost");
+    }
+    assert_eq!(run(&mut raw, &select(held[0]), QUORUM), Ok(vec![held[0] + 1]));
+}
+
+#[test]
+fn a_plan_that_a_leader_calls_outdated_is_made_again() {
+    let nodes = cluster(&SCHEMA);
+    let (mut first, mut second) = (Raw::ready(&nodes[0]), Raw::ready(&nodes[1]));
+    second.run("ALTER TABLE ks.t ADD added int");
+    // The leader knows the new version, the coordinator does not, and waits for it in vain.
+    let insert = |k: i32, millis: i32| {
+        format!("INSERT INTO ks.t (k, v) VALUES ({k}, 5) USING TIMEOUT {millis}ms")
+    };
+    let refused = (0..KEYS).find(|k| run(&mut first, &insert(*k, 200), ONE) == Err(OVERLOADED));
+    let k = refused.expect("the second node holds some key");
+    assert_eq!(run(&mut first, &format!("SELECT v FROM ks.t WHERE k = {k}"), ONE), Ok(Vec::new()));
+    let writer = thread::spawn(move || run(&mut first, &insert(k, 20_000), ONE));
+    Raw::ready(&nodes[0]).run("ALTER TABLE ks.t ADD added int");
+    assert_eq!(writer.join().expect("no panic"), Ok(Vec::new()), "made again when it was known");
+    assert_eq!(run(&mut second, &format!("SELECT v FROM ks.t WHERE k = {k}"), ONE), Ok(vec![5]));
+}
