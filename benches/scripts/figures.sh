@@ -66,7 +66,7 @@ start() {
 tethys_command() {
   local port=$1 dir=$2 shards=$3; shift 3
   echo env RUST_LOG=warn "$BIN/tethys" --data-dir "$dir" --address 127.0.0.1 --port "$port" \
-    --shard-aware-port 0 --http-port 0 --shards "$shards" "$@"
+    --shard-aware-port 0 --storage-port 0 --http-port 0 --shards "$shards" "$@"
 }
 
 # load ARGUMENTS...: one run of the load generator, as JSON.
