@@ -17,8 +17,8 @@ pub enum Fault {
     Kill,
     /// SIGSTOP, and SIGCONT later.
     Pause,
-    /// SIGKILL, and a start later on data of before: more than one node may suffer. It shows that the
-    /// checkers notice lost writes.
+    /// SIGKILL, and a start later on data of before. No database survives it on a majority; it shows
+    /// that the checkers notice lost writes.
     Rollback,
 }
 
