@@ -11,6 +11,7 @@ use benches::client::{Client, ClientError};
 use benches::dataset::create_table;
 use benches::load::{IN_FLIGHT_MAX, Plan, Workload, run};
 use clap::{Parser, ValueEnum};
+use cql::wire::Consistency;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -27,15 +28,28 @@ enum WorkloadName {
     Absent,
     /// Writes every key once and ends
     Load,
+    /// Overwrites rows if they exist, which those that were loaded do
+    Conditional,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Level {
+    One,
+    Quorum,
 }
 
 /// Loads a CQL server with prepared single-row statements and measures it.
 #[derive(Debug, Parser)]
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line are switches")]
 struct Flags {
-    /// The server
-    #[arg(long, default_value = "127.0.0.1:9042")]
-    address: SocketAddr,
+    /// The server; several with commas between them share the connections
+    #[arg(long, default_value = "127.0.0.1:9042", value_delimiter = ',')]
+    address: Vec<SocketAddr>,
+    /// Ask for each key the server that its token belongs to, as drivers do; else any
+    #[arg(long)]
+    routed: bool,
+    #[arg(long, value_enum, default_value = "one")]
+    consistency: Level,
     #[arg(long, value_enum)]
     workload: Option<WorkloadName>,
     #[arg(long, default_value_t = 8)]
@@ -58,9 +72,12 @@ struct Flags {
     /// Send a timestamp with every write, as drivers do
     #[arg(long)]
     timestamps: bool,
-    /// Make the keyspace (replication factor 1) and the table first
+    /// Make the keyspace and the table first
     #[arg(long)]
     setup: bool,
+    /// Replication factor of the keyspace that is made
+    #[arg(long, default_value_t = 1)]
+    replication: u32,
     /// Write every row once first
     #[arg(long)]
     load: bool,
@@ -71,9 +88,10 @@ struct Flags {
     /// The table's cdc option, such as "{'enabled': true, 'preimage': true}"
     #[arg(long)]
     cdc: Option<String>,
-    /// The server's process, whose processor time and memory are shown
-    #[arg(long)]
-    server_pid: Option<u32>,
+    /// The server's process, whose processor time and memory are shown; of several, with commas
+    /// between them, the sum and the largest
+    #[arg(long, value_delimiter = ',')]
+    server_pid: Vec<u32>,
     /// Print one line of JSON
     #[arg(long)]
     json: bool,
@@ -95,7 +113,12 @@ fn in_flight(text: &str) -> Result<usize, String> {
 impl Flags {
     fn plan(&self, workload: Workload) -> Plan {
         Plan {
-            address: self.address,
+            addresses: self.address.clone(),
+            is_routed: self.routed,
+            consistency: match self.consistency {
+                Level::One => Consistency::One,
+                Level::Quorum => Consistency::Quorum,
+            },
             keyspace: self.keyspace.clone(),
             table: self.table.clone(),
             workload,
@@ -106,19 +129,21 @@ impl Flags {
             measured: Duration::from_secs_f64(self.seconds),
             key_count: self.keys,
             with_timestamps: self.timestamps,
-            server_process_id: self.server_pid,
+            server_process_ids: self.server_pid.clone(),
             accepts_any_values: self.any_values,
             seed: self.seed,
         }
     }
 
     fn set_up(&self) -> Result<(), ClientError> {
-        let mut client = Client::connect(self.address)?;
+        let address = self.address.first();
+        let address = address.ok_or_else(|| ClientError("a server to set up?".to_owned()))?;
+        let mut client = Client::connect(*address)?;
         let options = self.cdc.as_ref().map(|cdc| format!("cdc = {cdc}")).unwrap_or_default();
         client.query(&format!(
             "CREATE KEYSPACE IF NOT EXISTS {} WITH replication = \
-             {{'class': 'SimpleStrategy', 'replication_factor': 1}}",
-            self.keyspace
+             {{'class': 'SimpleStrategy', 'replication_factor': {}}}",
+            self.keyspace, self.replication
         ))?;
         client.query(&create_table(&self.keyspace, &self.table, &options))
     }
@@ -156,6 +181,7 @@ fn measure(flags: &Flags) -> Result<bool, ClientError> {
             WorkloadName::Mixed => Workload::Mixed,
             WorkloadName::Absent => Workload::Absent,
             WorkloadName::Load => Workload::Load,
+            WorkloadName::Conditional => Workload::Conditional,
         })
     }));
     let mut is_clean = true;

@@ -76,6 +76,19 @@ impl Client {
         answer(&frame).map(|_| ()).map_err(|error| ClientError(format!("{text}: {error}")))
     }
 
+    /// The only cell that a statement gives.
+    pub fn cell(&mut self, text: &str) -> Result<Vec<u8>, ClientError> {
+        let parameters = QueryParameters::with_consistency(Consistency::One);
+        let frame = self.ask(|writer| writer.query(text, &parameters, &[]))?;
+        match answer(&frame)? {
+            Message::Rows(rows) => match rows.cells.as_slice() {
+                [Some(cell)] => Ok(cell.to_vec()),
+                cells => Err(ClientError(format!("{text}: {} cells and not one", cells.len()))),
+            },
+            other => Err(ClientError(format!("{text} was answered with {other:?}"))),
+        }
+    }
+
     /// Prepares a statement and returns its id.
     pub fn prepare(&mut self, text: &str) -> Result<Vec<u8>, ClientError> {
         let frame = self.ask(|writer| writer.prepare(text, None))?;

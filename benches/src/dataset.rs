@@ -32,6 +32,12 @@ pub fn insert(keyspace: &str, table: &str) -> String {
     format!("INSERT INTO {keyspace}.{table} (key, {columns}) VALUES (?{markers})")
 }
 
+/// The statement that overwrites a row that exists: the columns, then the key.
+pub fn update_if_exists(keyspace: &str, table: &str) -> String {
+    let assignments = column_names().join(" = ?, ");
+    format!("UPDATE {keyspace}.{table} SET {assignments} = ? WHERE key = ? IF EXISTS")
+}
+
 /// The statement that reads a row: the columns.
 pub fn select(keyspace: &str, table: &str) -> String {
     format!("SELECT {} FROM {keyspace}.{table} WHERE key = ?", column_names().join(", "))

@@ -4,6 +4,8 @@
 //!   client.rs    one connection, blocking: STARTUP, statements, PREPARE
 //!   dataset.rs   keys and rows that follow from a number, so that an answer can be checked
 //!   load.rs      many connections on one thread, requests in flight, closed or open loop
+//!   request.rs   which request comes next, and its bytes
+//!   owners.rs    which of several servers a key belongs to
 //!   check.rs     whether a response is the right one
 //!   report.rs    what came out, as text and as JSON
 //!   process.rs   processor time and memory of this process, of the server, of the machine
@@ -19,5 +21,7 @@ pub mod check;
 pub mod client;
 pub mod dataset;
 pub mod load;
+mod owners;
 pub mod process;
 pub mod report;
+mod request;

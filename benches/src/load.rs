@@ -15,19 +15,19 @@
 #![expect(clippy::disallowed_methods, reason = "a load generator reads the clock itself")]
 
 use crate::check::{Operation, Outcomes};
-use crate::client::{Client, ClientError, VERSION};
-use crate::dataset::{self, ABSENT_FROM, COLUMN_COUNT, Random, Values};
+use crate::client::{Client, ClientError};
+use crate::owners::Owners;
 use crate::process::{ProcessorTime, machine_busy_seconds, memory_bytes};
 use crate::report::Report;
-use cql::wire::client::RequestWriter;
-use cql::wire::{Consistency, FrameHeader, HEADER_BYTES, QueryParameters, Value};
+use crate::request::{Encoder, Source, Statements};
+use cql::wire::{Consistency, FrameHeader, HEADER_BYTES};
 use hdrhistogram::Histogram;
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use rustix::fd::OwnedFd;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 /// Room for one read of a socket.
 const READ_BYTES: usize = 64 << 10;
@@ -53,13 +53,19 @@ pub enum Workload {
     Absent,
     /// Writes every key once, in order, and ends with the last.
     Load,
+    /// Writes of rows chosen evenly, on condition that they exist, which those that were loaded do.
+    Conditional,
 }
 
 /// A run.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// The server.
-    pub address: SocketAddr,
+    /// The servers, among which connections are divided evenly; at least one.
+    pub addresses: Vec<SocketAddr>,
+    /// A key goes to the server that its token belongs to, as drivers choose it; otherwise to any.
+    pub is_routed: bool,
+    /// The level of every request of the measurement.
+    pub consistency: Consistency,
     /// Keyspace of the table.
     pub keyspace: String,
     /// The table, as [`dataset::create_table`] makes it.
@@ -80,8 +86,8 @@ pub struct Plan {
     pub key_count: u64,
     /// Writes carry the client's time, as those of drivers do.
     pub with_timestamps: bool,
-    /// The server's process, if it runs here.
-    pub server_process_id: Option<u32>,
+    /// The processes of the servers that run here.
+    pub server_process_ids: Vec<u32>,
     /// Rows may have any values: the null server's.
     pub accepts_any_values: bool,
     /// Where the choice of keys begins.
@@ -110,6 +116,8 @@ struct Connection {
     sending: Vec<u8>,
     sent_bytes: usize,
     is_waiting_to_write: bool,
+    /// Position of its server.
+    server: usize,
     /// Streams that have no request in flight.
     free: Vec<u16>,
     sent: Vec<Option<Sent>>,
@@ -146,22 +154,22 @@ impl<'p> Load<'p> {
         let io = |error: rustix::io::Errno| ClientError(error.to_string());
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(io)?;
         let mut connections = Vec::with_capacity(plan.connection_count);
-        let mut ids = None;
+        let mut statements = Vec::with_capacity(plan.addresses.len());
         for index in 0..plan.connection_count {
-            let mut client = Client::connect(plan.address)?;
-            if ids.is_none() {
-                let insert = client.prepare(&dataset::insert(&plan.keyspace, &plan.table))?;
-                let select = client.prepare(&dataset::select(&plan.keyspace, &plan.table))?;
-                ids = Some((insert, select));
+            let server = index % plan.addresses.len().max(1);
+            let address = plan.addresses.get(server);
+            let address = address.ok_or_else(|| ClientError("a run takes a server".to_owned()))?;
+            let mut client = Client::connect(*address)?;
+            if statements.len() == server {
+                statements.push(Statements::prepare(&mut client, plan)?);
             }
             let stream = client.into_stream();
             stream.set_nonblocking(true)?;
             let data = epoll::EventData::new_u64(index as u64);
             epoll::add(&epoll, &stream, data, epoll::EventFlags::IN).map_err(io)?;
-            connections.push(Connection::new(stream, plan.in_flight));
+            connections.push(Connection::new(stream, server, plan.in_flight));
         }
-        let (insert_id, select_id) =
-            ids.ok_or_else(|| ClientError("a run takes a connection".to_owned()))?;
+        let owners = if plan.is_routed { Owners::ask(&plan.addresses)? } else { Owners::any() };
         let latencies = Histogram::new_with_max(LATENCY_NANOS_MAX, 3)
             .map_err(|error| ClientError(error.to_string()))?;
         let is_load = plan.workload == Workload::Load;
@@ -173,8 +181,8 @@ impl<'p> Load<'p> {
             plan,
             connections,
             epoll,
-            source: Source::new(plan),
-            encoder: Encoder::new(insert_id, select_id, plan.with_timestamps),
+            source: Source::new(plan, owners),
+            encoder: Encoder::new(statements, plan),
             started: Instant::now(),
             measured_from_nanos,
             measured_to_nanos,
@@ -312,7 +320,7 @@ impl<'p> Load<'p> {
         self.encoder.begin_batch();
         let connection = &mut self.connections[index];
         while !connection.free.is_empty() {
-            let Some((operation, number)) = self.source.next() else { break };
+            let Some((operation, number)) = self.source.next(connection.server) else { break };
             connection.ask(&mut self.encoder, Sent { due_nanos: now, number, operation });
             self.requests_made += 1;
         }
@@ -338,7 +346,7 @@ impl<'p> Load<'p> {
                 continue;
             }
             full = 0;
-            let Some((operation, number)) = self.source.next() else { break };
+            let Some((operation, number)) = self.source.next(connection.server) else { break };
             if connection.sending.is_empty() {
                 touched.push(index);
             }
@@ -370,7 +378,7 @@ impl<'p> Load<'p> {
     }
 
     fn usage(&self) -> Result<Usage, ClientError> {
-        let server = self.plan.server_process_id.map(ProcessorTime::of).transpose()?;
+        let server = ProcessorTime::of_all(&self.plan.server_process_ids)?;
         Ok(Usage {
             nanos: self.now_nanos(),
             client: ProcessorTime::of_this_process()?,
@@ -391,8 +399,11 @@ impl<'p> Load<'p> {
             }
             None => 0,
         };
-        let server_memory_bytes_max =
-            self.plan.server_process_id.map(|id| memory_bytes(id, "VmHWM")).transpose()?;
+        let mut server_memory_bytes_max = None;
+        for id in &self.plan.server_process_ids {
+            server_memory_bytes_max =
+                server_memory_bytes_max.max(Some(memory_bytes(*id, "VmHWM")?));
+        }
         Ok(Report {
             workload: self.plan.workload,
             connection_count: self.plan.connection_count,
@@ -430,9 +441,10 @@ fn next_response(received: &[u8], at: usize) -> Result<Option<(FrameHeader, usiz
 }
 
 impl Connection {
-    fn new(stream: TcpStream, in_flight: usize) -> Self {
+    fn new(stream: TcpStream, server: usize, in_flight: usize) -> Self {
         Connection {
             stream,
+            server,
             received: vec![0; READ_BYTES],
             received_bytes: 0,
             sending: Vec::new(),
@@ -463,7 +475,7 @@ impl Connection {
     fn ask(&mut self, encoder: &mut Encoder, sent: Sent) {
         let stream = self.free.pop().expect("the caller saw a free stream");
         self.sent[usize::from(stream)] = Some(sent);
-        encoder.encode(&mut self.sending, stream, sent);
+        encoder.encode(&mut self.sending, (stream, self.server), sent.operation, sent.number);
     }
 
     /// One write, as far as the socket takes it; what is left goes when it takes more.
@@ -489,93 +501,5 @@ impl Connection {
                 .map_err(|error| ClientError(error.to_string()))?;
         }
         Ok(())
-    }
-}
-
-/// Which request comes next.
-#[derive(Debug)]
-struct Source {
-    workload: Workload,
-    key_count: u64,
-    random: Random,
-    /// [`Workload::Load`]: the next key.
-    next_number: u64,
-}
-
-impl Source {
-    fn new(plan: &Plan) -> Self {
-        Source {
-            workload: plan.workload,
-            key_count: plan.key_count.max(1),
-            random: Random::new(plan.seed),
-            next_number: 0,
-        }
-    }
-
-    fn is_exhausted(&self) -> bool {
-        self.workload == Workload::Load && self.next_number >= self.key_count
-    }
-
-    fn next(&mut self) -> Option<(Operation, u64)> {
-        if self.workload == Workload::Load {
-            let number = self.next_number;
-            self.next_number += 1;
-            return (number < self.key_count).then_some((Operation::Write, number));
-        }
-        let number = self.random.below(self.key_count);
-        Some(match self.workload {
-            Workload::Write | Workload::Load => (Operation::Write, number),
-            Workload::Read => (Operation::Read, number),
-            Workload::Absent => (Operation::ReadAbsent, ABSENT_FROM + number),
-            Workload::Mixed if self.random.below(2) == 0 => (Operation::Write, number),
-            Workload::Mixed => (Operation::Read, number),
-        })
-    }
-}
-
-/// Requests to bytes.
-#[derive(Debug)]
-struct Encoder {
-    insert_id: Vec<u8>,
-    select_id: Vec<u8>,
-    values: Values,
-    writing: QueryParameters,
-    reading: QueryParameters,
-    with_timestamps: bool,
-    last_micros: i64,
-}
-
-impl Encoder {
-    fn new(insert_id: Vec<u8>, select_id: Vec<u8>, with_timestamps: bool) -> Self {
-        let writing = QueryParameters::with_consistency(Consistency::One);
-        let reading = QueryParameters { skip_metadata: true, ..writing.clone() };
-        let values = Values::new();
-        Encoder { insert_id, select_id, values, writing, reading, with_timestamps, last_micros: 0 }
-    }
-
-    /// Reads the clock, once for all requests that go out together.
-    fn begin_batch(&mut self) {
-        if self.with_timestamps {
-            let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-            let micros = since_epoch.map_or(0, |time| time.as_micros() as i64);
-            self.last_micros = self.last_micros.max(micros);
-        }
-    }
-
-    fn encode(&mut self, out: &mut Vec<u8>, stream: u16, sent: Sent) {
-        let key = dataset::key(sent.number);
-        let writer = RequestWriter { out, version: VERSION, stream: stream.cast_signed() };
-        if sent.operation != Operation::Write {
-            return writer.execute(&self.select_id, None, &self.reading, &[Value::Set(&key)]);
-        }
-        if self.with_timestamps {
-            self.last_micros += 1;
-            self.writing.default_timestamp = Some(self.last_micros);
-        }
-        let mut values = [Value::Set(&key); 1 + COLUMN_COUNT];
-        for (column, value) in values[1..].iter_mut().enumerate() {
-            *value = Value::Set(self.values.value(sent.number, column));
-        }
-        writer.execute(&self.insert_id, None, &self.writing, &values);
     }
 }

@@ -24,6 +24,20 @@ impl ProcessorTime {
             .ok_or_else(|| io::Error::other("/proc/PID/stat looks unfamiliar"))
     }
 
+    /// What several processes used together; nothing of none.
+    pub fn of_all(process_ids: &[u32]) -> io::Result<Option<Self>> {
+        let mut sum: Option<ProcessorTime> = None;
+        for id in process_ids {
+            let one = Self::of(*id)?;
+            let so_far = sum.unwrap_or_default();
+            sum = Some(ProcessorTime {
+                user_seconds: so_far.user_seconds + one.user_seconds,
+                system_seconds: so_far.system_seconds + one.system_seconds,
+            });
+        }
+        Ok(sum)
+    }
+
     /// What this process used so far.
     pub fn of_this_process() -> io::Result<Self> {
         Self::of(std::process::id())
