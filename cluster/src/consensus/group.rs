@@ -203,6 +203,12 @@ impl Group {
         members
     }
 
+    /// The members by the latest committed entry that names them, with that entry's index.
+    pub fn committed_members(&self) -> (LogIndex, &Arc<Membership>) {
+        let (index, members) = self.memberships.first().expect("recovery requires a membership");
+        (*index, members)
+    }
+
     /// The entry that names the present members; 0 if that was no entry.
     pub fn members_since(&self) -> LogIndex {
         self.memberships.last().map_or(LogIndex(0), |&(index, _)| index)

@@ -4,9 +4,9 @@ use super::links::Links;
 use super::local::{Local, LocalLog, LocalState, LogPosition, PartitionMask};
 use super::member::{NewReplica, Replica, SparePayloads};
 use crate::consensus::{
-    Change, Effect, Group, Input, Kind, LogIndex, Membership, RecoveryError, Refusal, Term,
+    Change, Effect, EntryId, Group, HardState, Header, Input, Kind, LogIndex, Membership,
+    RecoveryError, Refusal, Term,
 };
-use crate::consensus::{HardState, Header};
 use crate::leadership::{Leadership, Support, TransferRefused};
 use crate::link::{EntryView, Item};
 use crate::liveness::{Incarnation, MonotonicNanos};
@@ -14,6 +14,7 @@ use crate::placement::GroupId;
 use crate::ring::HostId;
 use model::IdMap;
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 
 /// Why an entry was not proposed.
 #[derive(Debug, PartialEq, Eq)]
@@ -140,6 +141,25 @@ impl<W> Replicas<W> {
     /// Who belongs to the group, as this member knows.
     pub fn members(&self, id: GroupId) -> Option<&Membership> {
         self.groups.get(&id).map(|r| r.group.members())
+    }
+
+    /// What a snapshot of the data as it is applied here is of: its last entry, and the members at
+    /// that entry with the one that named them. Nothing while that is not known: other members are
+    /// committed already and not applied.
+    pub fn applied_base(&self, id: GroupId) -> Option<(EntryId, (LogIndex, Arc<Membership>))> {
+        let replica = self.groups.get(&id)?;
+        let index = replica.applied();
+        let term = replica.group.term_at(index)?;
+        let (since, members) = replica.group.committed_members();
+        (since <= index).then(|| (EntryId { index, term }, (since, members.clone())))
+    }
+
+    /// The shards at which the other members of a group are reached. Who is not named is sent
+    /// nothing.
+    pub fn set_shards(&mut self, id: GroupId, shards: Vec<(HostId, u16)>) {
+        if let Some(replica) = self.groups.get_mut(&id) {
+            replica.shards = shards;
+        }
     }
 
     /// Whether this node leads the group and knows everything that was committed before.
@@ -514,7 +534,7 @@ impl<W> Replicas<W> {
         (header, payload): (Header, Vec<u8>),
         local: &mut Local<'_, L, S, P>,
     ) -> Result<(), L::Error> {
-        let entry = crate::consensus::EntryId { index, term: header.term };
+        let entry = EntryId { index, term: header.term };
         let position = local.log.append(id, entry, &header.kind, &payload)?;
         local.state.appended(id, index, &payload);
         let what = UnsyncedKind::Entry { index, log_epoch };
