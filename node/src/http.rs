@@ -1,7 +1,7 @@
 //! The operator's port: `/metrics` in Prometheus' text form, `/healthz`, `/readyz`, `/status` for
 //! `tethys status`, and `POST /cdc/generations`, which announces a new CDC generation.
 
-use crate::metadata::{DdlError, DdlRequest, MetadataRequest};
+use crate::metadata::{DdlError, MetadataRequest};
 use crate::node::Shared;
 use crate::shard::{Message, ShardStatistics};
 use axum::Router;
@@ -125,6 +125,9 @@ const SHARD_FIGURES: &[Figure] = &[
         "Logged batches whose record could not be read at start; the log names them.",
         |s| s.unreadable_batches,
     ),
+    ("metadata_voters", "gauge", "Nodes that decide on schema and ring; on shard 0.", |s| {
+        s.metadata_voters
+    }),
     (
         "internode_unknown_messages_total",
         "counter",
@@ -193,7 +196,7 @@ async fn announce_generation(
         return Err((StatusCode::BAD_REQUEST, "starts_in_ms must not be negative\n".to_owned()));
     }
     let (reply, answer) = oneshot::channel();
-    let request = DdlRequest { request: MetadataRequest::Generation { starts_in_millis } };
+    let request = MetadataRequest::Generation { starts_in_millis };
     let unavailable = |reason: &str| (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n"));
     shared.shards[0]
         .try_send(Message::Ddl(Box::new(request), reply))
@@ -202,6 +205,7 @@ async fn announce_generation(
         Ok(Ok(_)) => Ok("announced\n"),
         Ok(Err(DdlError::Write(error))) => Err((StatusCode::CONFLICT, format!("{error}\n"))),
         Ok(Err(DdlError::Plan(error))) => Err((StatusCode::CONFLICT, format!("{error}\n"))),
+        Ok(Err(error @ DdlError::NoMajority { .. })) => Err(unavailable(&error.to_string())),
         Err(_) => Err(unavailable("the node is going down")),
     }
 }

@@ -24,11 +24,12 @@ mod join;
 mod status;
 
 pub(crate) use acceptor::accept;
-pub(crate) use join::{JoinAnswer, ask_to_join};
+pub(crate) use join::{Joining, ask_to_join};
 pub(crate) use status::{NodeStatus, ask_status, own_status};
 
 use crate::config::Config;
 use crate::data_directory;
+use crate::metadata;
 use crate::remote;
 use crate::shard::Shard;
 use crate::view::View;
@@ -59,6 +60,8 @@ pub(crate) enum AskKind {
     Write = 1,
     /// A read of what the node holds.
     Read = 2,
+    /// A change of the metadata, which the node leads.
+    ChangeMetadata = 3,
     /// A node wants to join.
     Join = 4,
     /// How a node stands.
@@ -69,8 +72,14 @@ pub(crate) enum AskKind {
 
 impl AskKind {
     fn from_byte(byte: u8) -> Option<AskKind> {
-        const KINDS: [AskKind; 5] =
-            [AskKind::Write, AskKind::Read, AskKind::Join, AskKind::Status, AskKind::Applied];
+        const KINDS: [AskKind; 6] = [
+            AskKind::Write,
+            AskKind::Read,
+            AskKind::ChangeMetadata,
+            AskKind::Join,
+            AskKind::Status,
+            AskKind::Applied,
+        ];
         KINDS.into_iter().find(|kind| *kind as u8 == byte)
     }
 }
@@ -177,10 +186,15 @@ fn take_ask(shard: &Rc<Shard>, peer: Peer, mut bytes: Bytes, responder: Responde
         AskKind::Read => {
             tokio::task::spawn_local(remote::serve_read(shard.clone(), body, responder));
         }
+        AskKind::ChangeMetadata => {
+            tokio::task::spawn_local(metadata::serve_change(shard.clone(), peer, body, responder));
+        }
         AskKind::Applied => {
             tokio::task::spawn_local(remote::serve_applied(shard.clone(), body, responder));
         }
-        AskKind::Join => join::answer(shard, peer, &body, responder),
+        AskKind::Join => {
+            tokio::task::spawn_local(join::answer(shard.clone(), peer, body, responder));
+        }
         AskKind::Status => {
             tokio::task::spawn_local(status::answer(shard.clone(), responder));
         }

@@ -1,21 +1,28 @@
-//! Changing the metadata: decided on shard 0, answered when every shard acts by it.
+//! Changing the metadata, on the node that leads its group: decided on shard 0 against the newest
+//! state, one change at a time, proposed as a [`Command`], and answered when every live node acts
+//! by it.
+//!
+//! A change is decided only when nothing undecided is in the group's log, whoever proposed it: what
+//! would come before it is known. If no majority answers in time, it is not known what becomes of
+//! it, and the next change waits until it is.
 
-use super::events::topology_events;
-use super::{Command, GenerationRecord, Metadata};
-use crate::remote::WriteTerms;
-use crate::shard::{Change, Message, Shard, WriteError, WriteRequest};
+use super::{Command, GenerationRecord, Metadata, NodeRecord};
+use crate::remote::{Answer, Deadline, WriteTerms};
+use crate::shard::{Change, Shard, WriteError, WriteRequest};
 use crate::view::View;
 use cdc::stream::{Generation, Generations};
-use cluster::GroupId;
+use cluster::consensus::LogIndex;
+use cluster::peer::Peer;
+use cluster::{GroupId, HostId};
 use cql::plan::PlanError;
 use cql::plan::ddl::{self, ChangeTarget, DdlContext, SchemaChange};
-use cql::syntax::ast::Statement;
-use cql::wire::{ChangeKind, Event, SchemaChange as SchemaEvent, SchemaTarget};
+use cql::wire::{ChangeKind, SchemaChange as SchemaEvent, SchemaTarget};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 
 /// How far before its announcement the first generation begins: writes that are still on time may
 /// be placed that far back.
@@ -23,37 +30,66 @@ const FIRST_GENERATION_BACK_MILLIS: i64 = 6_000;
 
 /// How long the ranges of a table may take to hear that its images were switched.
 const IMAGES_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// What shard 0 is asked to change.
-#[derive(Debug)]
-pub(crate) struct DdlRequest {
-    pub request: MetadataRequest,
-}
+/// How often it is looked whether a change that is under way has been decided.
+const DECISION_PAUSE: Duration = Duration::from_millis(5);
+/// How long a node may take to say that it acts by a change, before it is looked whether it lives.
+const ADOPTION_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// A change of the metadata.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum MetadataRequest {
-    /// A DDL statement, with the keyspace in use.
-    Statement { statement: Box<Statement>, keyspace: Option<Arc<str>> },
+    /// The text of a DDL statement, with the keyspace in use.
+    Statement { text: Arc<str>, keyspace: Option<Arc<str>> },
     /// A new CDC generation that starts so many milliseconds from now.
     Generation { starts_in_millis: i64 },
+    /// A member is configured otherwise than its record says.
+    Node(Box<NodeRecord>),
 }
 
 /// What a change came to.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DdlOutcome {
+    /// The index of the metadata that has it.
+    pub index: u64,
     /// What clients are told; nothing when the statement changed nothing.
     pub events: Vec<SchemaEvent>,
     pub warnings: Vec<String>,
 }
 
 /// Why the metadata was not changed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum DdlError {
     /// The statement is refused.
     Plan(PlanError),
+    /// Not changed: too few of the nodes that decide on the metadata answer.
+    NoMajority { alive: u32, required: u32 },
     /// The change could not be written.
     Write(WriteError),
+}
+
+impl DdlOutcome {
+    /// Nothing that clients are told.
+    fn unseen(index: u64) -> DdlOutcome {
+        DdlOutcome { index, events: Vec::new(), warnings: Vec::new() }
+    }
+}
+
+impl fmt::Display for DdlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DdlError::Plan(error) => error.fmt(f),
+            DdlError::NoMajority { alive, required } if alive < required => write!(
+                f,
+                "the schema and the ring cannot be changed: of the nodes that decide on them \
+                 {alive} live, and {required} are needed"
+            ),
+            DdlError::NoMajority { .. } => f.write_str(
+                "the schema and the ring cannot be changed now: the nodes that decide on them have \
+                 found no leader yet",
+            ),
+            DdlError::Write(error) => error.fmt(f),
+        }
+    }
 }
 
 impl From<PlanError> for DdlError {
@@ -70,6 +106,9 @@ impl From<WriteError> for DdlError {
 
 pub(crate) type DdlResult = Result<DdlOutcome, DdlError>;
 
+/// The same as an answer to another node.
+pub(crate) type DdlAnswer = Answer<DdlOutcome, DdlError>;
+
 impl Metadata {
     /// The generations as the CDC code uses them.
     pub(crate) fn cdc_generations(&self) -> Generations {
@@ -82,56 +121,112 @@ impl Metadata {
 }
 
 impl Shard {
-    /// Makes a change; on shard 0.
-    pub(crate) async fn change_metadata(self: &Rc<Self>, request: DdlRequest) -> DdlResult {
+    /// Makes a change if this node leads the metadata group; on shard 0.
+    pub(crate) async fn change_here(
+        self: &Rc<Self>,
+        request: &MetadataRequest,
+        deadline: Deadline,
+    ) -> DdlAnswer {
         assert_eq!(self.index, 0, "the metadata group is on shard 0");
-        let _turn = self.ddl_turn.lock().await;
-        match request.request {
-            MetadataRequest::Statement { statement, keyspace } => {
-                self.change_schema(&statement, keyspace.as_deref()).await
+        let turn = tokio::time::timeout(deadline.time_left(self), self.ddl_turn.lock()).await;
+        let Ok(_turn) = turn else {
+            let reason = "other changes of the schema are under way".to_owned();
+            return Answer::Failed(WriteError::Overloaded(reason).into());
+        };
+        if !self.decides_metadata(deadline).await {
+            return Answer::NotLeader { hint: self.metadata_leader() };
+        }
+        let result = match request {
+            MetadataRequest::Statement { text, keyspace } => {
+                self.change_schema(text, keyspace.as_deref(), deadline).await
             }
             MetadataRequest::Generation { starts_in_millis } => {
                 let now = self.shared.env.clock.now_micros() / 1_000;
-                self.announce_generation(now + starts_in_millis).await?;
-                self.publish(&[]).await;
-                Ok(DdlOutcome { events: Vec::new(), warnings: Vec::new() })
+                self.change_generations(now + starts_in_millis, deadline).await
             }
+            MetadataRequest::Node(record) => self.change_node(record, deadline).await,
+        };
+        match result {
+            Ok(outcome) => Answer::Done(outcome),
+            Err(DdlError::Write(WriteError::NotLeader { hint })) => Answer::NotLeader { hint },
+            Err(error) => Answer::Failed(error),
         }
+    }
+
+    /// Waits until this node leads the metadata group, nothing of it is undecided, and this shard
+    /// sees the state that follows. False if another leads, or the time is over.
+    pub(crate) async fn decides_metadata(&self, deadline: Deadline) -> bool {
+        while self.leads_metadata() {
+            let applied = self.applied_metadata().map_or(0, |metadata| metadata.index);
+            if self.metadata_is_decided() && self.shared.views().newest().index() >= applied {
+                return true;
+            }
+            if deadline.time_left(self) <= DECISION_PAUSE {
+                return false;
+            }
+            self.shared.env.clock.sleep(DECISION_PAUSE).await;
+        }
+        false
+    }
+
+    /// Who leads the metadata group, as far as this node knows, if it is another.
+    pub(crate) fn metadata_leader(&self) -> Option<HostId> {
+        self.replica_leader(GroupId::METADATA).filter(|leader| *leader != self.shared.host_id)
+    }
+
+    /// What was found without a change, which holds if nobody else leads by now.
+    fn found(&self, result: DdlResult) -> DdlResult {
+        if self.may_serve_metadata() {
+            return result;
+        }
+        Err(WriteError::NotLeader { hint: self.metadata_leader() }.into())
     }
 
     async fn change_schema(
         self: &Rc<Self>,
-        statement: &Statement,
+        text: &str,
         keyspace: Option<&str>,
+        deadline: Deadline,
     ) -> DdlResult {
-        let view = self.view();
-        let change = self.plan_change(&view, statement, keyspace)?;
-        let SchemaChange { put, remove, events, warnings, images_switched } = change;
-        if put.is_empty() && remove.is_empty() {
-            return Ok(DdlOutcome { events: Vec::new(), warnings });
-        }
-        let logs_changes =
-            put.iter().flat_map(|k| k.tables.values()).any(|t| t.cdc_enabled().is_some());
-        if logs_changes && view.generations.list().is_empty() {
+        let (change, view) = loop {
+            let view = self.view();
+            let change = match self.plan_change(&view, text, keyspace) {
+                Ok(change) => change,
+                Err(error) => return self.found(Err(error.into())),
+            };
+            let mut tables = change.put.iter().flat_map(|keyspace| keyspace.tables.values());
+            let logs_changes = tables.any(|table| table.cdc_enabled().is_some());
+            if !logs_changes || !view.generations.list().is_empty() {
+                break (change, view);
+            }
             let now = self.shared.env.clock.now_micros() / 1_000;
-            self.announce_generation(now - FIRST_GENERATION_BACK_MILLIS).await?;
-        }
-        self.propose_command(&Command::ChangeSchema { put, remove }).await?;
-        let events: Vec<SchemaEvent> = events.iter().map(wire_event).collect();
-        let for_clients: Vec<Event> = events.iter().cloned().map(Event::Schema).collect();
-        self.publish(&for_clients).await;
+            self.announce_generation(now - FIRST_GENERATION_BACK_MILLIS, deadline).await?;
+            if !self.decides_metadata(deadline).await {
+                return Err(WriteError::NotLeader { hint: self.metadata_leader() }.into());
+            }
+        };
+        let SchemaChange { put, remove, events, mut warnings, images_switched } = change;
+        let is_change = !put.is_empty() || !remove.is_empty();
+        let index = if is_change {
+            self.propose_command(&Command::ChangeSchema { put, remove }, deadline).await?
+        } else {
+            self.found(Ok(DdlOutcome::unseen(view.index())))?.index
+        };
+        warnings.extend(self.wait_for_nodes(index, deadline).await);
         for table in images_switched {
             self.close_images(table).await?;
         }
-        Ok(DdlOutcome { events, warnings })
+        let events = events.iter().map(wire_event).collect();
+        Ok(DdlOutcome { index, events, warnings })
     }
 
     fn plan_change(
         &self,
         view: &View,
-        statement: &Statement,
+        text: &str,
         keyspace: Option<&str>,
     ) -> Result<SchemaChange, PlanError> {
+        let statement = cql::syntax::parse(text)?.statement;
         let mut entropy = self.entropy.borrow_mut();
         let now_micros = self.shared.env.clock.now_micros();
         let mut data_centres: BTreeMap<String, u32> = BTreeMap::new();
@@ -149,10 +244,15 @@ impl Shard {
             data_centres: &data_centres,
             cdc: &crate::cdc_tables::CdcLogTables,
         };
-        ddl::apply(statement, &view.schema, keyspace, &mut context)
+        ddl::apply(&statement, &view.schema, keyspace, &mut context)
     }
 
-    async fn announce_generation(self: &Rc<Self>, starts_at_millis: i64) -> Result<(), WriteError> {
+    /// Returns the index of the metadata that has it.
+    async fn announce_generation(
+        self: &Rc<Self>,
+        starts_at_millis: i64,
+        deadline: Deadline,
+    ) -> Result<u64, WriteError> {
         let view = self.view();
         let last = view.generations.list().last().map(Generation::starts_at_millis);
         if last.is_some_and(|last| last >= starts_at_millis) {
@@ -162,45 +262,99 @@ impl Shard {
         }
         let range_ends = view.ranges.iter().map(|r| view.ranges.end_token(r).0).collect();
         let generation = GenerationRecord { starts_at_millis, range_ends };
-        self.propose_command(&Command::AnnounceGeneration { generation }).await
+        self.propose_command(&Command::AnnounceGeneration { generation }, deadline).await
     }
 
-    /// The metadata as it was last applied.
-    fn newest_metadata(&self) -> Metadata {
-        self.applied_metadata().expect("shard 0 holds the metadata group")
+    async fn change_generations(
+        self: &Rc<Self>,
+        starts_at_millis: i64,
+        deadline: Deadline,
+    ) -> DdlResult {
+        let index = self.announce_generation(starts_at_millis, deadline).await?;
+        let warnings = self.wait_for_nodes(index, deadline).await;
+        Ok(DdlOutcome { index, events: Vec::new(), warnings })
     }
 
-    /// Writes a command to the metadata group's log, and returns when it is applied.
-    async fn propose_command(self: &Rc<Self>, command: &Command) -> Result<(), WriteError> {
+    /// Takes over what a member says of itself.
+    async fn change_node(self: &Rc<Self>, record: &NodeRecord, deadline: Deadline) -> DdlResult {
+        let view = self.view();
+        let index = match view.metadata.judge_record(record) {
+            Err(reason) => return self.found(Err(WriteError::Invalid(reason).into())),
+            Ok(false) => return self.found(Ok(DdlOutcome::unseen(view.index()))),
+            Ok(true) => {
+                let node = record.clone();
+                self.propose_command(&Command::UpdateNode { node }, deadline).await?
+            }
+        };
+        let warnings = self.wait_for_nodes(index, deadline).await;
+        Ok(DdlOutcome { index, events: Vec::new(), warnings })
+    }
+
+    /// Writes a command to the metadata group's log, and returns when it is applied: the index of
+    /// the metadata that has it. To be called in the step in which it was decided.
+    pub(crate) async fn propose_command(
+        self: &Rc<Self>,
+        command: &Command,
+        deadline: Deadline,
+    ) -> Result<u64, WriteError> {
+        if !self.metadata_is_decided() {
+            return Err(WriteError::NotLeader { hint: self.metadata_leader() });
+        }
         let change = Change::Metadata(command.to_bytes());
-        self.write(WriteRequest::new(GroupId::METADATA, change)).await.map(drop)
+        let writing = self.write(WriteRequest::new(GroupId::METADATA, change));
+        match tokio::time::timeout(deadline.time_left(self), writing).await {
+            Ok(made) => Ok(made?.index.0),
+            Err(_) => Err(WriteError::Unknown(
+                "no majority of the nodes that decide on the schema has answered in time: the \
+                 change may be made later"
+                    .to_owned(),
+            )),
+        }
     }
 
-    /// Makes the newest metadata everybody's view, and returns when every shard acts by it.
-    pub(crate) async fn publish(self: &Rc<Self>, events: &[Event]) {
-        let metadata = self.newest_metadata();
-        let mut events = events.to_vec();
-        events.extend(topology_events(&self.shared.views().newest().metadata, &metadata));
-        match View::new(metadata, &self.shared.system_keyspaces, self.shared.host_id) {
-            Ok(view) => self.shared.views().publish(Arc::new(view)),
-            Err(error) => {
-                tracing::error!("the metadata makes no ring: {error}");
-                return;
+    /// Waits until this node and all others that live act by the metadata of that index. Says who
+    /// does not when the time is over.
+    pub(crate) async fn wait_for_nodes(
+        self: &Rc<Self>,
+        index: u64,
+        deadline: Deadline,
+    ) -> Vec<String> {
+        let mut waiting = JoinSet::new();
+        for node in self.view().ring.nodes() {
+            let (shard, host) = (self.clone(), node.host_id);
+            waiting.spawn_local(async move {
+                let has_adopted = shard.node_adopts(host, index, deadline).await;
+                (!has_adopted).then(|| format!("node {:032x} does not act by it yet", host.0))
+            });
+        }
+        let mut warnings = Vec::new();
+        while let Some(waited) = waiting.join_next().await {
+            warnings.extend(waited.ok().flatten());
+        }
+        warnings.sort_unstable();
+        warnings
+    }
+
+    /// Whether a node acts by the metadata of that index, or is dead, before the time is over.
+    async fn node_adopts(self: &Rc<Self>, host: HostId, index: u64, deadline: Deadline) -> bool {
+        if host == self.shared.host_id {
+            let adopted = self.wait_until_adopted(index);
+            return tokio::time::timeout(deadline.time_left(self), adopted).await.is_ok();
+        }
+        let peer = Peer { host_id: host, shard: 0 };
+        while self.is_live(host) {
+            let time_left = deadline.time_left(self);
+            if time_left <= DECISION_PAUSE {
+                return false;
             }
-        }
-        let events: Arc<[Event]> = events.into();
-        let mut answers = Vec::new();
-        for shard in &self.shared.shards {
-            let (reply, answer) = oneshot::channel();
-            let message = Message::ViewChanged(events.clone(), reply);
-            if shard.try_send(message).is_ok() {
-                answers.push(answer);
+            let until = Deadline::after(self, time_left.min(ADOPTION_TIME_MAX));
+            let (group, index) = (GroupId::METADATA, LogIndex(index));
+            if self.has_applied(peer, false, group, index, until).await {
+                return true;
             }
+            self.shared.env.clock.sleep(DECISION_PAUSE).await;
         }
-        for answer in answers {
-            // A shard that is stopping does not answer.
-            answer.await.ok();
-        }
+        true
     }
 
     /// Closes what was placed so far in every range of a table whose images were switched.

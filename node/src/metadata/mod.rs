@@ -1,17 +1,23 @@
 //! The metadata group: what all nodes agree on, and the statements that change it.
 //!
-//! Metadata is one more replicated log, held by shard 0. A DDL statement is decided there against
-//! the newest state, one statement at a time, proposed as a [`Command`], and answered when every
-//! shard acts by it.
+//! Metadata is one more replicated log, held by shard 0 of every node. A DDL statement goes to the
+//! node that leads it ([`request`]), is decided there against the newest state, one statement at a
+//! time, proposed as a [`Command`], and answered when every shard of every live node acts by it
+//! ([`change`]).
 //!
-//! Clients that ask for it are told: of schema changes by whoever made them, of nodes by comparing
-//! one state with the next ([`events`]).
+//! Views follow the log ([`publish`]), and clients that ask for it are told what changed, found by
+//! comparing one state with the next ([`events`]).
 
 mod change;
 mod events;
+mod message;
+mod publish;
+mod request;
 mod snapshot;
 mod state;
 
-pub(crate) use change::{DdlError, DdlRequest, DdlResult, MetadataRequest};
-pub(crate) use snapshot::{load, save};
+pub(crate) use change::{DdlError, DdlOutcome, DdlResult, MetadataRequest};
+pub(crate) use publish::Publication;
+pub(crate) use request::serve_change;
+pub(crate) use snapshot::{GroupBase, Snapshot, load, save};
 pub(crate) use state::{Command, GenerationRecord, Metadata, NodeRecord};

@@ -6,6 +6,7 @@
 //! the command is applied to (the leader has one undecided command at a time), and the command
 //! carries the outcome, not the statement. Commands and snapshots are JSON: rare, and readable.
 
+use crate::node::Shared;
 use cluster::{HostId, Node, Ring};
 use model::schema::{KeyspaceDef, Schema};
 use model::{TableId, Token};
@@ -107,9 +108,11 @@ impl Metadata {
                 self.dropped_tables.drain(..surplus);
             }
             Command::AnnounceGeneration { generation } => {
+                // Others are not proposed.
                 let last = self.generations.last().map_or(i64::MIN, |g| g.starts_at_millis);
-                assert!(generation.starts_at_millis > last, "generations start one after another");
-                self.generations.push(Arc::new(generation));
+                if generation.starts_at_millis > last {
+                    self.generations.push(Arc::new(generation));
+                }
             }
         }
     }
@@ -119,19 +122,40 @@ impl Metadata {
         self.nodes.get(&host_key(host_id))
     }
 
+    /// Whether what a member says of itself is news; why not, if it cannot be. As long as data
+    /// cannot move, nothing changes that says where they lie.
+    pub(crate) fn judge_record(&self, record: &NodeRecord) -> Result<bool, String> {
+        let Some(known) = self.node(record.host_id) else {
+            return Err("the node is no member".to_owned());
+        };
+        let holds = |one: &NodeRecord| {
+            one.host_id != record.host_id
+                && (one.internode_address == record.internode_address
+                    || one.cql_address() == record.cql_address())
+        };
+        if let Some(other) = self.nodes.values().find(|other| holds(other)) {
+            return Err(format!("its address is that of the node {:032x}", other.host_id));
+        }
+        let is_moved = known.tokens != record.tokens
+            || known.data_center != record.data_center
+            || known.rack != record.rack;
+        if is_moved && self.ring_is_used() && self.nodes.len() > 1 {
+            return Err(format!(
+                "it is in rack {} of data centre {}, and cannot move to rack {} of {}",
+                known.rack, known.data_center, record.rack, record.data_center
+            ));
+        }
+        Ok(known != record)
+    }
+
+    /// Whether there is or was anything that lies on the ring as it is.
+    pub(crate) fn ring_is_used(&self) -> bool {
+        self.schema.version > 0 || !self.generations.is_empty()
+    }
+
     /// The ring of all nodes.
     pub(crate) fn ring(&self) -> Result<Ring, cluster::RingError> {
         Ring::new(self.nodes.values().map(NodeRecord::to_ring_node).collect())
-    }
-
-    /// The state as bytes.
-    pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        serde_json::to_vec_pretty(self).expect("metadata has only string keys and finite numbers")
-    }
-
-    /// The state from bytes of [`Metadata::to_bytes`].
-    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, serde_json::Error> {
-        serde_json::from_slice(bytes)
     }
 }
 
@@ -148,6 +172,21 @@ impl Command {
 }
 
 impl NodeRecord {
+    /// What this node says of itself as it is configured now, but for its tokens.
+    pub(crate) fn of_this_node(shared: &Shared, tokens: Vec<i64>) -> NodeRecord {
+        let cql_address = shared.broadcast_rpc_address();
+        NodeRecord {
+            host_id: shared.host_id.0,
+            data_center: shared.config.data_center.clone(),
+            rack: shared.config.rack.clone(),
+            address: cql_address.ip(),
+            cql_port: cql_address.port(),
+            internode_address: shared.broadcast_address(),
+            tokens,
+            shard_count: shared.shard_count,
+        }
+    }
+
     fn to_ring_node(&self) -> Node {
         let mut tokens: Vec<Token> = self.tokens.iter().copied().map(Token).collect();
         tokens.sort_unstable();

@@ -54,7 +54,7 @@ impl Shard {
     }
 
     /// Whether a replica has applied an entry before the time is over.
-    pub(super) async fn has_applied(
+    pub(crate) async fn has_applied(
         self: &Rc<Self>,
         peer: Peer,
         is_here: bool,

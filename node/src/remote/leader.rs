@@ -71,11 +71,17 @@ impl WriteTerms {
 }
 
 /// The growing pause of one request.
-struct Pause(Duration);
+pub(crate) struct Pause(Duration);
+
+impl Default for Pause {
+    fn default() -> Self {
+        Pause(PAUSE_MIN)
+    }
+}
 
 impl Pause {
     /// Waits; `false` when that would be too long.
-    async fn wait(&mut self, shard: &Shard, deadline: Deadline) -> bool {
+    pub(crate) async fn wait(&mut self, shard: &Shard, deadline: Deadline) -> bool {
         if deadline.time_left(shard) <= self.0 {
             return false;
         }
@@ -144,7 +150,7 @@ impl Shard {
     ) -> Result<LogIndex, WriteError> {
         let request = WriteRequest { group, change, clock_floor: terms.clock_floor };
         let mut bytes = None;
-        let (mut tries, mut pause) = (Tries::default(), Pause(PAUSE_MIN));
+        let (mut tries, mut pause) = (Tries::default(), Pause::default());
         loop {
             let view = self.view();
             let Some(place) = Place::of_group(&view, group) else {
@@ -241,7 +247,7 @@ impl Shard {
         undecided: bool,
         (level, deadline): (Consistency, Deadline),
     ) -> Result<Page, CoordinatorError> {
-        let (mut tries, mut pause) = (Tries::default(), Pause(PAUSE_MIN));
+        let (mut tries, mut pause) = (Tries::default(), Pause::default());
         loop {
             let view = self.view();
             let Some(place) = Place::of_token(&view, command.table, at) else {

@@ -20,6 +20,6 @@ mod leader;
 mod message;
 mod serve;
 
-pub(crate) use leader::{Deadline, WriteTerms};
-pub(crate) use message::Answer;
+pub(crate) use leader::{Deadline, Pause, WriteTerms};
+pub(crate) use message::{Answer, Body};
 pub(crate) use serve::{serve_applied, serve_read, serve_write};

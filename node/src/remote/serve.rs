@@ -9,6 +9,7 @@ use crate::batch_log;
 use crate::shard::{Change, ReadError, Shard, WriteError, WriteRequest};
 use crate::view::{PlacedTable, View};
 use bytes::Bytes;
+use cluster::GroupId;
 use cluster::consensus::LogIndex;
 use cluster::peer::{Class, Responder};
 use cql::plan::write::{PartitionWrite, PartitionWriteError};
@@ -114,6 +115,9 @@ pub(crate) async fn serve_applied(shard: Rc<Shard>, body: Bytes, responder: Resp
         Ok(entry) => entry,
         Err(error) => return refuse(&shard, responder, "question for an entry", &error),
     };
+    if group == GroupId::METADATA {
+        return serve_adopted(&shard, index.0, responder).await;
+    }
     let view = shard.view();
     let Some((_, range)) = view.place_of(group) else { return responder.refuse() };
     let at = view.shard_on(view.local, range);
@@ -121,6 +125,15 @@ pub(crate) async fn serve_applied(shard: Rc<Shard>, body: Bytes, responder: Resp
     match tokio::time::timeout(responder.time_left(), applied).await {
         Ok(true) => send(responder, &[]),
         Ok(false) | Err(_) => responder.refuse(),
+    }
+}
+
+/// Answers once every shard of this node acts by the metadata of that index.
+async fn serve_adopted(shard: &Shard, index: u64, responder: Responder) {
+    let adopted = shard.wait_until_adopted(index);
+    match tokio::time::timeout(responder.time_left(), adopted).await {
+        Ok(()) if shard.index == 0 => send(responder, &[]),
+        _ => responder.refuse(),
     }
 }
 

@@ -7,7 +7,7 @@
 //! pass for what is in tables.
 
 use super::Shard;
-use super::state::{MetadataState, ShardState};
+use super::state::ShardState;
 use cluster::GroupId;
 use cluster::consensus::{EntryId, LogIndex};
 use cluster::liveness::MonotonicNanos;
@@ -38,7 +38,10 @@ impl Shard {
             self.end_late_writes();
             self.adopt_board(MonotonicNanos(self.monotonic_nanos()));
             self.run_flushes().await;
-            self.save_metadata().await;
+            if self.index == 0 {
+                self.promote_metadata_learners();
+                self.save_metadata().await;
+            }
             self.release_log();
         }
     }
@@ -130,23 +133,26 @@ impl Shard {
 
     /// Writes the metadata snapshot when it is behind.
     async fn save_metadata(&self) {
-        let behind = |state: &MetadataState| state.saved_index < state.metadata.index;
-        let latest = match &self.state.borrow().metadata {
-            Some(state) if behind(state) => state.metadata.clone(),
-            _ => return,
+        let is_behind = |state: &ShardState| {
+            let saved = state.metadata.as_ref().map(|metadata| metadata.saved_index);
+            saved.is_some_and(|saved| saved < state.replicas.applied(GroupId::METADATA).0)
         };
+        if !is_behind(&self.state.borrow()) {
+            return;
+        }
+        let Some(latest) = self.metadata_snapshot() else { return };
         if !self.sync_log().await {
             return;
         }
         let mut state = self.state.borrow_mut();
         let state = state.metadata.as_mut().expect("shard 0 keeps the metadata group");
-        if latest.index <= state.saved_index {
+        if latest.index() <= state.saved_index {
             // Another task saved a newer one while this waited.
             return;
         }
         let path = self.shared.data.metadata();
         match crate::metadata::save(&self.shared.env.disk, &path, &latest) {
-            Ok(()) => state.saved_index = latest.index,
+            Ok(()) => state.saved_index = latest.index(),
             Err(error) => tracing::error!("{}: {error}", path.display()),
         }
     }

@@ -22,6 +22,7 @@ mod envelopes;
 mod lists;
 mod log;
 mod maintenance;
+mod metadata_group;
 mod read;
 mod recovery;
 mod state;
@@ -41,7 +42,7 @@ pub(crate) use write::{
 
 use crate::connection::{self, ConnectionMemory, DecodedFrame, Session};
 use crate::internode;
-use crate::metadata::{DdlRequest, DdlResult};
+use crate::metadata::{DdlResult, MetadataRequest, Publication};
 use crate::node::Shared;
 use crate::statement::RecentStatements;
 use crate::status::{self, ClusterStatus, UnknownKeyspace};
@@ -90,7 +91,7 @@ pub(crate) enum Message {
     /// A logged batch is about to look at the lists of these partitions.
     HoldLists(Vec<PartitionId>, oneshot::Sender<ListHold>),
     /// A change of the metadata; shard 0 only.
-    Ddl(Box<DdlRequest>, oneshot::Sender<DdlResult>),
+    Ddl(Box<MetadataRequest>, oneshot::Sender<DdlResult>),
     /// There is a newer view; answered when this shard acts by it. Events go to the clients.
     ViewChanged(Arc<[Event]>, oneshot::Sender<()>),
     /// The support between nodes has changed: there is a newer board.
@@ -164,6 +165,10 @@ pub(crate) struct Shard {
     pub read_buffer: RefCell<Box<[u8]>>,
     /// One DDL statement at a time; shard 0 only.
     pub ddl_turn: tokio::sync::Mutex<()>,
+    /// The node that is being let in; shard 0 of the node that leads the metadata only.
+    pub joining: Cell<Option<HostId>>,
+    /// How far the metadata has come on this node; shard 0 only.
+    pub publication: Publication,
     /// Told when entries were applied: groups may have become led.
     settled: Notify,
     /// Partitions whose lists stand still for a logged batch.
@@ -202,6 +207,7 @@ impl Shard {
         internode::set_addresses(&peers, &view, shared.host_id, index);
         let memory = ConnectionMemory::new(shared.connection_bytes_max());
         let now = MonotonicNanos(shared.env.clock.monotonic_nanos());
+        let index_of_view = view.index();
         let liveness =
             (index == 0).then(|| support::start_liveness(shared.data.identity.incarnation, now));
         Rc::new(Shard {
@@ -226,6 +232,8 @@ impl Shard {
             next_session: Cell::new(0),
             read_buffer: RefCell::new(vec![0; READ_BYTES_MAX].into_boxed_slice()),
             ddl_turn: tokio::sync::Mutex::new(()),
+            joining: Cell::new(None),
+            publication: Publication::new(index_of_view),
             settled: Notify::new(),
             list_holds: lists::ListHolds::default(),
             unfinished_batches: Cell::new(0),
@@ -310,6 +318,8 @@ impl Shard {
         if self.index == 0 {
             self.know_nodes();
             tokio::task::spawn_local(self.clone().run_liveness());
+            tokio::task::spawn_local(self.clone().run_publication());
+            tokio::task::spawn_local(self.clone().tell_own_record());
         }
         if let Some(inbox) = self.inbox.take() {
             tokio::task::spawn_local(internode::serve(self.clone(), inbox));
@@ -404,6 +414,7 @@ impl Shard {
         internode::set_addresses(&self.peers, &view, self.shared.host_id, self.index);
         if self.index == 0 {
             self.know_nodes();
+            self.reach_metadata_members(&view);
         }
         let groups = view.groups_of_shard(self.index, self.shared.shard_count);
         {

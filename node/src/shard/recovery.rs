@@ -6,20 +6,21 @@
 //!    with one member it leads as soon as its vote and its first entry are held.
 //! 4. Everything committed and not in tables is applied.
 
+use super::Shard;
 use super::clock::{PublishedClock, TimestampClock};
 use super::log::ShardLog;
+use super::metadata_group::recovered_group;
 use super::state::{Counters, LogTimes, MetadataState, ShardState};
-use super::{Shard, Waiter};
-use crate::metadata::{Command, Metadata, NodeRecord};
+use crate::metadata::{GroupBase, Snapshot};
 use crate::node::Shared;
-use crate::view::{View, Views};
+use crate::view::Views;
 use cluster::consensus::{EntryId, HardState, LogIndex, Membership, Recovered, Term, TermRun};
 use cluster::liveness::{Incarnation, MonotonicNanos};
 use cluster::peer::Peers;
-use cluster::replica::{LogPosition, NewReplica, PartitionMask, Replicas};
-use cluster::{GroupId, HostId, Ring};
+use cluster::replica::{LogPosition, NewReplica, Replicas};
+use cluster::{GroupId, HostId};
+use env::Env;
 use env::clock::Clock;
-use env::{Entropy, Env};
 use model::IdMap;
 use model::entry::Entry;
 use std::collections::BTreeMap;
@@ -29,7 +30,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use storage::commitlog::{CommitLog, EntryKind, GroupReplay, LogError, LogOptions, Replay};
 use storage::{Committed, Engine, EngineOptions, StorageError};
-use tokio::sync::oneshot;
 
 /// Mutations that are gathered from the log before they are applied together.
 const BATCH_MUTATIONS: usize = 256;
@@ -84,16 +84,16 @@ pub(crate) struct OpenOptions<'a> {
 /// A shard whose log was read and whose entries have not been applied yet.
 pub(super) struct Opened {
     pub state: ShardState,
-    replay: Replay,
+    pub replay: Replay,
     clock: Clock,
 }
 
 impl Opened {
-    /// Opens engine and log. `metadata` is the snapshot of shard 0.
+    /// Opens engine and log. `snapshot` is shard 0's, of the metadata.
     pub(super) fn open(
         env: &Env,
         options: &OpenOptions,
-        metadata: Option<Metadata>,
+        snapshot: Option<&Snapshot>,
     ) -> Result<Opened, OpenError> {
         let engine = Engine::open(env.disk.clone(), options.table_directory, options.engine)?;
         let (log, replay, _task) = CommitLog::open_with_thread(
@@ -112,9 +112,9 @@ impl Opened {
                 torn.segment
             );
         }
-        let metadata = metadata.map(|metadata| {
-            let saved_index = metadata.index;
-            MetadataState { metadata, saved_index }
+        let metadata = snapshot.map(|snapshot| MetadataState {
+            saved_index: snapshot.index(),
+            metadata: snapshot.metadata.clone(),
         });
         let state = ShardState {
             engine,
@@ -132,16 +132,24 @@ impl Opened {
             foreseen: None,
         };
         let mut opened = Opened { state, replay, clock: env.clock.clone() };
-        opened.check_log_reaches_tables()?;
+        let base = snapshot.and_then(|snapshot| snapshot.group.as_ref());
+        opened.check_log_reaches_tables(base.is_some_and(GroupBase::is_received))?;
         opened.add_groups(options.host_id)?;
+        if let Some(snapshot) = snapshot {
+            let group = recovered_group(&opened.replay, snapshot, options.host_id)?;
+            opened.add(GroupId::METADATA, group)?;
+            opened.begin_after_snapshot(base)?;
+        }
         Ok(opened)
     }
 
     /// A log becomes durable before tables do, so one that ends before them was damaged: its last
     /// batch, which cannot be told from one that was being written.
-    fn check_log_reaches_tables(&self) -> Result<(), OpenError> {
+    /// Not so a snapshot of the metadata that came from another node.
+    fn check_log_reaches_tables(&self, is_received: bool) -> Result<(), OpenError> {
         let mut elsewhere = self.state.engine.flushed_indexes();
         if let Some(metadata) = &self.state.metadata
+            && !is_received
             && self.replay.groups().contains_key(&GroupId::METADATA.0)
         {
             elsewhere.insert(GroupId::METADATA.0, metadata.saved_index);
@@ -160,10 +168,10 @@ impl Opened {
         Ok(())
     }
 
-    /// Makes a replica of every group the log knows.
+    /// Makes a replica of every group of data the log knows.
     fn add_groups(&mut self, host_id: HostId) -> Result<(), OpenError> {
         let groups: Vec<_> = self.replay.groups().iter().map(|(id, g)| (*id, g.clone())).collect();
-        for (id, group) in groups {
+        for (id, group) in groups.into_iter().filter(|(id, _)| *id != GroupId::METADATA.0) {
             let id = GroupId(id);
             self.add(id, recovered(&group, host_id))?;
         }
@@ -187,7 +195,7 @@ impl Opened {
     }
 
     /// Waits until the log holds what the campaigns appended, twice: votes, then first entries.
-    async fn settle(&mut self) -> Result<(), OpenError> {
+    pub(super) async fn settle(&mut self) -> Result<(), OpenError> {
         loop {
             let appended = self.state.log.log.appended();
             self.state.log.log.submit()?;
@@ -198,16 +206,6 @@ impl Opened {
                 return Ok(());
             }
         }
-    }
-
-    /// Applies what was committed before the restart to the metadata alone.
-    fn apply_metadata(&mut self) {
-        let state = &mut self.state;
-        for_each_committed(&self.replay, |group, index, payload| {
-            if group == GroupId::METADATA && index <= state.replicas.commit(group) {
-                state.replay(group, index, payload);
-            }
-        });
     }
 
     /// Applies what was committed before the restart and is not in tables. Ends the replay.
@@ -265,7 +263,7 @@ fn for_each_committed<'a>(replay: &'a Replay, mut each: impl FnMut(GroupId, LogI
 pub(crate) async fn start(
     index: u16,
     shared: Arc<Shared>,
-    metadata: Option<Metadata>,
+    snapshot: Option<Snapshot>,
 ) -> Result<Rc<Shard>, OpenError> {
     let mut entropy = shared.env.entropy.generator(&format!("shard-{index}"));
     let options = OpenOptions {
@@ -278,7 +276,7 @@ pub(crate) async fn start(
         engine: shared.engine_options(),
         clock: shared.clocks[usize::from(index)].clone(),
     };
-    let mut opened = Opened::open(&shared.env, &options, metadata)?;
+    let mut opened = Opened::open(&shared.env, &options, snapshot.as_ref())?;
     if index == 0 {
         let view = opened.recover_metadata(&shared, &mut entropy).await?;
         shared.set_views(Views::new(view));
@@ -296,60 +294,12 @@ pub(crate) async fn start(
 }
 
 impl Opened {
-    /// Leads the metadata group, applies its log, and makes the first view. The first start of a
-    /// cluster's first node gives it its tokens.
-    async fn recover_metadata(
-        &mut self,
-        shared: &Arc<Shared>,
-        entropy: &mut Entropy,
-    ) -> Result<View, OpenError> {
-        self.lead_one(GroupId::METADATA, shared.host_id).await?;
-        self.apply_metadata();
-        let known = self.state.metadata().and_then(|m| m.node(shared.host_id.0)).cloned();
-        let record = node_record(shared, known.as_ref(), entropy);
-        let command = match &known {
-            None => Some(Command::AddNode {
-                cluster_name: shared.registry.us().cluster_name,
-                node: record,
-            }),
-            Some(known) if *known != record => Some(Command::UpdateNode { node: record }),
-            Some(_) => None,
-        };
-        if let Some(command) = command {
-            let (task, _) = oneshot::channel();
-            let (payload, now) = (command.to_bytes(), self.now());
-            let proposed = self.state.with_replicas(now, |replicas, local| {
-                let (id, mask) = (GroupId::METADATA, PartitionMask::default());
-                replicas.propose(id, payload, mask, || Waiter::Task(task, None), local)
-            });
-            proposed.map_err(|error| OpenError::Group(GroupId::METADATA, format!("{error:?}")))?;
-            self.settle().await?;
-        }
-        let metadata = self.state.metadata().cloned().unwrap_or_default();
-        View::new(metadata, &shared.system_keyspaces, shared.host_id)
-            .map_err(|error| OpenError::Group(GroupId::METADATA, error.to_string()))
-    }
-
-    async fn lead_one(&mut self, id: GroupId, host_id: HostId) -> Result<(), OpenError> {
-        if !self.state.replicas.contains(id) {
-            // A group whose entries were all released goes on behind the snapshot.
-            let mut new = new_group(host_id);
-            let saved = self.state.metadata().map_or(0, |m| m.index);
-            new.recovered.base.index = LogIndex(saved);
-            new.recovered.last = LogIndex(saved);
-            new.recovered.commit = LogIndex(saved);
-            self.add(id, new)?;
-        }
-        self.campaign(id)?;
-        self.settle().await
-    }
-
-    fn campaign(&mut self, id: GroupId) -> Result<(), OpenError> {
+    pub(super) fn campaign(&mut self, id: GroupId) -> Result<(), OpenError> {
         let now = self.now();
         Ok(self.state.with_replicas(now, |replicas, local| replicas.campaign(id, local))?)
     }
 
-    fn now(&self) -> MonotonicNanos {
+    pub(super) fn now(&self) -> MonotonicNanos {
         MonotonicNanos(self.clock.monotonic_nanos())
     }
 
@@ -357,29 +307,6 @@ impl Opened {
         let now = self.now();
         let added = self.state.replicas.add(id, new, now);
         added.map_err(|error| OpenError::Group(id, format!("{error:?}")))
-    }
-}
-
-/// What this node says of itself: its tokens for good, the rest as it is configured now.
-fn node_record(shared: &Shared, known: Option<&NodeRecord>, entropy: &mut Entropy) -> NodeRecord {
-    let tokens = known.map_or_else(
-        || {
-            let ring = Ring::default();
-            let count = usize::from(shared.config.token_count);
-            let tokens = cluster::ring::choose_tokens(count, &ring, || entropy.u64());
-            tokens.into_iter().map(|token| token.0).collect()
-        },
-        |known| known.tokens.clone(),
-    );
-    NodeRecord {
-        host_id: shared.host_id.0,
-        data_center: shared.config.data_center.clone(),
-        rack: shared.config.rack.clone(),
-        address: shared.broadcast_rpc_address().ip(),
-        cql_port: shared.broadcast_rpc_address().port(),
-        internode_address: shared.broadcast_address(),
-        tokens,
-        shard_count: shared.shard_count,
     }
 }
 
@@ -397,7 +324,7 @@ pub(super) fn new_group(host_id: HostId) -> NewReplica {
     recovered(&GroupReplay::default(), host_id)
 }
 
-fn recovered(group: &GroupReplay, host_id: HostId) -> NewReplica {
+pub(super) fn recovered(group: &GroupReplay, host_id: HostId) -> NewReplica {
     let base = EntryId { index: LogIndex(group.start.index), term: Term(group.start.term) };
     let last = group.last_index.unwrap_or(0).max(group.start.index);
     let runs = group.term_runs.iter().map(|(first, term)| TermRun {

@@ -54,7 +54,7 @@ pub(super) struct LeaderTimes {
 /// The metadata group's state machine.
 pub(super) struct MetadataState {
     pub metadata: Metadata,
-    /// The index that the snapshot file holds.
+    /// The last entry that the snapshot file contains.
     pub saved_index: u64,
 }
 
@@ -112,6 +112,8 @@ pub(crate) struct ShardStatistics {
     pub unfinished_batches: u64,
     pub unreadable_batches: u64,
     pub unknown_messages: u64,
+    /// Nodes that decide on the metadata; on shard 0.
+    pub metadata_voters: u64,
 }
 
 /// What a shard stores, for the virtual tables.
@@ -136,6 +138,10 @@ impl ShardState {
             memtable_bytes: self.engine.memtable_bytes() as u64,
             memory_bytes: self.engine.memory_bytes() as u64,
             log_segments: self.log.log.segment_count() as u64,
+            metadata_voters: self
+                .replicas
+                .members(GroupId::METADATA)
+                .map_or(0, |members| members.voters.len() as u64),
             ..ShardStatistics::default()
         }
     }
@@ -286,8 +292,11 @@ impl Applier<'_> {
         if index.0 <= state.metadata.index {
             return;
         }
-        let command = Command::from_bytes(payload).expect("a metadata command is well-formed");
-        state.metadata.apply(index.0, command);
+        match Command::from_bytes(payload) {
+            Ok(command) => state.metadata.apply(index.0, command),
+            // Every node passes it over.
+            Err(error) => tracing::error!("entry {} of the metadata: {error}", index.0),
+        }
     }
 }
 

@@ -87,6 +87,11 @@ impl Shard {
         self.liveness_work.notify_one();
     }
 
+    /// Whether another node has promised support that lasts: it is alive, as far as is known.
+    pub(crate) fn is_live(&self, node: HostId) -> bool {
+        self.state.borrow().support.is_live(node, MonotonicNanos(self.monotonic_nanos()))
+    }
+
     /// Takes a message about support. Whether it is one, and came to where it belongs.
     pub(crate) fn take_liveness(&self, from: Peer, bytes: &[u8]) -> bool {
         let Ok(message) = liveness::Message::decode(bytes) else { return false };

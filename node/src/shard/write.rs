@@ -303,6 +303,9 @@ impl Shard {
                 let mut state = self.state.borrow_mut();
                 let advanced = state.advance_log(now);
                 state.replicas.take_decided(&mut decided);
+                if let Some(metadata) = state.metadata() {
+                    self.publication.applied(metadata.index);
+                }
                 advanced
             });
             for waiter in decided.applied.drain(..) {

@@ -3,13 +3,12 @@
 use super::cache::{PreparedStatement, SeenStatement};
 use super::{Reply, conditional, read, write};
 use crate::connection::Session;
-use crate::metadata::{DdlRequest, MetadataRequest};
+use crate::metadata::MetadataRequest;
 use crate::shard::Message;
 use crate::view::View;
 use cql::plan::write::{BatchConditions, BatchItem, WritePlan, bind_batch, check_batch_kind};
 use cql::plan::{BindContext, BoundValues, Plan, PlanError, slots_from_names};
 use cql::syntax;
-use cql::syntax::ast::Statement;
 use cql::wire::{
     BatchKind, BatchStatement, ErrorBody, ErrorResponse, Frame, PeekedExecute, QueryParameters,
     StatementSource, Value, Values, WriteType,
@@ -191,9 +190,7 @@ fn run(
         Plan::Describe(plan) => {
             read::describe(&reply, (statement, plan), view, parameters, has_changed);
         }
-        Plan::Definition(definition) => {
-            define(session, reply, definition.clone(), statement.keyspace.clone(), parameters);
-        }
+        Plan::Definition(_) => define(session, reply, statement, parameters),
     }
 }
 
@@ -293,18 +290,18 @@ pub(super) fn with_context<T>(
     bind(&mut context)
 }
 
-/// Sends a DDL statement to shard 0, and answers when every shard acts by it.
+/// Sends a DDL statement to shard 0, and answers when every shard of every live node acts by it.
 fn define(
     session: &Rc<Session>,
     mut reply: Reply,
-    statement: Box<Statement>,
-    keyspace: Option<Arc<str>>,
+    statement: &PreparedStatement,
     parameters: &QueryParameters,
 ) {
     let level = parameters.consistency;
-    let request = MetadataRequest::Statement { statement, keyspace };
+    let (text, keyspace) = (statement.text.clone(), statement.keyspace.clone());
+    let request = MetadataRequest::Statement { text, keyspace };
     let (answer, outcome) = oneshot::channel();
-    let message = Message::Ddl(Box::new(DdlRequest { request }), answer);
+    let message = Message::Ddl(Box::new(request), answer);
     if session.shard().shared.shards[0].try_send(message).is_err() {
         let body = ErrorBody::Overloaded;
         return reply.error(&ErrorResponse::new(body, "too many requests are waiting"));

@@ -195,6 +195,11 @@ impl Reply {
         match error {
             DdlError::Plan(error) => self.plan_error(error),
             DdlError::Write(error) => self.write_error(error, level, WriteType::Simple, 1),
+            DdlError::NoMajority { alive, required } => {
+                let (alive, required) = (*alive as i32, *required as i32);
+                let body = ErrorBody::Unavailable { consistency: level, required, alive };
+                self.error(&ErrorResponse::new(body, error.to_string()));
+            }
         }
     }
 
