@@ -1,12 +1,11 @@
 //! A node that belongs to no cluster, at its first start: asks its seeds until it knows whether to
-//! found a cluster. What is decided is `cluster::founding`'s; here the seeds are looked up and
-//! asked, all at the same time, again and again, and the operator is told what is waited for.
-//!
-//! Nobody can join a cluster yet: a node that would have to asks whether it might, and does not
-//! start, with the reason.
+//! found a cluster, or has joined one. What is decided is `cluster::founding`'s; here the seeds are
+//! looked up and asked, all at the same time, again and again, and the operator is told what is
+//! waited for.
 
 use crate::config::Seed;
-use crate::internode::{self, JoinAnswer};
+use crate::internode::{self, Joining};
+use crate::metadata::Snapshot;
 use crate::node::{Shared, StartError};
 use cluster::HostId;
 use cluster::founding::{Decision, SeedState, decide};
@@ -20,8 +19,11 @@ const ROUND_PAUSE: Duration = Duration::from_millis(250);
 /// How often the log says what is waited for.
 const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Returns when this node is to found a cluster.
-pub(crate) async fn wait_to_found(shared: &Arc<Shared>) -> Result<(), StartError> {
+/// Returns when this node is to found a cluster, with nothing, or is let into one, with what it
+/// starts from.
+pub(crate) async fn find_cluster(
+    shared: &Arc<Shared>,
+) -> Result<Option<Box<Snapshot>>, StartError> {
     let clock = &shared.env.clock;
     let began_nanos = clock.monotonic_nanos();
     let mut reported = None;
@@ -31,10 +33,13 @@ pub(crate) async fn wait_to_found(shared: &Arc<Shared>) -> Result<(), StartError
         let waited = Duration::from_nanos(clock.monotonic_nanos().saturating_sub(began_nanos));
         let seed = |position: usize| shared.config.seeds[position].clone();
         match decide(&states, waited) {
-            Decision::Found => return Ok(()),
+            Decision::Found => return Ok(None),
             Decision::Join(position) => {
                 let asked = &mut heard[position];
-                asked.text = try_to_join(shared, seed(position), asked.host_id).await?;
+                match try_to_join(shared, seed(position), asked.host_id).await? {
+                    Ok(snapshot) => return Ok(Some(snapshot)),
+                    Err(reason) => asked.text = reason,
+                }
             }
             Decision::Stop(position) => {
                 return Err(StartError::Seed(seed(position), heard[position].text.clone()));
@@ -52,14 +57,19 @@ pub(crate) async fn wait_to_found(shared: &Arc<Shared>) -> Result<(), StartError
     }
 }
 
-/// Asks a member to be let in. Returns what to wait for, or why not to.
-async fn try_to_join(shared: &Shared, seed: Seed, member: HostId) -> Result<String, StartError> {
-    match internode::ask_to_join(shared, member).await {
-        Ok(JoinAnswer::Admitted) => Err(StartError::CannotJoin(seed)),
-        Ok(JoinAnswer::Refused { reason, is_passing: true }) => Ok(reason),
-        Ok(JoinAnswer::Refused { reason, .. }) => Err(StartError::JoinRefused(seed, reason)),
-        Err(error) => Ok(format!("asked to join: {error}")),
-    }
+/// Asks a member to be let in. Returns what this node starts from, or what to wait for; the error is
+/// why not to.
+async fn try_to_join(
+    shared: &Shared,
+    seed: Seed,
+    member: HostId,
+) -> Result<Result<Box<Snapshot>, String>, StartError> {
+    Ok(match internode::ask_to_join(shared, member).await {
+        Ok(Joining::Admitted(snapshot)) => Ok(snapshot),
+        Ok(Joining::Refused { reason, is_passing: true }) => Err(reason),
+        Ok(Joining::Refused { reason, .. }) => return Err(StartError::JoinRefused(seed, reason)),
+        Err(error) => Err(format!("asked to join: {error}")),
+    })
 }
 
 /// What was heard of one seed, and in words.

@@ -4,7 +4,7 @@ use crate::config::{CommitLogSync, Config, Seed};
 use crate::data_directory::{ClusterIdentity, DataDirectory};
 use crate::founding;
 use crate::internode;
-use crate::metadata::Metadata;
+use crate::metadata::{self, Metadata, Snapshot};
 use crate::shard::{self, Boards, Message, PublishedClock};
 use crate::statement::StatementCache;
 use crate::traces::Traces;
@@ -89,6 +89,14 @@ impl Shared {
         self.data.belong_to(&self.env.disk, &cluster)
     }
 
+    /// This node is a member by that snapshot from here on, after every start.
+    fn join(&self, snapshot: &Snapshot) -> Result<(), String> {
+        let path = self.data.metadata();
+        metadata::save(&self.env.disk, &path, snapshot)
+            .map_err(|error| format!("{}: {error}", path.display()))?;
+        self.belong_to(&snapshot.metadata)
+    }
+
     /// Waits for the first view.
     pub(crate) async fn wait_for_view(&self) {
         let mut has_view = self.has_view.subscribe();
@@ -157,8 +165,6 @@ pub enum StartError {
     Shard(u16, String),
     /// An address cannot be listened on; the text is the configuration key of its port.
     Listen(SocketAddr, &'static str, std::io::Error),
-    /// The cluster of a seed would let this node in, but nobody can join one yet.
-    CannotJoin(Seed),
     /// The cluster of a seed does not let this node in, as the text says.
     JoinRefused(Seed, String),
     /// A seed says why this node and it cannot be in one cluster.
@@ -177,11 +183,6 @@ impl std::fmt::Display for StartError {
             StartError::Listen(address, key, error) => {
                 write!(f, "cannot listen on {address} ({key}): {error}")
             }
-            StartError::CannotJoin(seed) => write!(
-                f,
-                "cannot join the cluster of seed {seed}: this version forms no cluster of several \
-                 nodes yet; start without --seeds for a cluster of its own"
-            ),
             StartError::JoinRefused(seed, reason) => {
                 write!(f, "cannot join the cluster of seed {seed}: {reason}")
             }
@@ -214,14 +215,16 @@ impl Node {
             &mut entropy,
         )
         .map_err(|error| StartError::Data(error.to_string()))?;
-        let metadata =
-            crate::metadata::load(&env.disk, &data.metadata()).map_err(StartError::Metadata)?;
+        let mut snapshot =
+            metadata::load(&env.disk, &data.metadata()).map_err(StartError::Metadata)?;
         let shard_count = data.identity.shard_count;
         let for_nodes = bind(&env, config.listen_address(), config.storage_port, "storage_port");
         let (for_nodes, internode_address) = for_nodes.await?;
-        let name = cluster_name(&config, &data, &metadata)?;
+        let name = cluster_name(&config, &data, &snapshot.metadata)?;
         let registry = internode::registry(&config, name, &data.identity, internode_address);
-        let is_member = data.is_member(&env.disk).map_err(StartError::Data)?;
+        // The snapshot of a cluster that has let it in makes it a member, whatever came after.
+        let is_member = data.is_member(&env.disk).map_err(StartError::Data)?
+            || !snapshot.metadata.nodes.is_empty();
         let (shards, receivers): (Vec<_>, Vec<_>) =
             (0..shard_count).map(|_| queue(shard::MESSAGES_MAX)).unzip();
         let (has_view, _) = watch::channel(false);
@@ -252,12 +255,16 @@ impl Node {
         tokio::task::spawn_local(crate::http::serve(http, shared.clone()));
         tokio::task::spawn_local(internode::accept(shared.clone(), for_nodes));
         if !is_member {
-            tokio::select! {
-                found = founding::wait_to_found(&shared) => found?,
+            let joined = tokio::select! {
+                found = founding::find_cluster(&shared) => found?,
                 never = listeners.turn_away(&shared) => match never {},
+            };
+            if let Some(joined) = joined {
+                snapshot = *joined;
+                shared.join(&snapshot).map_err(StartError::Data)?;
             }
         }
-        let tasks = start_shards(&shared, receivers, metadata).await?;
+        let tasks = start_shards(&shared, receivers, snapshot).await?;
         shared.belong_to(&shared.views().newest().metadata).map_err(StartError::Data)?;
         listeners.serve(&shared);
         shared.is_ready.store(true, Ordering::Release);
@@ -324,16 +331,16 @@ fn cluster_name(
 async fn start_shards(
     shared: &Arc<Shared>,
     receivers: Vec<Receiver<Message>>,
-    metadata: Metadata,
+    snapshot: Snapshot,
 ) -> Result<Vec<Task>, StartError> {
     let mut tasks = Vec::new();
     let mut started = Vec::new();
-    let mut metadata = Some(metadata);
+    let mut snapshot = Some(snapshot);
     for (index, messages) in (0_u16..).zip(receivers) {
         let (ready, is_ready) = oneshot::channel();
-        let (shared_of_shard, metadata) = (shared.clone(), metadata.take());
+        let (shared_of_shard, snapshot) = (shared.clone(), snapshot.take());
         let body = move || async move {
-            match shard::start(index, shared_of_shard, metadata).await {
+            match shard::start(index, shared_of_shard, snapshot).await {
                 Ok(shard) => {
                     ready.send(Ok(())).ok();
                     shard.run(messages).await;

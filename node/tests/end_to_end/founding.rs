@@ -10,19 +10,26 @@ fn seed(node: &Node) -> String {
 }
 
 #[test]
-fn the_first_seed_founds_and_who_would_join_says_that_it_cannot() {
+fn the_first_seed_founds_and_others_join_until_there_are_data() {
     // A seed without a port has the node's own, so this is the node itself by its name.
     let founder = Node::start_with(&["--memory", "64M", "--seeds", &format!("localhost,{NOBODY}")]);
-    let log = Node::refused(&["--seeds", &seed(&founder)]);
-    let expected = format!("tethys: cannot join the cluster of seed {}: ", seed(&founder));
-    assert!(log.contains(&(expected.clone() + "this version forms no cluster")), "{log}");
-    let mut raw = Raw::ready(&founder);
+    let second = Node::start_with(&["--memory", "64M", "--seeds", &seed(&founder)]);
+    for node in [&founder, &second] {
+        let nodes = Raw::ready(node).rows("SELECT tokens FROM system.peers_v2").expect("rows");
+        assert_eq!(nodes.len(), 1);
+    }
+    let mut raw = Raw::ready(&second);
     raw.run(
         "CREATE KEYSPACE shop WITH replication = {'class': 'SimpleStrategy', \
          'replication_factor': 1}",
     );
-    let log = Node::refused(&["--seeds", &seed(&founder)]);
-    assert!(log.contains(&(expected + "the cluster has data (keyspace shop)")), "{log}");
+    // Whoever is asked, the node that decides answers.
+    let log = Node::refused(&["--seeds", &seed(&second)]);
+    let expected = format!("tethys: cannot join the cluster of seed {}: ", seed(&second));
+    assert!(log.contains(&(expected.clone() + "the cluster has data (keyspace shop)")), "{log}");
+    raw.run("DROP KEYSPACE shop");
+    let log = Node::refused(&["--seeds", &seed(&second)]);
+    assert!(log.contains(&(expected + "the cluster has had data")), "{log}");
     raw.run("SELECT key FROM system.local");
 }
 

@@ -20,6 +20,7 @@ mod contention;
 mod cqlsh;
 mod crash;
 mod founding;
+mod joined_nodes;
 mod node_driver;
 mod node_port;
 mod python_driver;

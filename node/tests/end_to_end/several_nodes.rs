@@ -161,7 +161,11 @@ fn cluster(schema: &[&str]) -> Vec<Node> {
     records.sort_unstable();
     let mut common = states[0].clone();
     common.replace_range(nodes_of(&states[0]), &records.join(","));
-    for (node, identity) in nodes.iter_mut().zip(&identities) {
+    for ((node, identity), state) in nodes.iter_mut().zip(&identities).zip(&states) {
+        // Each goes on as the only member of its own metadata group.
+        let mut common = common.clone();
+        let group = |state: &str| inside(state, "group").expect("it was saved by now");
+        common.replace_range(group(&common), &state[group(state)]);
         let mut identity = identity.clone();
         // Nodes of before there were identities of clusters have none to agree on.
         if let Some((own, first)) =

@@ -15,7 +15,7 @@ pub(crate) fn get(node: &Node, path: &str) -> (u16, String) {
 }
 
 fn request(node: &Node, method: &str, path: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(("127.0.0.1", node.http_port())).expect("HTTP answers");
+    let mut stream = TcpStream::connect((node.ip(), node.http_port())).expect("HTTP answers");
     let head = format!(
         "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     );

@@ -12,7 +12,7 @@ pub(crate) use http::{get, post};
 pub(crate) use node::Node;
 pub(crate) use peers::{npm, python};
 pub(crate) use random::Random;
-pub(crate) use raw::{Raw, Reply, frame};
+pub(crate) use raw::{Raw, Reply, Row, frame};
 
 /// Runs a test that is written with async clients to its end.
 pub(crate) fn on_runtime<T>(test: impl Future<Output = T>) -> T {

@@ -5,9 +5,9 @@
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU16, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -28,6 +28,7 @@ const SHOWN_LINES_MAX: usize = 60;
 /// A node that answers clients, until it is killed or stopped.
 pub(crate) struct Node {
     data: TempDir,
+    address: Ipv4Addr,
     ports: Ports,
     /// What it is told beside where to be, at every start.
     arguments: Vec<String>,
@@ -109,9 +110,32 @@ impl Node {
     }
 
     fn unstarted(arguments: &[&str]) -> Node {
+        Node::unstarted_at(Ipv4Addr::LOCALHOST, Ports::free(), owned(arguments))
+    }
+
+    fn unstarted_at(address: Ipv4Addr, ports: Ports, arguments: Vec<String>) -> Node {
         let data = TempDir::with_prefix("tethys-").expect("a temporary folder");
-        let (ports, output) = (Ports::free(), Arc::default());
-        Node { data, ports, arguments: owned(arguments), process: None, output }
+        Node { data, address, ports, arguments, process: None, output: Arc::default() }
+    }
+
+    /// Fresh nodes with two shards each, at addresses of their own with the same ports, that are
+    /// given the same seeds and started at the same moment. Returns when all of them are ready.
+    pub(crate) fn start_together<const N: usize>(arguments: &[&str]) -> [Node; N] {
+        let ports = Ports::free();
+        let addresses = own_addresses::<N>();
+        let seeds = addresses.map(|address| address.to_string()).join(",");
+        let mut nodes = addresses.map(|address| {
+            let mut arguments = owned(arguments);
+            arguments.extend(["--seeds".to_owned(), seeds.clone()]);
+            arguments.extend(["--address".to_owned(), address.to_string()]);
+            Node::unstarted_at(address, ports, arguments)
+        });
+        thread::scope(|scope| {
+            for node in &mut nodes {
+                scope.spawn(|| assert!(node.spawn(), "it does not start:\n{}", node.log()));
+            }
+        });
+        nodes
     }
 
     /// Asks it to end (SIGTERM), and returns how it did.
@@ -139,6 +163,11 @@ impl Node {
             .is_some_and(|process| process.try_wait().expect("our own child").is_none())
     }
 
+    /// Where it is, for clients, operators and other nodes.
+    pub(crate) fn ip(&self) -> Ipv4Addr {
+        self.address
+    }
+
     pub(crate) fn cql_port(&self) -> u16 {
         self.ports.cql
     }
@@ -154,7 +183,7 @@ impl Node {
 
     /// Where CQL clients connect.
     pub(crate) fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.ports.cql)
+        format!("{}:{}", self.address, self.ports.cql)
     }
 
     /// A folder for the test's own files, gone when the test ends.
@@ -259,6 +288,18 @@ impl Output {
 
 fn owned(arguments: &[&str]) -> Vec<String> {
     arguments.iter().map(|argument| (*argument).to_owned()).collect()
+}
+
+/// Addresses of this machine that no other test of this program uses.
+fn own_addresses<const N: usize>() -> [Ipv4Addr; N] {
+    static NEXT: AtomicU8 = AtomicU8::new(1);
+    let cluster = NEXT.fetch_add(1, Ordering::Relaxed);
+    let program = std::process::id().to_le_bytes()[0].max(1);
+    let mut host = 0;
+    [(); N].map(|()| {
+        host += 1;
+        Ipv4Addr::new(127, program, cluster, host)
+    })
 }
 
 impl Ports {

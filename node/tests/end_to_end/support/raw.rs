@@ -36,7 +36,7 @@ pub(crate) struct Raw {
 impl Raw {
     /// Connected, and nothing said.
     pub(crate) fn connect(node: &Node) -> Raw {
-        let stream = TcpStream::connect(("127.0.0.1", node.cql_port())).expect("the node listens");
+        let stream = TcpStream::connect((node.ip(), node.cql_port())).expect("the node listens");
         stream.set_read_timeout(Some(ANSWER_TIME_MAX)).expect("a socket takes it");
         stream.set_write_timeout(Some(ANSWER_TIME_MAX)).expect("a socket takes it");
         Raw { stream }
@@ -83,6 +83,20 @@ impl Raw {
         self.reply()
     }
 
+    /// All rows of a statement at consistency ONE, or the error's code and message.
+    pub(crate) fn rows(&mut self, text: &str) -> Result<Vec<Row>, (u32, String)> {
+        const SKIP_METADATA: u8 = 2;
+        let mut body = u32::try_from(text.len()).expect("a test's text").to_be_bytes().to_vec();
+        body.extend(text.as_bytes());
+        body.extend([0, 1, SKIP_METADATA]);
+        self.send(&frame(4, 7, &body));
+        match self.reply() {
+            Reply::Frame(8, body) => Ok(rows_of(&body)),
+            Reply::Error(code, message) => Err((code, message)),
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+
     /// The same, and it is no error.
     pub(crate) fn run(&mut self, text: &str) -> Vec<u8> {
         match self.query(text) {
@@ -102,4 +116,34 @@ impl Raw {
             }
         }
     }
+}
+
+/// The values of a row, serialized.
+pub(crate) type Row = Vec<Option<Vec<u8>>>;
+
+/// The rows of a result without metadata; none if it has none.
+fn rows_of(body: &[u8]) -> Vec<Row> {
+    let mut rest = body;
+    let mut bytes = |count: usize| {
+        let (head, tail) = rest.split_at(count);
+        rest = tail;
+        head.to_vec()
+    };
+    let mut int = || i32::from_be_bytes(bytes(4).try_into().expect("four bytes"));
+    if int() != 2 {
+        return Vec::new();
+    }
+    let (flags, columns) = (int(), int());
+    assert!(flags & 2 == 0, "one page");
+    let row_count = int();
+    let mut rows = Vec::new();
+    for _ in 0..row_count {
+        let mut row = Row::new();
+        for _ in 0..columns {
+            let length = i32::from_be_bytes(bytes(4).try_into().expect("four bytes"));
+            row.push(usize::try_from(length).ok().map(&mut bytes));
+        }
+        rows.push(row);
+    }
+    rows
 }
