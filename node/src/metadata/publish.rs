@@ -101,7 +101,7 @@ impl Shard {
     }
 
     /// Sends to another shard, however much it has to do; nothing if it has stopped.
-    async fn send_surely(&self, shard: &Sender<Message>, mut message: Message) {
+    pub(crate) async fn send_surely(&self, shard: &Sender<Message>, mut message: Message) {
         while let Err(SendError::Full(back)) = shard.try_send(message) {
             message = back;
             self.shared.env.clock.sleep(QUEUE_PAUSE).await;

@@ -39,6 +39,7 @@ impl Shard {
             self.adopt_board(MonotonicNanos(self.monotonic_nanos()));
             self.run_flushes().await;
             if self.index == 0 {
+                self.tell_of_lives();
                 self.promote_metadata_learners();
                 self.save_metadata().await;
             }

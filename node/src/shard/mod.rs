@@ -20,6 +20,7 @@ mod counters;
 mod decide;
 mod envelopes;
 mod lists;
+mod lives;
 mod log;
 mod maintenance;
 mod metadata_group;
@@ -94,6 +95,8 @@ pub(crate) enum Message {
     Ddl(Box<MetadataRequest>, oneshot::Sender<DdlResult>),
     /// There is a newer view; answered when this shard acts by it. Events go to the clients.
     ViewChanged(Arc<[Event]>, oneshot::Sender<()>),
+    /// Events that go to the clients.
+    Events(Arc<[Event]>),
     /// The support between nodes has changed: there is a newer board.
     SupportChanged,
     /// What clients are connected, for the virtual tables.
@@ -142,6 +145,8 @@ pub(crate) struct Shard {
     liveness: RefCell<Option<Liveness>>,
     /// Told when there are nodes that it has not asked.
     liveness_work: Notify,
+    /// The nodes that clients were told are up, and where; on shard 0.
+    live_nodes: RefCell<BTreeMap<HostId, SocketAddr>>,
     /// The version of the board that is acted by.
     seen_board: Cell<u64>,
     view: RefCell<SeenView>,
@@ -218,6 +223,7 @@ impl Shard {
             unknown_message_count: Cell::new(0),
             liveness: RefCell::new(liveness),
             liveness_work: Notify::new(),
+            live_nodes: RefCell::default(),
             seen_board: Cell::new(0),
             adopted_index: Cell::new(view.index()),
             leaders: RefCell::default(),
@@ -379,6 +385,7 @@ impl Shard {
                     reply.send(()).ok();
                 });
             }
+            Message::Events(events) => self.send_events(&events),
             Message::SupportChanged => self.adopt_board(MonotonicNanos(self.monotonic_nanos())),
             Message::Clients(reply) => {
                 let sessions = self.sessions.borrow();
