@@ -35,6 +35,12 @@ const DECISION_PAUSE: Duration = Duration::from_millis(5);
 /// How long a node may take to say that it acts by a change, before it is looked whether it lives.
 const ADOPTION_TIME_MAX: Duration = Duration::from_secs(1);
 
+/// How long too few nodes have to be alive before that counts: a node that has just started does
+/// not know yet who is.
+pub(super) const NO_MAJORITY_TIME: Duration = Duration::from_millis(1_500);
+/// How often it is looked who lives while a change is under way.
+pub(super) const LIFE_PAUSE: Duration = Duration::from_millis(100);
+
 /// A change of the metadata.
 #[derive(Clone, Debug)]
 pub(crate) enum MetadataRequest {
@@ -297,18 +303,34 @@ impl Shard {
         command: &Command,
         deadline: Deadline,
     ) -> Result<u64, WriteError> {
-        if !self.metadata_is_decided() {
+        let (alive, required) = self.metadata_voters();
+        if !self.metadata_is_decided() || alive < required {
             return Err(WriteError::NotLeader { hint: self.metadata_leader() });
         }
         let change = Change::Metadata(command.to_bytes());
         let writing = self.write(WriteRequest::new(GroupId::METADATA, change));
-        match tokio::time::timeout(deadline.time_left(self), writing).await {
-            Ok(made) => Ok(made?.index.0),
-            Err(_) => Err(WriteError::Unknown(
-                "no majority of the nodes that decide on the schema has answered in time: the \
-                 change may be made later"
-                    .to_owned(),
-            )),
+        let time_left = deadline.time_left(self);
+        tokio::select! {
+            made = writing => return Ok(made?.index.0),
+            () = self.majority_is_gone() => {}
+            () = self.shared.env.clock.sleep(time_left) => {}
+        }
+        Err(WriteError::Unknown(
+            "no majority of the nodes that decide on the schema has answered in time: the change \
+             may be made later"
+                .to_owned(),
+        ))
+    }
+
+    /// Returns when too few of the nodes that decide have lived for a while.
+    async fn majority_is_gone(&self) {
+        let mut until = Deadline::after(self, NO_MAJORITY_TIME);
+        while !until.time_left(self).is_zero() {
+            self.shared.env.clock.sleep(LIFE_PAUSE).await;
+            let (alive, required) = self.metadata_voters();
+            if alive >= required {
+                until = Deadline::after(self, NO_MAJORITY_TIME);
+            }
         }
     }
 

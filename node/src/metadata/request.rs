@@ -5,7 +5,7 @@
 //! sent and not answered may have been done: then only a statement is sent again that may be done
 //! twice. When too few of the nodes that decide live, that is said soon, and nothing was done.
 
-use super::change::DdlAnswer;
+use super::change::{DdlAnswer, LIFE_PAUSE, NO_MAJORITY_TIME};
 use super::message::{change_bytes, read_change};
 use super::{DdlError, DdlResult, MetadataRequest, NodeRecord};
 use crate::remote::{Answer, Deadline, Pause};
@@ -21,10 +21,6 @@ use std::time::Duration;
 const CHANGE_TIME_MAX: Duration = Duration::from_secs(10);
 /// What the leader is given less, so that its answer comes in time.
 const ANSWER_TIME: Duration = Duration::from_millis(300);
-/// How long too few nodes have to be alive before that is an error: a node that has just started
-/// does not know yet who is.
-const NO_MAJORITY_TIME: Duration = Duration::from_millis(1_500);
-
 /// How long a node waits before it says again how it is configured.
 const RECORD_PAUSE: Duration = Duration::from_secs(1);
 
@@ -109,6 +105,13 @@ impl Shard {
         }
     }
 
+    /// Returns when somebody else leads than that node.
+    async fn is_replaced(&self, leader: HostId) {
+        while !self.leads_metadata() && self.metadata_leader().is_none_or(|now| now == leader) {
+            self.shared.env.clock.sleep(LIFE_PAUSE).await;
+        }
+    }
+
     /// Asks another node for a change, once.
     async fn ask_for_change(
         &self,
@@ -116,10 +119,17 @@ impl Shard {
         request: &MetadataRequest,
         deadline: Deadline,
     ) -> Attempt {
+        if !self.is_live(leader) {
+            return Attempt::Elsewhere(None);
+        }
         let bytes = change_bytes(request);
         let peer = Peer { host_id: leader, shard: 0 };
-        let time_left = deadline.time_left(self);
-        match self.peers.ask(peer, Class::Bulk, &[&bytes], time_left).await {
+        let asking = self.peers.ask(peer, Class::Bulk, &[&bytes], deadline.time_left(self));
+        let answer = tokio::select! {
+            answer = asking => answer,
+            () = self.is_replaced(leader) => return Attempt::Unknown,
+        };
+        match answer {
             Ok(answer) => match DdlAnswer::from_bytes(&answer) {
                 Ok(answer) => Attempt::of(answer),
                 Err(error) => {

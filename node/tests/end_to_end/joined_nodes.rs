@@ -1,7 +1,8 @@
 //! Three nodes that are started at once from empty folders: they find each other, agree on the
 //! schema whoever changes it, and go on when one of them is away.
 
-use crate::support::{Finished, Node, Raw, Row, get, run};
+use crate::support::{Finished, Node, Raw, Reply, Row, frame, get, run};
+use std::net::Ipv4Addr;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -174,11 +175,95 @@ fn the_schema_is_changed_by_a_majority_and_not_by_less() {
     // Alone, a node says so, and goes on with what it has.
     nodes[1].kill();
     let mut raw = Raw::ready(&nodes[2]);
-    let refused = raw.rows("CREATE TABLE ks.c (k int PRIMARY KEY)");
-    let (code, message) = refused.expect_err("no majority is there");
-    assert_eq!(code, UNAVAILABLE, "{message}");
+    let mut refusal = None;
+    // What is asked before that is known may still be made when the others are back.
+    wait_for("alone, it refuses", &nodes, || {
+        let refused = raw.rows("CREATE TABLE IF NOT EXISTS ks.c (k int PRIMARY KEY)");
+        let (code, message) = refused.expect_err("no majority is there");
+        refusal = Some(message);
+        code == UNAVAILABLE
+    });
+    let message = refusal.expect("it was refused");
     assert!(message.contains("1 live, and 2 are needed"), "{message}");
     let tables = "SELECT table_name FROM system_schema.tables WHERE keyspace_name = 'ks'";
     let local = rows(&mut raw, tables);
     assert_eq!(local.len(), 2, "{local:?}");
+
+    // With the others it goes on, and what was not acknowledged may be there or not.
+    nodes[0].restart();
+    let create = "CREATE TABLE IF NOT EXISTS ks.c (k int PRIMARY KEY)";
+    wait_for("two decide again", &nodes, || raw.rows(create).is_ok());
+    assert_agreed(&[&nodes[0], &nodes[2]], 3);
+}
+
+#[test]
+fn a_node_that_is_ended_while_it_joins_joins_once() {
+    let mut nodes = Node::unstarted_together::<2>(ARGUMENTS);
+    nodes[0].restart();
+    for millis in (1..=14).map(|step| step * 40) {
+        nodes[1].run_for(Duration::from_millis(millis));
+    }
+    nodes[1].restart();
+    wait_for_states(&nodes, &["UN", "UN"], &[0, 1]);
+    wait_for_voters(&nodes, 2);
+    rows(&mut Raw::ready(&nodes[1]), KEYSPACE);
+    assert_agreed(&nodes.each_ref(), 2);
+}
+
+/// The next event, as words.
+fn event(raw: &mut Raw) -> String {
+    const EVENT: u8 = 12;
+    let Reply::Frame(EVENT, body) = raw.reply() else { panic!("no event") };
+    let mut rest = &body[..];
+    let mut text = || {
+        let (length, tail) = rest.split_first_chunk::<2>().expect("a length");
+        let (text, tail) = tail.split_at(usize::from(u16::from_be_bytes(*length)));
+        rest = tail;
+        String::from_utf8(text.to_vec()).expect("UTF-8")
+    };
+    let (kind, change) = (text(), text());
+    if kind == "SCHEMA_CHANGE" {
+        let (target, keyspace) = (text(), text());
+        return format!("{change} {target} {keyspace}");
+    }
+    let address: [u8; 4] = rest[1..5].try_into().expect("an IPv4 address");
+    format!("{change} {}", Ipv4Addr::from(address))
+}
+
+#[test]
+fn clients_of_every_node_are_told_of_the_others() {
+    let mut nodes = Node::unstarted_together::<2>(ARGUMENTS);
+    nodes[0].restart();
+    let mut raw = Raw::ready(&nodes[0]);
+    let mut kinds = vec![0, 3];
+    for kind in ["TOPOLOGY_CHANGE", "STATUS_CHANGE", "SCHEMA_CHANGE"] {
+        kinds.extend(u16::try_from(kind.len()).expect("short").to_be_bytes());
+        kinds.extend(kind.as_bytes());
+    }
+    raw.send(&frame(4, 11, &kinds));
+    assert_eq!(raw.reply(), Reply::Frame(2, Vec::new()), "READY");
+
+    nodes[1].restart();
+    let ip = nodes[1].ip();
+    assert_eq!(event(&mut raw), format!("NEW_NODE {ip}"));
+    assert_eq!(event(&mut raw), format!("UP {ip}"));
+    rows(&mut Raw::ready(&nodes[1]), KEYSPACE);
+    assert_eq!(event(&mut raw), "CREATED KEYSPACE ks");
+    nodes[1].kill();
+    assert_eq!(event(&mut raw), format!("DOWN {ip}"));
+
+    // It comes back, and is reached elsewhere by its clients.
+    let [a, b, c, d] = ip.octets();
+    let elsewhere = Ipv4Addr::new(a, b, c, d + 100);
+    nodes[1].restart_with(&["--broadcast-rpc-address", &elsewhere.to_string()]);
+    let back = format!("UP {elsewhere}");
+    let mut told = vec![event(&mut raw)];
+    while told.last() != Some(&back) {
+        told.push(event(&mut raw));
+    }
+    // It may have been seen at its old address before it told of the new one.
+    told.retain(|text| *text != format!("UP {ip}"));
+    assert_eq!(told, [format!("REMOVED_NODE {ip}"), format!("NEW_NODE {elsewhere}"), back]);
+    let native = rows(&mut Raw::ready(&nodes[0]), "SELECT native_address FROM system.peers_v2");
+    assert_eq!(native, [[Some(elsewhere.octets().to_vec())]]);
 }

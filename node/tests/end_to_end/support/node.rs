@@ -79,6 +79,33 @@ impl Node {
         assert!(self.spawn(), "the node does not start again:\n{}", self.log());
     }
 
+    /// Starts it again with further arguments, which win over earlier ones.
+    pub(crate) fn restart_with(&mut self, arguments: &[&str]) {
+        self.arguments.extend(owned(arguments));
+        self.restart();
+    }
+
+    /// Fresh nodes like [`Node::start_together`]'s, of which none runs yet.
+    pub(crate) fn unstarted_together<const N: usize>(arguments: &[&str]) -> [Node; N] {
+        let ports = Ports::free();
+        let addresses = own_addresses::<N>();
+        let seeds = addresses.map(|address| address.to_string()).join(",");
+        addresses.map(|address| {
+            let mut arguments = owned(arguments);
+            arguments.extend(["--seeds".to_owned(), seeds.clone()]);
+            arguments.extend(["--address".to_owned(), address.to_string()]);
+            Node::unstarted_at(address, ports, arguments)
+        })
+    }
+
+    /// Starts it for so long, and ends it as a power cut would, wherever it is by then.
+    pub(crate) fn run_for(&mut self, time: Duration) {
+        assert!(self.process.is_none(), "end it first");
+        self.process = Some(self.launch());
+        thread::sleep(time);
+        self.kill();
+    }
+
     /// Ends it as a power cut would: SIGKILL.
     pub(crate) fn kill(&mut self) {
         let mut process = self.process.take().expect("it runs");
@@ -121,15 +148,7 @@ impl Node {
     /// Fresh nodes with two shards each, at addresses of their own with the same ports, that are
     /// given the same seeds and started at the same moment. Returns when all of them are ready.
     pub(crate) fn start_together<const N: usize>(arguments: &[&str]) -> [Node; N] {
-        let ports = Ports::free();
-        let addresses = own_addresses::<N>();
-        let seeds = addresses.map(|address| address.to_string()).join(",");
-        let mut nodes = addresses.map(|address| {
-            let mut arguments = owned(arguments);
-            arguments.extend(["--seeds".to_owned(), seeds.clone()]);
-            arguments.extend(["--address".to_owned(), address.to_string()]);
-            Node::unstarted_at(address, ports, arguments)
-        });
+        let mut nodes = Node::unstarted_together(arguments);
         thread::scope(|scope| {
             for node in &mut nodes {
                 scope.spawn(|| assert!(node.spawn(), "it does not start:\n{}", node.log()));
@@ -212,6 +231,22 @@ impl Node {
 
     /// Starts the process and waits until it prints `text`. False if it ended instead.
     fn spawn_until(&mut self, text: &str) -> bool {
+        let begin = self.output.lines.lock().expect("no reader panics").len();
+        let mut process = self.launch();
+        let ready = self.output.wait_for(text, begin, &mut process);
+        if ready {
+            self.process = Some(process);
+        } else {
+            drop(process.kill());
+            process.wait().expect("our own child");
+        }
+        ready
+    }
+}
+
+impl Node {
+    /// Starts the process, whose output is followed.
+    fn launch(&self) -> Child {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tethys"));
         command
             .arg("--data-dir")
@@ -226,18 +261,10 @@ impl Node {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let begin = self.output.lines.lock().expect("no reader panics").len();
         let mut process = command.spawn().expect("the built program starts");
         self.output.follow(process.stdout.take().expect("piped"));
         self.output.follow(process.stderr.take().expect("piped"));
-        let ready = self.output.wait_for(text, begin, &mut process);
-        if ready {
-            self.process = Some(process);
-        } else {
-            drop(process.kill());
-            process.wait().expect("our own child");
-        }
-        ready
+        process
     }
 }
 
