@@ -146,6 +146,12 @@ impl Group {
         self.term
     }
 
+    /// The term, and for whom this member voted in it, once that is durable.
+    pub fn hard_state(&self) -> Option<HardState> {
+        let state = HardState { term: self.term, voted_for: self.voted_for };
+        self.is_vote_synced.then_some(state)
+    }
+
     /// Whether this member leads.
     pub fn is_leader(&self) -> bool {
         matches!(self.role, Role::Leader(_))

@@ -138,6 +138,11 @@ impl<W> Replicas<W> {
         self.groups.get(&id).map_or(Term(0), |r| r.group.term())
     }
 
+    /// The term of this member of the group, and its vote, once they are durable.
+    pub fn hard_state(&self, id: GroupId) -> Option<HardState> {
+        self.groups.get(&id)?.group.hard_state()
+    }
+
     /// Who belongs to the group, as this member knows.
     pub fn members(&self, id: GroupId) -> Option<&Membership> {
         self.groups.get(&id).map(|r| r.group.members())

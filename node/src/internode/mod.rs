@@ -66,18 +66,21 @@ pub(crate) enum AskKind {
     Join = 4,
     /// How a node stands.
     Status = 5,
+    /// The metadata as a whole, for a member that lacks too much.
+    MetadataSnapshot = 6,
     /// Whether an entry of a group's log is applied.
     Applied = 7,
 }
 
 impl AskKind {
     fn from_byte(byte: u8) -> Option<AskKind> {
-        const KINDS: [AskKind; 6] = [
+        const KINDS: [AskKind; 7] = [
             AskKind::Write,
             AskKind::Read,
             AskKind::ChangeMetadata,
             AskKind::Join,
             AskKind::Status,
+            AskKind::MetadataSnapshot,
             AskKind::Applied,
         ];
         KINDS.into_iter().find(|kind| *kind as u8 == byte)
@@ -191,6 +194,10 @@ fn take_ask(shard: &Rc<Shard>, peer: Peer, mut bytes: Bytes, responder: Responde
         }
         AskKind::Applied => {
             tokio::task::spawn_local(remote::serve_applied(shard.clone(), body, responder));
+        }
+        AskKind::MetadataSnapshot => {
+            let shard = shard.clone();
+            tokio::task::spawn_local(shard.take_metadata_snapshot(peer, body, responder));
         }
         AskKind::Join => {
             tokio::task::spawn_local(join::answer(shard.clone(), peer, body, responder));

@@ -6,7 +6,7 @@
 
 use super::Metadata;
 use cluster::HostId;
-use cluster::consensus::{EntryId, LogIndex, Membership, Term};
+use cluster::consensus::{EntryId, LogIndex, MEMBERS_MAX, Membership, Term};
 use env::Disk;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
@@ -63,6 +63,17 @@ impl GroupBase {
         self.is_received
     }
 
+    /// Whether a member can go on from it: every node is named once, and some decide.
+    pub(crate) fn is_possible(&self) -> bool {
+        let (since, members) = self.members();
+        let mut bytes = Vec::new();
+        let count = self.voters.len().max(self.learners.len());
+        if count <= MEMBERS_MAX {
+            members.encode(&mut bytes);
+        }
+        Membership::decode(&bytes).is_ok() && since <= self.last().index
+    }
+
     /// The last entry that the state contains.
     pub(crate) fn last(&self) -> EntryId {
         EntryId { index: LogIndex(self.index), term: Term(self.term) }
@@ -83,7 +94,7 @@ impl Snapshot {
     }
 
     /// The state from bytes of [`Snapshot::to_bytes`].
-    fn from_bytes(bytes: &[u8]) -> Result<Snapshot, serde_json::Error> {
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Snapshot, serde_json::Error> {
         #[derive(Deserialize)]
         struct Probe {
             metadata: Option<IgnoredAny>,
@@ -144,6 +155,19 @@ mod tests {
         let read = Snapshot::from_bytes(&serde_json::to_vec(&metadata).unwrap()).unwrap();
         assert_eq!((read.index(), read.group), (7, None));
         assert_eq!(read.metadata, metadata);
+    }
+
+    #[test]
+    fn impossible_members_are_found() {
+        let base = snapshot().group.unwrap();
+        assert!(base.is_possible());
+        let impossible = [
+            GroupBase { voters: Vec::new(), ..base.clone() },
+            GroupBase { voters: vec![3], ..base.clone() },
+            GroupBase { voters: (0..300).collect(), learners: Vec::new(), ..base.clone() },
+            GroupBase { members_since: 10, ..base },
+        ];
+        assert!(!impossible.iter().any(GroupBase::is_possible));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The shard's commit log as the log of its replicas.
 
-use cluster::consensus::{EntryId, HardState, Kind};
+use cluster::consensus::{EntryId, HardState, Kind, LogIndex};
 use cluster::replica::{LocalLog, LogPosition};
 use cluster::{GroupId, HostId};
 use std::collections::BTreeMap;
@@ -71,6 +71,25 @@ impl ShardLog {
             self.log.request_sync();
         }
         Ok(is_any)
+    }
+
+    /// The index behind which a group's log begins, as the log says and holds.
+    pub(super) fn start(&self, group: GroupId) -> u64 {
+        self.starts.get(&group.0).copied().unwrap_or(0)
+    }
+
+    /// A snapshot takes the place of all that the log holds of a group, up to `last`.
+    pub(super) fn begin_after(
+        &mut self,
+        group: GroupId,
+        last: LogIndex,
+        start: LogStart,
+    ) -> Result<(), LogError> {
+        if last.0 > start.index {
+            // What follows there is not what was committed.
+            self.log.append_truncate(group.0, start.index + 1)?;
+        }
+        self.log.append_start(group.0, start).map(|_| ())
     }
 
     /// Waits for the next report of the log's thread.

@@ -41,6 +41,7 @@ impl Shard {
             if self.index == 0 {
                 self.tell_of_lives();
                 self.promote_metadata_learners();
+                self.serve_metadata_snapshots();
                 self.save_metadata().await;
             }
             self.release_log();
@@ -93,7 +94,7 @@ impl Shard {
 
     /// Waits until the log holds durably what has been applied so far. False when it has failed: it
     /// takes no more writes, and tables need not keep up with it.
-    async fn sync_log(&self) -> bool {
+    pub(super) async fn sync_log(&self) -> bool {
         let Ok(applied) = self.state.borrow().log.log.held() else { return false };
         self.state.borrow_mut().log.log.request_sync();
         self.wake_log();

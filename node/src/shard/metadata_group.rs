@@ -72,7 +72,7 @@ pub(super) fn recovered_group(
 }
 
 /// Every node's shard 0.
-fn shards_of(snapshot: &Snapshot, me: HostId) -> Vec<(HostId, u16)> {
+pub(super) fn shards_of(snapshot: &Snapshot, me: HostId) -> Vec<(HostId, u16)> {
     let hosts = snapshot.metadata.nodes.values().map(|node| HostId(node.host_id));
     hosts.filter(|host| *host != me).map(|host| (host, 0)).collect()
 }
@@ -117,20 +117,17 @@ impl Opened {
     ) -> Result<(), LogError> {
         let Some(base) = base.filter(|base| base.is_received()) else { return Ok(()) };
         let EntryId { index, term } = base.last();
-        let log = &mut self.state.log.log;
-        let group = GroupId::METADATA.0;
-        let known = self.replay.groups().get(&group);
+        let known = self.replay.groups().get(&GroupId::METADATA.0);
         let start = known.map_or(0, |known| known.start.index);
         if start >= index.0 {
             return Ok(());
         }
         let last = known.and_then(|known| known.last_index).unwrap_or(start);
-        if last > index.0 && self.state.replicas.last_index(GroupId::METADATA) == index {
-            // What the log has after it is not what was committed.
-            log.append_truncate(group, index.0 + 1)?;
-        }
-        log.append_start(group, LogStart { index: index.0, term: term.0 })?;
-        Ok(())
+        // Entries that follow on the snapshot were kept.
+        let kept = self.state.replicas.last_index(GroupId::METADATA);
+        let last = if kept > index { index } else { LogIndex(last) };
+        let start = LogStart { index: index.0, term: term.0 };
+        self.state.log.begin_after(GroupId::METADATA, last, start)
     }
 
     /// Makes the first view. A node that is the only member has applied its whole log by then; the

@@ -24,6 +24,7 @@ mod lives;
 mod log;
 mod maintenance;
 mod metadata_group;
+mod metadata_snapshot;
 mod read;
 mod recovery;
 mod state;
@@ -62,7 +63,7 @@ use model::TimestampMicros;
 use model::read::{Page, ReadCommand};
 use state::ShardState;
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -172,6 +173,8 @@ pub(crate) struct Shard {
     pub ddl_turn: tokio::sync::Mutex<()>,
     /// The node that is being let in; shard 0 of the node that leads the metadata only.
     pub joining: Cell<Option<HostId>>,
+    /// Members that are being sent the metadata as a whole; shard 0 only.
+    sending_metadata: RefCell<BTreeSet<HostId>>,
     /// How far the metadata has come on this node; shard 0 only.
     pub publication: Publication,
     /// Told when entries were applied: groups may have become led.
@@ -239,6 +242,7 @@ impl Shard {
             read_buffer: RefCell::new(vec![0; READ_BYTES_MAX].into_boxed_slice()),
             ddl_turn: tokio::sync::Mutex::new(()),
             joining: Cell::new(None),
+            sending_metadata: RefCell::default(),
             publication: Publication::new(index_of_view),
             settled: Notify::new(),
             list_holds: lists::ListHolds::default(),

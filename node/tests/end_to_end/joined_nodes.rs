@@ -267,3 +267,40 @@ fn clients_of_every_node_are_told_of_the_others() {
     let native = rows(&mut Raw::ready(&nodes[0]), "SELECT native_address FROM system.peers_v2");
     assert_eq!(native, [[Some(elsewhere.octets().to_vec())]]);
 }
+
+#[test]
+fn a_node_that_lacks_what_the_logs_gave_up_is_given_the_schema_as_a_whole() {
+    let mut nodes = Node::start_together::<3>(ARGUMENTS);
+    wait_for_voters(&nodes, 3);
+    rows(&mut Raw::ready(&nodes[0]), KEYSPACE);
+    nodes[2].kill();
+    wait_for_states(&nodes, &["UN", "UN", "DN"], &[0, 1]);
+    let create = "CREATE TABLE IF NOT EXISTS ks.away (k int PRIMARY KEY, v int)";
+    rows(&mut Raw::ready(&nodes[0]), create);
+    // Who starts goes on behind its snapshot, and has nothing from before it to send.
+    for at in [0, 1] {
+        assert!(nodes[at].stop().success());
+        nodes[at].restart();
+        wait_for_states(&nodes, &["UN", "UN", "DN"], &[0, 1]);
+    }
+    wait_for("two decide again", &nodes, || {
+        let create = "CREATE TABLE IF NOT EXISTS ks.late (k int PRIMARY KEY, v int)";
+        Raw::ready(&nodes[1]).rows(create).is_ok()
+    });
+    nodes[2].restart();
+    wait_for("a snapshot was sent", &nodes, || {
+        let sent = "has a snapshot of the metadata";
+        nodes[..2].iter().any(|node| node.log().contains(sent))
+    });
+    let select = "SELECT table_name FROM system_schema.tables WHERE keyspace_name = 'ks'";
+    wait_for("it has the schema", &nodes, || rows(&mut Raw::ready(&nodes[2]), select).len() == 2);
+    assert_agreed(&nodes.each_ref(), 3);
+    rows(&mut Raw::ready(&nodes[2]), "CREATE TABLE ks.more (k int PRIMARY KEY, v int)");
+
+    // It goes on from what it was sent.
+    nodes[2].kill();
+    nodes[2].restart();
+    wait_for_states(&nodes, &["UN", "UN", "UN"], &[0, 1, 2]);
+    rows(&mut Raw::ready(&nodes[2]), "CREATE TABLE ks.yet_more (k int PRIMARY KEY, v int)");
+    assert_agreed(&nodes.each_ref(), 3);
+}
