@@ -83,7 +83,7 @@ mod tests {
         ];
         let append = Item::Append { term, previous: id(10, 5), last: LogIndex(13), commit };
         let probe = Item::Append { term, previous: id(13, 7), last: LogIndex(13), commit };
-        let closed = Item::Closed { index: LogIndex(13), closed: -5 };
+        let closed = Item::Closed { entry: id(13, 7), closed: -5 };
         let consensus = consensus.into_iter().map(Item::Consensus);
         let leadership = leadership.into_iter().map(Item::Leadership);
         [append, probe, closed].into_iter().chain(consensus).chain(leadership).collect()

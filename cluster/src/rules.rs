@@ -42,6 +42,8 @@ pub(crate) enum Rule {
     BeatsCloseWhatIsReserved,
     /// A follower believes a closed time when it has applied what came before.
     BelievedWhenApplied,
+    /// A beat of the closed time names an entry by its term too.
+    BeatsNameATerm,
     /// An envelope that is missed ends the session.
     MissedEndsTheSession,
     /// An entry is durable before it is acknowledged.

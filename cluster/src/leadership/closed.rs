@@ -7,11 +7,14 @@
 //! is committed, and a new leader begins above every reservation in its log, which holds all that are
 //! committed. No clock needs to be right for this, and no lease.
 //!
-//! A follower learns a closed time with the index of the entry that came before, and believes it when
-//! it has applied that entry: earlier, what lies below might still be on its way.
+//! A follower learns a closed time with the entry that came before, and believes it when it has
+//! applied that entry: earlier, what lies below might still be on its way. The entry is named by its
+//! term too. Another leader's entry in the same place says nothing: behind it there may be entries
+//! that the one who closed the time never had, placed below it.
 
-use crate::consensus::LogIndex;
+use crate::consensus::{EntryId, LogIndex};
 use crate::rules::{Rule, is_kept};
+use std::cmp::Ordering;
 
 /// A time in the log, in microseconds of the wall clock.
 pub type ClosedMicros = i64;
@@ -37,7 +40,35 @@ pub struct ClosedTime {
     /// The highest reservation that is applied here, hence committed.
     usable: ClosedMicros,
     /// What was heard and cannot be believed before an entry is applied.
-    news: Option<(LogIndex, ClosedMicros)>,
+    news: Option<(EntryId, ClosedMicros)>,
+}
+
+/// Where an entry stands, as seen from the last one that is applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// It is applied here.
+    Applied,
+    /// It may come yet.
+    Ahead,
+    /// Another entry took its place, or may have.
+    Void,
+}
+
+impl Standing {
+    /// An applied entry of the same term is of the same leader, whose log holds both. Below one of a
+    /// later term the entry may be there or not; who leads that term closes times of its own.
+    fn of(entry: EntryId, applied: EntryId) -> Standing {
+        let is_behind = entry.index <= applied.index;
+        if !is_kept(Rule::BeatsNameATerm) {
+            return if is_behind { Standing::Applied } else { Standing::Ahead };
+        }
+        match entry.term.cmp(&applied.term) {
+            Ordering::Less => Standing::Void,
+            Ordering::Equal if is_behind => Standing::Applied,
+            Ordering::Greater if is_behind => Standing::Void,
+            Ordering::Equal | Ordering::Greater => Standing::Ahead,
+        }
+    }
 }
 
 impl ClosedTime {
@@ -92,7 +123,7 @@ impl ClosedTime {
     }
 
     /// As leader: closes between entries, as far as is reserved. What comes back is to be told to all
-    /// members, this one included, with the index of the last entry appended.
+    /// members, this one included, with the last entry appended.
     pub fn close_by_beat(&mut self, wanted: ClosedMicros) -> ClosedMicros {
         let bound = if is_kept(Rule::BeatsCloseWhatIsReserved) { self.usable } else { wanted };
         self.floor = self.floor.max(wanted.min(bound));
@@ -104,23 +135,38 @@ impl ClosedTime {
         wanted > self.reserved
     }
 
-    /// The leader has closed up to `closed` after the entry at `index`, by that entry or a beat; this
-    /// replica has applied its log up to `applied`.
-    pub fn learned(&mut self, index: LogIndex, closed: ClosedMicros, applied: LogIndex) {
-        if index <= applied || !is_kept(Rule::BelievedWhenApplied) {
-            self.believed = self.believed.max(closed);
-        } else if self.news.is_none_or(|(_, known)| closed > known) {
-            self.news = Some((index, closed));
+    /// The leader has closed up to `closed` after an entry, by that entry or a beat; this replica has
+    /// applied its log up to `applied`.
+    pub fn learned(&mut self, entry: EntryId, closed: ClosedMicros, applied: EntryId) {
+        let standing = if is_kept(Rule::BelievedWhenApplied) {
+            Standing::of(entry, applied)
+        } else {
+            Standing::Applied
+        };
+        match standing {
+            Standing::Applied => self.believed = self.believed.max(closed),
+            Standing::Void => {}
+            Standing::Ahead => {
+                let is_news =
+                    |known: (EntryId, ClosedMicros)| (entry.term, closed) > (known.0.term, known.1);
+                if self.news.is_none_or(is_news) {
+                    self.news = Some((entry, closed));
+                }
+            }
         }
     }
 
-    /// Entries up to `applied` are applied here.
-    pub fn applied(&mut self, applied: LogIndex) {
-        let committed = self.pending.iter().filter(|&&(index, _)| index <= applied);
+    /// Entries up to this one are applied here.
+    pub fn applied(&mut self, applied: EntryId) {
+        let committed = self.pending.iter().filter(|&&(index, _)| index <= applied.index);
         self.usable = committed.map(|&(_, reserved)| reserved).fold(self.usable, i64::max);
-        self.pending.retain(|&(index, _)| index > applied);
-        if let Some((_, closed)) = self.news.take_if(|(index, _)| *index <= applied) {
-            self.believed = self.believed.max(closed);
+        self.pending.retain(|&(index, _)| index > applied.index);
+        let Some((entry, closed)) = self.news else { return };
+        match Standing::of(entry, applied) {
+            Standing::Applied => self.believed = self.believed.max(closed),
+            Standing::Void => {}
+            Standing::Ahead => return,
         }
+        self.news = None;
     }
 }

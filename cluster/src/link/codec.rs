@@ -15,7 +15,7 @@
 //! | 4 | append accepted | term, matched (8 each) |
 //! | 5 | append rejected | term, previous, index and term of the hint (8 each) |
 //! | 6 | about who leads | [`leadership::Message`] |
-//! | 7 | closed time | index, closed (8 each) |
+//! | 7 | closed time | index and term of an entry, closed (8 each) |
 //!
 //! Flags: bit 0 the receiver's session is refused, bit 1 an answer is wanted.
 #![deny(
@@ -157,9 +157,9 @@ fn put_item<'a>(item: &Item, out: &mut Vec<u8>, mut entry: impl FnMut(LogIndex) 
             out.push(LEADERSHIP);
             message.encode(out);
         }
-        Item::Closed { index, closed } => {
+        Item::Closed { entry, closed } => {
             out.push(CLOSED);
-            put_u64s([index.0], out);
+            put_entry_id(*entry, out);
             out.extend_from_slice(&closed.to_le_bytes());
         }
     }
@@ -197,7 +197,7 @@ fn item<'a>(
             Item::Consensus(Message::AppendRejected { term, previous, hint })
         }
         LEADERSHIP => Item::Leadership(leadership::Message::decode(reader)?),
-        CLOSED => Item::Closed { index: reader.index()?, closed: reader.i64()? },
+        CLOSED => Item::Closed { entry: reader.entry_id()?, closed: reader.i64()? },
         found => return Err(DecodeError::UnknownKind { what: "item", found }),
     })
 }

@@ -23,10 +23,10 @@ pub enum Item {
     Consensus(consensus::Message),
     /// A message about who leads.
     Leadership(leadership::Message),
-    /// The leader has closed this time after the entry at `index`.
+    /// The leader has closed this time after an entry.
     Closed {
         /// The last entry appended when it was closed.
-        index: LogIndex,
+        entry: EntryId,
         /// What is closed.
         closed: ClosedMicros,
     },

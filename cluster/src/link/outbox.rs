@@ -124,8 +124,8 @@ fn join(waiting: &mut Item, item: &Item) -> bool {
             *matched = *new_matched.max(matched);
             true
         }
-        (Item::Closed { index, closed }, Item::Closed { index: new_index, closed: new_closed }) => {
-            (*index, *closed) = (*new_index, *new_closed);
+        (Item::Closed { entry, closed }, Item::Closed { entry: new_entry, closed: new_closed }) => {
+            (*entry, *closed) = (*new_entry, *new_closed);
             true
         }
         _ => false,

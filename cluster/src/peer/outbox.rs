@@ -326,7 +326,7 @@ mod tests {
 
     /// Pins `docs/formats/peer.md`.
     #[test]
-    fn a_batch_has_the_bytes_of_version_1() {
+    fn a_batch_has_the_bytes_of_version_2() {
         let bytes = batch_of_every_kind();
         let expected: [&[u8]; 7] = [
             b"\x01\x01\0\0m",

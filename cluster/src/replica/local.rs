@@ -64,9 +64,10 @@ pub trait LocalState {
         let _ = (group, term);
     }
 
-    /// The leader has closed this time after the entry at `index`.
-    fn closed(&mut self, group: GroupId, index: LogIndex, closed: ClosedMicros) {
-        let _ = (group, index, closed);
+    /// A leader has closed this time after that entry, which may not be here or may have been
+    /// replaced: see [`ClosedTime::learned`](crate::leadership::ClosedTime::learned).
+    fn closed(&mut self, group: GroupId, entry: EntryId, closed: ClosedMicros) {
+        let _ = (group, entry, closed);
     }
 }
 

@@ -5,7 +5,7 @@ use super::links::Outgoing;
 use super::local::{HeldEntry, Local, LocalLog, LocalState};
 use super::member::Replica;
 use super::replicas::Replicas;
-use crate::consensus::{Header, Input, LogIndex, Message};
+use crate::consensus::{EntryId, Header, Input, LogIndex, Message};
 use crate::leadership::{self, ClosedMicros, Support};
 use crate::link::{self, EntryView, Envelope, Item};
 use crate::liveness::MonotonicNanos;
@@ -114,8 +114,8 @@ impl<W> Replicas<W> {
                 self.due_at(next);
                 return self.carry_out_leadership(id, &effects, local);
             }
-            Item::Closed { index, closed } => {
-                local.state.closed(id, index, closed);
+            Item::Closed { entry, closed } => {
+                local.state.closed(id, entry, closed);
                 return Ok(());
             }
         };
@@ -187,13 +187,13 @@ impl<W> Replicas<W> {
         }
     }
 
-    /// Tells the other members of a group that is led here that a time is closed after the entry at
-    /// `index`.
-    pub fn tell_closed(&mut self, id: GroupId, index: LogIndex, closed: ClosedMicros) {
+    /// Tells the other members of a group that is led here that a time is closed after an entry, the
+    /// last of its log.
+    pub fn tell_closed(&mut self, id: GroupId, entry: EntryId, closed: ClosedMicros) {
         let Some(replica) = self.groups.get(&id) else { return };
         let others = replica.group.members().members().filter(|&host| host != self.me);
         for to in others.collect::<Vec<_>>() {
-            self.push(id, to, Item::Closed { index, closed });
+            self.push(id, to, Item::Closed { entry, closed });
         }
     }
 

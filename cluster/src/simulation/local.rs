@@ -133,7 +133,7 @@ pub(super) struct SimState {
 struct Register {
     value: u64,
     closed: ClosedTime,
-    applied: LogIndex,
+    applied: EntryId,
     snapshot: Snapshot,
 }
 
@@ -141,8 +141,8 @@ impl SimState {
     /// A register as it was read back.
     pub(super) fn recover(&mut self, group: GroupId, replayed: Replayed) {
         let Replayed { snapshot, entries, .. } = replayed;
-        let applied = snapshot.base.index;
-        let pending = (applied.0 + 1..).map(LogIndex);
+        let applied = snapshot.base;
+        let pending = (applied.index.0 + 1..).map(LogIndex);
         let pending = pending.zip(entries.iter().map(|entry| entry.body.reserved)).collect();
         let closed = ClosedTime::recover(snapshot.closed, snapshot.reserved, pending);
         let register = Register { value: snapshot.value, closed, applied, snapshot };
@@ -161,7 +161,7 @@ impl SimState {
     /// Takes a snapshot.
     pub(super) fn snapshot(&mut self, group: GroupId, base: EntryId, log: &GroupLog) -> Snapshot {
         let register = self.registers.get_mut(&group).unwrap();
-        assert_eq!(register.applied, base.index, "what is applied is what was handed out");
+        assert_eq!(register.applied, base, "what is applied is what was handed out");
         let count = (base.index.0 - log.base.0) as usize;
         let named = |(index, entry): (u64, &Entry)| match &entry.header.kind {
             Kind::Membership(members) => Some((LogIndex(index), members.clone())),
@@ -193,18 +193,18 @@ impl SimState {
         Body { value: Some(value), place, closed: closed.floor(), reserved }
     }
 
-    /// As leader, closes a time after the entry at `index`: what is closed, what is applied, and what
-    /// is believed here.
+    /// As leader, closes a time after the last entry of the log: what is closed, what is applied, and
+    /// what is believed here.
     pub(super) fn beat(
         &mut self,
         group: GroupId,
-        index: LogIndex,
+        last: EntryId,
         wanted: i64,
     ) -> (ClosedMicros, LogIndex, ClosedMicros) {
         let register = self.registers.get_mut(&group).unwrap();
         let closed = register.closed.close_by_beat(wanted);
-        register.closed.learned(index, closed, register.applied);
-        (closed, register.applied, register.closed.believed())
+        register.closed.learned(last, closed, register.applied);
+        (closed, register.applied.index, register.closed.believed())
     }
 }
 
@@ -212,12 +212,14 @@ impl LocalState for SimState {
     fn apply<'a>(&mut self, group: GroupId, entries: impl Iterator<Item = Committed<'a>>) {
         let register = self.registers.get_mut(&group).unwrap();
         for Committed { index, term, kind, payload } in entries {
-            assert_eq!(index, register.applied.next(), "entries are applied once, in order");
+            let next = register.applied.index.next();
+            assert_eq!(index, next, "entries are applied once, in order");
             let body = Body::from_bytes(payload);
-            register.applied = index;
+            let applied = EntryId { index, term };
+            register.applied = applied;
             register.value = body.value.unwrap_or(register.value);
-            register.closed.applied(index);
-            register.closed.learned(index, body.closed, index);
+            register.closed.applied(applied);
+            register.closed.learned(applied, body.closed, applied);
             let entry = Entry { header: Header { term, kind: kind.clone() }, body };
             self.events.push(Event::Commits(group, index, entry));
             self.events.push(Event::Closes(group, index, register.closed.believed()));
@@ -241,10 +243,10 @@ impl LocalState for SimState {
         self.events.push(Event::Leads(group, term));
     }
 
-    fn closed(&mut self, group: GroupId, index: LogIndex, closed: ClosedMicros) {
+    fn closed(&mut self, group: GroupId, entry: EntryId, closed: ClosedMicros) {
         let register = self.registers.get_mut(&group).unwrap();
-        register.closed.learned(index, closed, register.applied);
+        register.closed.learned(entry, closed, register.applied);
         let believed = register.closed.believed();
-        self.events.push(Event::Closes(group, register.applied, believed));
+        self.events.push(Event::Closes(group, register.applied.index, believed));
     }
 }

@@ -423,11 +423,11 @@ impl Node {
         if up.replicas.leader(id) != Some(host(self.id)) || up.installing.contains_key(&id) {
             return;
         }
-        let index = up.replicas.last_index(id);
-        let (closed, applied, believed) = up.state.beat(id, index, context.wall - 100_000);
-        context.oracle.closes(id, index, closed);
+        let last = up.replicas.cores(id).0.last();
+        let (closed, applied, believed) = up.state.beat(id, last, context.wall - 100_000);
+        context.oracle.tells(id, last, closed);
         context.oracle.closes(id, applied, believed);
-        up.replicas.tell_closed(id, index, closed);
+        up.replicas.tell_closed(id, last, closed);
     }
 
     fn send_snapshots(&mut self, context: &mut Context) {

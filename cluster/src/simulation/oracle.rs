@@ -1,7 +1,7 @@
 //! Who knows all, and is never wrong: the checks of the simulated cluster.
 
 use super::disk::Entry;
-use crate::consensus::{LogIndex, Term};
+use crate::consensus::{EntryId, LogIndex, Term};
 use crate::placement::GroupId;
 use std::collections::BTreeMap;
 
@@ -20,7 +20,9 @@ struct Known {
     committed: BTreeMap<LogIndex, (Entry, Term)>,
     /// The last write that somebody was told of.
     observed: LogIndex,
-    /// Closed times that were believed or told, by the entry that they came after.
+    /// Closed times that were told after an entry of a term which is not known to be committed.
+    told: BTreeMap<LogIndex, Vec<(Term, i64)>>,
+    /// Closed times that were believed, or told after a committed entry, by that entry.
     closed: BTreeMap<LogIndex, i64>,
 }
 
@@ -68,10 +70,27 @@ impl Oracle {
             assert!(place > closed, "{group:?}: {place} is placed below {closed} at {index:?}");
         }
         known.committed.insert(index, (entry.clone(), term));
+        let told = known.told.remove(&index).unwrap_or_default();
         self.count("entries");
+        for (_, closed) in told.into_iter().filter(|(term, _)| *term == entry.header.term) {
+            self.closes(group, index, closed);
+        }
     }
 
-    /// Somebody believes, or is told, that this is closed after the entry at `index`.
+    /// A leader tells that this is closed after an entry of its own. It has to be true if that entry
+    /// is committed ever.
+    pub(super) fn tells(&mut self, group: GroupId, entry: EntryId, closed: i64) {
+        let known = self.known(group);
+        match known.committed.get(&entry.index) {
+            Some((committed, _)) if committed.header.term == entry.term => {
+                self.closes(group, entry.index, closed);
+            }
+            Some(_) => self.count("closed times told in vain"),
+            None => known.told.entry(entry.index).or_default().push((entry.term, closed)),
+        }
+    }
+
+    /// Somebody believes that this is closed after the entry at `index`.
     pub(super) fn closes(&mut self, group: GroupId, index: LogIndex, closed: i64) {
         let known = self.known(group);
         let before = known.closed.range(..=index).next_back().map_or(0, |(_, closed)| *closed);

@@ -154,7 +154,13 @@ fn each_rule_broken_is_noticed_by_a_script() {
         // The scripts would be rewritten as the broken rule has them.
         return;
     }
-    for rule in [Rule::FencesHoldVotes, Rule::LeaseCountsTheEpoch, Rule::RestartWaits] {
+    let rules = [
+        Rule::FencesHoldVotes,
+        Rule::LeaseCountsTheEpoch,
+        Rule::RestartWaits,
+        Rule::BeatsNameATerm,
+    ];
+    for rule in rules {
         let run = |_| golden::run_folder("leadership", Script::default);
         assert!(is_noticed(rule, 0..1, run), "{rule:?} was broken, and nothing noticed");
     }
