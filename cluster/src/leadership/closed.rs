@@ -20,8 +20,9 @@ use std::cmp::Ordering;
 pub type ClosedMicros = i64;
 
 /// How far beyond the time asked for an entry reserves: an idle group whose closed time is read
-/// appends an entry this often.
-pub const RESERVATION_MICROS: i64 = 5_000_000;
+/// appends an entry this often. A new leader closes all of it, so until its clock is there the writes
+/// that come are late ones; no longer, then, than a group is without a leader when one dies.
+pub const RESERVATION_MICROS: i64 = 1_000_000;
 
 /// One member's view of its group's closed time.
 ///
