@@ -365,10 +365,13 @@ impl Leadership {
         is_other && self.knows_a_leader(group, support)
     }
 
-    /// Whether there is a leader whose node is alive.
+    /// Whether there is a leader whose node is alive. One of an earlier term than another that has
+    /// stepped down is none, and will not say so a second time.
     fn knows_a_leader(&self, group: &Group, support: &impl Support) -> bool {
         group.leader().is_some_and(|leader| {
-            let is_abandoned = self.abandoned == Some((leader, group.term()));
+            let is_abandoned = self.abandoned.is_some_and(|(other, term)| {
+                term > group.term() || (other, term) == (leader, group.term())
+            });
             !is_abandoned && support.supports(leader).is_some()
         })
     }
@@ -554,5 +557,69 @@ impl Leadership {
     /// Whom this member has promised its vote, whether or not that still binds.
     pub fn fence(&self) -> Option<Fence> {
         self.fence
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::consensus::{Input, Membership, Recovered};
+    use crate::liveness::{self, Incarnation};
+    use std::sync::Arc;
+
+    const ME: HostId = HostId(1);
+    const NOW: MonotonicNanos = MonotonicNanos(5);
+
+    /// Everybody lives.
+    struct AllLive;
+
+    impl Support for AllLive {
+        fn supports(&self, _: HostId) -> Option<Epoch> {
+            Some(Epoch { incarnation: Incarnation(1), round: 0 })
+        }
+
+        fn support_from(&self, _: HostId) -> Option<liveness::Support> {
+            None
+        }
+
+        fn may_vote(&self) -> bool {
+            true
+        }
+    }
+
+    /// A simulated cluster stood still so (seed 1105): a voter that was away in the second term was
+    /// told first that its leader had stepped down, then that the leader of the first term had.
+    #[test]
+    fn a_leader_is_over_when_a_later_one_has_stepped_down() {
+        let members = Arc::new(Membership::of_voters((1..=4).map(HostId)));
+        let memberships = vec![(LogIndex(0), members)];
+        let recovered = Recovered { memberships, ..Recovered::default() };
+        let mut group = Group::recover(ME, recovered).unwrap();
+        let append = consensus::Message::Append {
+            term: Term(1),
+            previous: EntryId::default(),
+            entries: Vec::new(),
+            commit: LogIndex(0),
+        };
+        group.step(Input::Receive { from: HostId(2), message: &append }, &mut Vec::new());
+        assert_eq!((group.term(), group.leader()), (Term(1), Some(HostId(2))));
+
+        let mut leadership = Leadership::new(ME, 0, NOW);
+        let mut would_vote = |told: &[Message]| {
+            let mut effects = Vec::new();
+            for message in told {
+                leadership.receive(HostId(4), *message, &group, &AllLive, NOW, &mut effects);
+            }
+            let last = EntryId { index: LogIndex(9), term: Term(2) };
+            let ask = Message::PreVoteRequest { attempt: 1, last };
+            effects.clear();
+            leadership.receive(HostId(3), ask, &group, &AllLive, NOW, &mut effects);
+            let reply = Message::PreVoteReply { attempt: 1, is_granted: true };
+            effects.contains(&Effect::Send { to: HostId(3), message: reply })
+        };
+        assert!(!would_vote(&[]), "the leader of the first term may lead on");
+        let released =
+            |leader, term| Message::Released { leader: HostId(leader), term: Term(term) };
+        assert!(would_vote(&[released(4, 2), released(2, 1)]));
     }
 }

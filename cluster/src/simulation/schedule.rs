@@ -230,14 +230,18 @@ fn run_seeds(seeds: std::ops::Range<u64>) -> std::collections::BTreeMap<&'static
     counts
 }
 
-/// How many seeds to run: a few by default, thousands with `SEEDS=5000` in the environment.
-fn seed_count() -> u64 {
-    std::env::var("SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(120)
+/// The seeds to run: a few by default, thousands with `SEEDS=5000` or `SEEDS=5000..6000` in the
+/// environment.
+fn seeds() -> std::ops::Range<u64> {
+    let Ok(asked) = std::env::var("SEEDS") else { return 0..120 };
+    let (first, end) = asked.split_once("..").unwrap_or(("0", &asked));
+    let number = |text: &str| text.parse().expect("SEEDS is COUNT or FIRST..END");
+    number(first)..number(end)
 }
 
 #[test]
 fn clusters_keep_their_promises() {
-    let counts = run_seeds(0..seed_count());
+    let counts = run_seeds(seeds());
     println!("{counts:?}");
     for what in ["leaders", "entries", "writes", "reads", "moments under a lease", "closed times"] {
         assert!(counts.contains_key(what), "nothing was proved about {what}");
@@ -272,7 +276,7 @@ fn each_rule_broken_is_noticed() {
         Rule::WritesVoidTheTail,
         Rule::SnapshotReplacesTheLog,
     ];
-    let is_missed = |rule: &Rule| !is_noticed(*rule, 0..seed_count(), |seed| drop(run(seed)));
+    let is_missed = |rule: &Rule| !is_noticed(*rule, seeds(), |seed| drop(run(seed)));
     let missed: Vec<Rule> = rules.into_iter().filter(is_missed).collect();
     assert!(missed.is_empty(), "broken, and nothing noticed: {missed:?}");
 }
