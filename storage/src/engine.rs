@@ -2,11 +2,13 @@
 
 pub(crate) mod jobs;
 mod reads;
+mod snapshots;
 mod statistics;
 #[cfg(test)]
 pub(crate) mod tests;
 
 pub use reads::RowInPlace;
+pub use snapshots::InstallError;
 pub use statistics::{CacheStatistics, TableStatistics};
 
 use crate::cache::BlockCache;
@@ -22,6 +24,7 @@ use model::entry::Placement;
 use model::mutation::MutationView;
 use model::token::token_of;
 use model::{IdMap, TableDef, TableId, Token};
+use snapshots::Installed;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,11 +37,15 @@ pub struct Engine {
     options: EngineOptions,
     tables: BTreeMap<TableId, TableState>,
     placements: IdMap<u64, Placement>,
+    /// By group, the snapshot that was installed last.
+    bases: BTreeMap<u64, Installed>,
     cache: BlockCache,
     next_file_id: u64,
     /// The set of live files differs from what the last manifest says.
     is_manifest_due: bool,
     manifest_version: u64,
+    /// The newest manifest that is durable.
+    durable_version: u64,
     /// The files that the manifest in flight makes obsolete.
     manifest_in_flight: Option<Vec<u64>>,
     /// Files that the next manifest makes obsolete.
@@ -132,10 +139,12 @@ impl Engine {
             options,
             tables,
             placements: manifest.placements.into_iter().collect(),
+            bases: manifest.bases.into_iter().map(|(id, b)| (id, Installed::found(b))).collect(),
             cache: BlockCache::new(options.block_cache_bytes_max),
             next_file_id: manifest.next_file_id,
             is_manifest_due: false,
             manifest_version: 0,
+            durable_version: 0,
             manifest_in_flight: None,
             obsolete: Vec::new(),
             unsettled: Vec::new(),

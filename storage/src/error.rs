@@ -44,6 +44,13 @@ pub enum StorageError {
     },
     /// A file is damaged.
     Corrupt(Corruption),
+    /// A row, or what a partition has beside rows, is larger than a chunk of a snapshot may be.
+    RowTooLarge {
+        /// Of which table.
+        table: TableId,
+        /// The chunk that it would make.
+        bytes: usize,
+    },
 }
 
 impl StorageError {
@@ -64,6 +71,9 @@ impl fmt::Display for StorageError {
         match self {
             StorageError::Io { path, source } => write!(f, "{}: {source}", path.display()),
             StorageError::Corrupt(corruption) => corruption.fmt(f),
+            StorageError::RowTooLarge { table, bytes } => {
+                write!(f, "a row of table {:032x} makes {bytes} bytes of a snapshot", table.0)
+            }
         }
     }
 }

@@ -1,18 +1,21 @@
-//! The fuzz entry for what table files and manifests hold, behind their checksums: any bytes give
+//! The fuzz entry for what table files, manifests and snapshots hold, behind their checksums: any bytes give
 //! an error or something that reads the same from both ends, and never a panic.
 //!
 //! A checksum keeps out what rots, not what somebody wrote on purpose; so the decoders are tried
 //! without one. The corpus is in `corpus/blocks/`; a unit test runs it with mutations.
 
 use crate::manifest::fuzz_manifest;
+use crate::snapshot::fuzz_snapshot_content;
 use crate::sstable::fuzz_block_content;
 
-/// Reads `content` as a block of each kind, and as a manifest without its checksum.
+/// Reads `content` as a block of each kind, and as a manifest and chunks of a snapshot without
+/// their checksums.
 ///
 /// Panics when the decoders contradict themselves.
 pub fn fuzz_table_file(content: &[u8]) {
     fuzz_block_content(content);
     fuzz_manifest(content);
+    fuzz_snapshot_content(content);
 }
 
 #[cfg(test)]
@@ -38,6 +41,7 @@ mod tests {
     fn seeds() -> BTreeMap<&'static str, Vec<u8>> {
         let mut seeds = BTreeMap::from(crate::sstable::fuzz_seeds());
         seeds.insert("manifest", crate::manifest::fuzz_seed());
+        seeds.extend(crate::snapshot::fuzz_seeds());
         seeds
     }
 

@@ -12,6 +12,9 @@
 //! the result to [`Engine::finish`]; the log may release what [`Engine::needed_indexes`] does not
 //! name. When the log runs full, [`Engine::flush_job`] with [`FlushReason::Log`] frees its tail.
 //!
+//! A group's data goes from one engine to another as a snapshot ([`Engine::export`],
+//! [`Engine::import`], [`Engine::install`]).
+//!
 //! What rows must be: a row holds nothing that its own tombstones hide (planners merge before they
 //! write), and bytes were checked where they came in.
 //!
@@ -30,15 +33,19 @@ mod memtable;
 mod options;
 mod prefetch;
 mod read;
+mod snapshot;
 mod sstable;
 mod timestamps;
 
 pub use engine::jobs::{FlushReason, Job, JobKind, JobResult};
-pub use engine::{CacheStatistics, Committed, Engine, RowInPlace, TableStatistics};
+pub use engine::{CacheStatistics, Committed, Engine, InstallError, RowInPlace, TableStatistics};
 pub use error::{Corruption, ReadError, StorageError};
 pub use memtable::IndexSpan;
 pub use options::EngineOptions;
 pub use read::TokenInterval;
 pub use read::page::{ReadEnd, ReadProgress};
+pub use snapshot::{
+    Export, Import, ImportError, Imported, SnapshotBase, SnapshotHead, SnapshotPart,
+};
 pub use sstable::{BlockMiss, LoadedBlock};
 pub use timestamps::TimestampBounds;

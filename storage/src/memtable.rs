@@ -369,6 +369,12 @@ impl Memtable {
         self.order.at(at).map(|item| PartitionRef::new(self, Token(item.token), item.record))
     }
 
+    /// Whether it has a partition in a range of tokens.
+    pub(crate) fn has_tokens(&self, tokens: RangeInclusive<i64>) -> bool {
+        let found = self.partition_from(Token(*tokens.start()), b"", true);
+        found.is_some_and(|partition| tokens.contains(&partition.token().0))
+    }
+
     /// Every partition in order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = PartitionRef<'_>> {
         self.order.iter().map(|item| PartitionRef::new(self, Token(item.token), item.record))

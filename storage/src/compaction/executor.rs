@@ -7,7 +7,7 @@
 use crate::compaction::purge::Purge;
 use crate::error::{ReadError, StorageError};
 use crate::memtable::{IndexSpan, Memtable};
-use crate::read::partition::{PartitionReader, effective};
+use crate::read::partition::{PartitionReader, effective, settled_head};
 use crate::read::scan::Scan;
 use crate::read::{LiveTable, PartitionId, Sources};
 use crate::sstable::{BlockingBlocks, KeyHash, TableWriter, WriterOptions, has_head};
@@ -107,11 +107,7 @@ fn merge(disk: &Disk, work: &CompactionWork) -> Result<bool, ReadError> {
 
 /// What of a partition's head is written.
 fn kept_head(head: &Partition, purge: &Purge) -> Partition {
-    let mut kept = head.clone();
-    kept.static_row = head.effective_static_row().unwrap_or_default().into_owned();
-    if let Some(deletion) = kept.deletion {
-        kept.range_tombstones.shadow(deletion);
-    }
+    let mut kept = settled_head(head);
     purge.head(&mut kept);
     kept
 }

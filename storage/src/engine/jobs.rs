@@ -214,7 +214,7 @@ impl Engine {
         self.frozen_job()
     }
 
-    fn freeze(&mut self, id: TableId) {
+    pub(super) fn freeze(&mut self, id: TableId) {
         let file_id = self.next_file_id;
         let Some(state) = self.tables.get_mut(&id).filter(|t| !t.active.is_empty()) else { return };
         self.next_file_id += 1;
@@ -250,6 +250,9 @@ impl Engine {
         for unsettled in &mut self.unsettled {
             unsettled.version.get_or_insert(version);
         }
+        for installed in self.bases.values_mut() {
+            installed.settled_by.get_or_insert(version);
+        }
         let obsolete = std::mem::take(&mut self.obsolete);
         self.manifest_in_flight = Some(obsolete.clone());
         let (manifest, dir) = (self.manifest(), self.dir.clone());
@@ -266,6 +269,7 @@ impl Engine {
             next_file_id: self.next_file_id,
             tables: self.tables.iter().map(|(id, state)| (*id, table(state))).collect(),
             placements: self.placements.iter().map(|(group, p)| (*group, *p)).collect(),
+            bases: self.bases.iter().map(|(group, b)| (*group, b.base.clone())).collect(),
         }
     }
 
@@ -282,6 +286,7 @@ impl Engine {
                     return Err(error);
                 }
                 self.unsettled.retain(|u| u.version.is_none_or(|v| v > version));
+                self.durable_version = self.durable_version.max(version);
                 removed
             }
             Outcome::Compact { table, inputs, file_id, made } => {

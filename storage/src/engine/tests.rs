@@ -2,6 +2,8 @@
 
 mod corruption;
 mod crash;
+mod snapshot;
+mod snapshot_crash;
 
 use super::jobs::FlushReason;
 use super::*;
@@ -363,18 +365,32 @@ fn ranges_left(partition: &Partition) -> model::range_tombstones::RangeTombstone
 /// Compares whole partitions, tombstones included, as they are left under their tombstones.
 pub(crate) fn check_partitions(engine: &mut Engine, model: &Model) {
     for ((token, key), expected) in model {
-        let slices = [Slice::all()];
-        let found = retry(engine, |e| e.load_partition(TABLE, *token, key, &slices)).unwrap();
-        assert_eq!(found.deletion, expected.deletion);
-        assert_eq!(ranges_left(&found), ranges_left(expected));
-        let all = |p: &Partition| -> Vec<_> {
-            p.effective_rows(b"", END_POSITION)
-                .map(|(c, row)| (c.to_vec(), settled(&row)))
-                .filter(|(_, row)| !row.1.is_empty() || row.0 != NOTHING)
-                .collect()
-        };
-        assert_eq!(all(&found), all(expected));
+        check_partition(engine, TABLE, *token, key, expected);
     }
+}
+
+fn check_partition(
+    engine: &mut Engine,
+    table: TableId,
+    token: Token,
+    key: &[u8],
+    expected: &Partition,
+) {
+    let slices = [Slice::all()];
+    let found = retry(engine, |e| e.load_partition(table, token, key, &slices)).unwrap();
+    assert_eq!(found.deletion, expected.deletion);
+    assert_eq!(ranges_left(&found), ranges_left(expected));
+    let is_anything = |row: &Meaning| !row.1.is_empty() || row.0 != NOTHING;
+    let static_row =
+        |p: &Partition| p.effective_static_row().map(|row| settled(&row)).filter(is_anything);
+    assert_eq!(static_row(&found), static_row(expected));
+    let all = |p: &Partition| -> Vec<_> {
+        p.effective_rows(b"", END_POSITION)
+            .map(|(c, row)| (c.to_vec(), settled(&row)))
+            .filter(|(_, row)| is_anything(row))
+            .collect()
+    };
+    assert_eq!(all(&found), all(expected));
 }
 
 pub(crate) fn new_engine(disk: &Disk, options: TableOptions) -> Engine {

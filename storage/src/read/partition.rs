@@ -211,6 +211,20 @@ pub(crate) fn merge_head(head: &mut Partition, partition: &PartitionRef) {
     }
 }
 
+/// A partition's head without what its own tombstones hide.
+pub(crate) fn settled_head(head: &Partition) -> Partition {
+    let mut settled = head.clone();
+    settled.static_row = head
+        .effective_static_row()
+        .filter(|row| !RowView::new(row).is_empty())
+        .unwrap_or_default()
+        .into_owned();
+    if let Some(deletion) = settled.deletion {
+        settled.range_tombstones.shadow(deletion);
+    }
+    settled
+}
+
 /// What a row has left under the tombstones of its partition's head; `buffer` takes it when it had
 /// to be rewritten.
 pub(crate) fn effective<'a>(

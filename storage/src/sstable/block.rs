@@ -197,6 +197,7 @@ impl BlockSource for CachedBlocks<'_> {
 
 /// For background threads, which may wait for the device and must not push out what reads use:
 /// a few blocks of their own.
+#[derive(Debug)]
 pub(crate) struct BlockingBlocks {
     cache: BlockCache,
 }

@@ -111,6 +111,11 @@ impl TableWriter {
         })
     }
 
+    /// Whether no partition was begun.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.statistics.partition_count == 0
+    }
+
     /// Begins a partition: `head` is its content beside rows. A partition that gets neither a head
     /// nor rows must not be begun.
     pub(crate) fn partition(

@@ -26,6 +26,7 @@ fn names_a_file(error: &StorageError) -> bool {
     match error {
         StorageError::Corrupt(corruption) => corruption.path.starts_with("/shard"),
         StorageError::Io { path, .. } => path.starts_with("/shard"),
+        StorageError::RowTooLarge { .. } => false,
     }
 }
 
