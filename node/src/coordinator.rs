@@ -26,6 +26,9 @@ use tokio::sync::oneshot;
 /// vain.
 const SCAN_AHEAD_MAX: usize = 16;
 
+/// Ranges that a TRUNCATE changes at once.
+const TRUNCATED_AT_ONCE_MAX: usize = 64;
+
 /// Why a statement was not carried out.
 #[derive(Debug)]
 pub(crate) enum CoordinatorError {
@@ -111,7 +114,7 @@ impl Shard {
     }
 
     /// Whether a write that this shard makes is acknowledged with what this node knows.
-    fn makes_alone(&self, at: &Location, level: Consistency) -> bool {
+    pub(crate) fn makes_alone(&self, at: &Location, level: Consistency) -> bool {
         let is_led = || at.is_local && self.decides(at.group);
         at.is_sole || (!consistency::waits_for_replicas(level) && is_led())
     }
@@ -185,13 +188,21 @@ impl Shard {
         {
             return self.write_to_group(group, Change::Write(writes), terms).await.map(|_| ());
         }
+        self.make_all(routed.into_iter().map(|(group, w)| (group, Change::Write(w), terms))).await
+    }
+
+    /// Makes changes of several groups at once; all are tried, whatever becomes of one.
+    async fn make_all(
+        self: &Rc<Self>,
+        changes: impl Iterator<Item = (GroupId, Change, WriteTerms)>,
+    ) -> Result<(), WriteError> {
         let (mut first_error, mut is_any_done) = (None, false);
-        let mut answers = Vec::with_capacity(routed.len());
-        for (group, writes) in routed {
+        let mut answers = Vec::new();
+        for (group, change, terms) in changes {
             let (reply, answer) = oneshot::channel();
             let here = self.clone();
             tokio::task::spawn_local(async move {
-                reply.send(here.write_to_group(group, Change::Write(writes), terms).await).ok();
+                reply.send(here.write_to_group(group, change, terms).await).ok();
             });
             answers.push(answer);
         }
@@ -228,16 +239,39 @@ impl Shard {
         answer.await.unwrap_or_else(|_| Err(WriteError::going_down()))
     }
 
-    /// Removes every row of a table, on all ranges.
+    /// Removes every row of a table, on all ranges; begins only if each of them can be written.
+    /// Returns when all replicas that live have done so, since Cassandra does, though a majority
+    /// of each range would be enough not to lose it.
     pub(crate) async fn truncate(
         self: &Rc<Self>,
         table: &Arc<TableDef>,
         timeout: Duration,
     ) -> Result<(), WriteError> {
         let view = self.view();
-        let terms = WriteTerms::own(self, timeout);
-        for group in view.groups_of_keyspace(&table.keyspace) {
-            self.write_to_group(group, Change::Truncate(table.id), terms).await?;
+        let placed = view.placed_table(table.id);
+        let placed = placed.ok_or_else(|| WriteError::Invalid("the table was dropped".into()))?;
+        let mut changes = Vec::new();
+        for range in view.ranges.iter() {
+            let nodes = placed.placement.replicas(range);
+            let replicas = RangeReplicas {
+                ring: &view.ring,
+                replication: &placed.replication,
+                replicas: nodes,
+                local: view.local,
+                leader: None,
+            };
+            let is_alive = |node| self.is_alive(&view, node);
+            replicas
+                .judge(Access::Write, Consistency::Any, is_alive)
+                .map_err(WriteError::Unavailable)?;
+            let is_whole = replicas.judge(Access::Write, Consistency::All, is_alive).is_ok();
+            let level = if is_whole { Consistency::All } else { Consistency::Any };
+            let terms = WriteTerms { level, ..WriteTerms::own(self, timeout) };
+            changes.push((placed.placement.group(range), terms));
+        }
+        for some in changes.chunks(TRUNCATED_AT_ONCE_MAX) {
+            let change = |(group, terms): &(_, _)| (*group, Change::Truncate(table.id), *terms);
+            self.make_all(some.iter().map(change)).await?;
         }
         Ok(())
     }

@@ -116,13 +116,13 @@ const SHARD_FIGURES: &[Figure] = &[
     (
         "logged_batches_unfinished",
         "gauge",
-        "Logged batches that are decided and not yet finished.",
+        "Logged batches on record that are decided and long overdue.",
         |s| s.unfinished_batches,
     ),
     (
         "logged_batches_unreadable",
         "gauge",
-        "Logged batches whose record could not be read at start; the log names them.",
+        "Logged batches whose record could not be read; the log names them.",
         |s| s.unreadable_batches,
     ),
     ("metadata_voters", "gauge", "Nodes that decide on schema and ring; on shard 0.", |s| {

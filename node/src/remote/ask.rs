@@ -5,11 +5,12 @@
 
 use super::leader::Deadline;
 use super::message::{self, Answer};
-use crate::shard::{ReadError, Shard, WriteError};
+use crate::shard::{Made, ReadError, Shard, WriteError};
 use cluster::GroupId;
 use cluster::consensus::LogIndex;
 use cluster::peer::{AskError, Class, Peer, SendError, Unknown};
 use model::read::Page;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ impl Shard {
         peer: Peer,
         bytes: &[u8],
         time_left: Duration,
-    ) -> Answer<LogIndex, WriteError> {
+    ) -> Answer<Made, WriteError> {
         match self.peers.ask(peer, Class::Bulk, &[bytes], time_left).await {
             Ok(answer) => Answer::from_bytes(&answer).unwrap_or_else(|error| {
                 let reason = format!("the answer of the leader cannot be read: {error}");
@@ -36,8 +37,30 @@ impl Shard {
         }
     }
 
+    /// Asks another node for a page, for as long as it lives: another may have what a frozen one
+    /// does not answer.
+    pub(super) async fn ask_read_of_the_living(
+        &self,
+        peer: Peer,
+        bytes: &[u8],
+        deadline: Deadline,
+    ) -> Answer<Page, ReadError> {
+        let mut answer = pin!(self.ask_read(peer, bytes, deadline.time_left(self)));
+        loop {
+            tokio::select! {
+                biased;
+                answer = &mut answer => return answer,
+                () = self.wait_for_withdrawal() => {
+                    if !self.supports(peer.host_id) {
+                        return Answer::NotLeader { hint: None };
+                    }
+                }
+            }
+        }
+    }
+
     /// Asks another node for a page.
-    pub(super) async fn ask_read(
+    async fn ask_read(
         &self,
         peer: Peer,
         bytes: &[u8],

@@ -37,7 +37,7 @@ impl Deadline {
     }
 
     /// A little earlier, so that there is time to say what was heard until then.
-    fn to_report(self) -> Deadline {
+    pub(crate) fn to_report(self) -> Deadline {
         Deadline { nanos: self.nanos.saturating_sub(REPORT_NANOS) }
     }
 
@@ -135,19 +135,19 @@ impl<'v> Place<'v> {
 }
 
 impl Shard {
-    /// Whether this node believes another one to be up: its connection with it stands.
+    /// Whether this node believes another one to be up: it has promised support that still lasts.
     pub(crate) fn is_alive(&self, view: &View, node: NodeIndex) -> bool {
-        node == view.local || self.peers.is_connected(view.counterpart(node, self.index))
+        node == view.local || self.is_live(view.ring.node(node).host_id)
     }
 
-    /// Makes a change at the leader of its group, and returns the index of the group's log at which
-    /// it is applied there, once as many replicas have applied it as the level names.
+    /// Makes a change at the leader of its group, and returns what came of it there, once as many
+    /// replicas have applied it as the level names.
     pub(crate) async fn write_to_group(
         self: &Rc<Self>,
         group: GroupId,
         change: Change,
         terms: WriteTerms,
-    ) -> Result<LogIndex, WriteError> {
+    ) -> Result<Made, WriteError> {
         let request = WriteRequest { group, change, clock_floor: terms.clock_floor };
         let mut bytes = None;
         let (mut tries, mut pause) = (Tries::default(), Pause::default());
@@ -157,8 +157,7 @@ impl Shard {
                 return Err(WriteError::Invalid("the keyspace was dropped".to_owned()));
             };
             if place.placement.replicas(place.range) == [view.local] {
-                let made = self.write_on(view.shard_on(view.local, place.range), request).await;
-                return made.map(|made| made.index);
+                return self.write_on(view.shard_on(view.local, place.range), request).await;
             }
             let destinations = place
                 .replicas(self.known_leader(group))
@@ -173,7 +172,9 @@ impl Shard {
             };
             let peer = place.peer(node);
             let answer = if node == view.local {
-                answer_of_write(self.write_on(peer.shard, request.clone()).await)
+                let writing = self.write_on(peer.shard, request.clone());
+                let made = tokio::time::timeout(terms.deadline.time_left(self), writing).await;
+                answer_of_write(made.unwrap_or_else(|_| Err(WriteError::timed_out())))
             } else {
                 let index = view.index();
                 if bytes.is_none() {
@@ -183,10 +184,10 @@ impl Shard {
                 self.ask_write(peer, bytes, terms.deadline.time_left(self)).await
             };
             match answer {
-                Answer::Done(index) => {
+                Answer::Done(made) => {
                     self.note_leader(group, Some(peer.host_id));
-                    self.wait_for_replicas(&place, node, index, terms).await?;
-                    return Ok(index);
+                    self.wait_for_replicas(&place, node, made.index, terms).await?;
+                    return Ok(made);
                 }
                 Answer::Failed(error) => return Err(error),
                 Answer::Outdated { index } => return Err(WriteError::Outdated { index }),
@@ -299,7 +300,7 @@ impl Shard {
     ) -> Answer<Page, ReadError> {
         if node != view.local {
             let bytes = message::read_bytes(&command, barrier, view.index());
-            let answer = self.ask_read(peer, &bytes, deadline.time_left(self)).await;
+            let answer = self.ask_read_of_the_living(peer, &bytes, deadline).await;
             return match answer {
                 Answer::Done(page) if page.row_count > command.row_limit => {
                     let reason = "a replica has sent more rows than were asked for".to_owned();
@@ -331,9 +332,9 @@ impl Shard {
 }
 
 /// The result of a write on a shard of this node, as another node would tell it.
-pub(super) fn answer_of_write(result: Result<Made, WriteError>) -> Answer<LogIndex, WriteError> {
+pub(super) fn answer_of_write(result: Result<Made, WriteError>) -> Answer<Made, WriteError> {
     match result {
-        Ok(made) => Answer::Done(made.index),
+        Ok(made) => Answer::Done(made),
         Err(WriteError::NotLeader { hint }) => Answer::NotLeader { hint },
         Err(error) => Answer::Failed(error),
     }

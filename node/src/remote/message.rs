@@ -3,9 +3,11 @@
 //! ```text
 //! write   := 1 flags planned_at:varint clock_floor:i64le group:u64le change
 //! change  := 1 count:varint write*  |  2 table:u128le (truncate)  |  3 table:u128le (images)
+//!          | 4 conditional
 //! read    := 2 flags planned_at:varint command
 //! applied := 7 group:u64le index:varint
 //! answer  := 0 what was asked for  |  1 kind text  |  2 [leader:u128le]  |  3 index:varint
+//! made    := index:varint [outcome]
 //! ```
 //!
 //! The first byte of a request is its kind ([`crate::internode::AskKind`]); the decoders here begin
@@ -19,10 +21,10 @@
 )]
 
 use crate::internode::AskKind;
-use crate::shard::{Barrier, Change, ReadError, WriteError, WriteRequest};
+use crate::shard::{Barrier, Change, Made, ReadError, WriteError, WriteRequest};
 use cluster::consensus::LogIndex;
 use cluster::{GroupId, HostId};
-use cql::plan::write::{PartitionWrite, PartitionWriteError};
+use cql::plan::write::{ConditionalOutcome, ConditionalWrite, PartitionWrite, PartitionWriteError};
 use model::codec::{Cursor, DecodeError, put_slice, put_varint};
 use model::read::{Page, ReadCommand};
 use model::{TableDef, TableId};
@@ -31,6 +33,7 @@ use std::sync::Arc;
 const CHANGE_WRITE: u8 = 1;
 const CHANGE_TRUNCATE: u8 = 2;
 const CHANGE_IMAGES: u8 = 3;
+const CHANGE_CONDITIONAL: u8 = 4;
 
 const FLAG_DECIDED: u8 = 1;
 const FLAG_BY_LEADER: u8 = 1;
@@ -91,7 +94,11 @@ pub(crate) fn write_bytes(
             out.push(CHANGE_IMAGES);
             out.extend_from_slice(&table.0.to_le_bytes());
         }
-        Change::Conditional(_) | Change::Metadata(_) => return None,
+        Change::Conditional(conditional) => {
+            out.push(CHANGE_CONDITIONAL);
+            conditional.write(&mut out);
+        }
+        Change::Metadata(_) => return None,
     }
     Some(out)
 }
@@ -127,6 +134,9 @@ pub(crate) fn read_change(
         }
         CHANGE_TRUNCATE => Change::Truncate(TableId(u128::from_le_bytes(cursor.array()?))),
         CHANGE_IMAGES => Change::Images(TableId(u128::from_le_bytes(cursor.array()?))),
+        CHANGE_CONDITIONAL => {
+            Change::Conditional(Box::new(ConditionalWrite::read(&mut cursor, &table_of)?))
+        }
         _ => return Err(DecodeError("unknown change").into()),
     };
     cursor.finish()?;
@@ -225,16 +235,21 @@ impl<T: Body, E: Body> Answer<T, E> {
     }
 }
 
-impl Body for LogIndex {
+impl Body for Made {
     fn write(&self, out: &mut Vec<u8>) {
-        put_varint(out, self.0);
+        put_varint(out, self.index.0);
+        if let Some(outcome) = &self.outcome {
+            outcome.write(out);
+        }
     }
 
     fn read(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut cursor = Cursor::new(bytes);
         let index = LogIndex(cursor.varint()?);
+        let outcome =
+            if cursor.is_empty() { None } else { Some(ConditionalOutcome::read(&mut cursor)?) };
         cursor.finish()?;
-        Ok(index)
+        Ok(Made { index, outcome })
     }
 }
 
@@ -276,7 +291,7 @@ impl Body for WriteError {
             WriteError::Invalid(_) => 2,
             WriteError::Read(_) => 3,
             WriteError::Failed(_) => 4,
-            WriteError::Unknown(_) | WriteError::TooFewApplied { .. } => 5,
+            WriteError::Unknown(_) | WriteError::Unfinished | WriteError::TooFewApplied { .. } => 5,
             // Those that have an answer of their own travel as that.
             WriteError::NotLeader { .. }
             | WriteError::Outdated { .. }

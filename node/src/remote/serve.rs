@@ -6,15 +6,14 @@
 use super::leader::{Deadline, answer_of_write};
 use super::message::{self, Answer, WriteHead};
 use crate::batch_log;
-use crate::shard::{Change, ReadError, Shard, WriteError, WriteRequest};
+use crate::shard::{Made, ReadError, Shard, WriteError, WriteRequest, tokens_of};
 use crate::view::{PlacedTable, View};
 use bytes::Bytes;
 use cluster::GroupId;
-use cluster::consensus::LogIndex;
 use cluster::peer::{Class, Responder};
 use cql::plan::write::{PartitionWrite, PartitionWriteError};
 use model::codec::{Cursor, DecodeError};
-use model::read::{Page, ReadCommand, ReadScope};
+use model::read::Page;
 use model::{TableId, Token};
 use std::rc::Rc;
 use std::time::Duration;
@@ -67,7 +66,7 @@ pub(crate) async fn serve_read(shard: Rc<Shard>, body: Bytes, responder: Respond
     command.page_bytes = command.page_bytes.min(PAGE_BYTES_MAX);
     let answer: Answer<Page, ReadError> = match view.placed_table(command.table) {
         Some(table) if !table.is_virtual => {
-            let (first, last) = command_tokens(&command, table);
+            let (first, last) = tokens_of(&command, table);
             if !is_held(&view, table, first, last) {
                 return send(
                     responder,
@@ -87,17 +86,6 @@ pub(crate) async fn serve_read(shard: Rc<Shard>, body: Bytes, responder: Respond
         _ => Answer::Failed(ReadError::UnknownTable),
     };
     send(responder, &answer.to_bytes());
-}
-
-/// The tokens that a command reads, both ends included.
-fn command_tokens(command: &ReadCommand, table: &PlacedTable) -> (Token, Token) {
-    match &command.scope {
-        ReadScope::Partition(key) => {
-            let token = View::token(&table.definition, key);
-            (token, token)
-        }
-        ReadScope::TokenRange { first, last } => (Token(*first), Token(*last)),
-    }
 }
 
 /// Whether one shard of this node holds every range between two tokens.
@@ -160,15 +148,13 @@ fn read_request(
         })
     };
     let request = message::read_change(head, cursor, table_of)?;
-    if let Change::Write(writes) = &request.change {
-        let is_in_group = |write: &PartitionWrite| {
-            view.placed_table(write.table.id).is_none_or(|table| {
-                table.placement.group(view.ranges.range_of(write.token)) == request.group
-            })
-        };
-        if !writes.iter().all(is_in_group) {
-            return Err(DecodeError("a partition lies in another group").into());
-        }
+    let is_in_group = |write: &PartitionWrite| {
+        view.placed_table(write.table.id).is_none_or(|table| {
+            table.placement.group(view.ranges.range_of(write.token)) == request.group
+        })
+    };
+    if !request.change.writes().iter().all(is_in_group) {
+        return Err(DecodeError("a partition lies in another group").into());
     }
     Ok(request)
 }
@@ -178,10 +164,9 @@ fn outdated(
     view: &View,
     head: &WriteHead,
     request: &WriteRequest,
-) -> Option<Answer<LogIndex, WriteError>> {
-    let Change::Write(writes) = &request.change else { return None };
+) -> Option<Answer<Made, WriteError>> {
     let is_other = |write: &PartitionWrite| write.planned_version() != write.table.version;
-    let is_outdated = !head.is_decided && writes.iter().any(is_other);
+    let is_outdated = !head.is_decided && request.change.writes().iter().any(is_other);
     is_outdated.then(|| Answer::Outdated { index: view.index() })
 }
 
@@ -202,7 +187,7 @@ impl Shard {
         self: &Rc<Self>,
         view: &View,
         mut request: WriteRequest,
-    ) -> Answer<LogIndex, WriteError> {
+    ) -> Answer<Made, WriteError> {
         let Some((setting, range)) = view.place_of(request.group) else {
             return Answer::NotLeader { hint: None };
         };

@@ -11,8 +11,10 @@ use super::write::{Change, Outcome, Waiter, WriteError, WriteRequest};
 use crate::view::View;
 use cdc::{BaseChange, Content, LogLayout, Need, WriteInput};
 use cluster::GroupId;
+use cluster::liveness::MonotonicNanos;
 use cluster::replica::{PartitionMask, Replicas};
 use cql::plan::write::PartitionWrite;
+use env::Clock;
 use model::entry::{Entry, WriteEntryWriter, write_images, write_truncate};
 use model::list_operation::{ListError, ListOperation};
 use model::mutation::{MutationItem, MutationView, MutationWriter, stamp};
@@ -87,12 +89,13 @@ pub(super) struct Target<'a> {
 }
 
 impl ShardState {
-    /// Decides a request; there is no proposal when it changes nothing.
+    /// Decides a request; there is no proposal when it changes nothing and that can be said now.
     pub(super) fn decide(
         &mut self,
         view: &View,
         request: &mut WriteRequest,
         wall: TimestampMicros,
+        clock: &Clock,
     ) -> Result<(Option<Proposal>, Outcome), Attempt> {
         self.clock.raise(request.clock_floor);
         let mut times = self.leader_times(request.group);
@@ -137,8 +140,12 @@ impl ShardState {
                 times = step.times;
                 log_times = step.log_times;
                 // A write that changes nothing is true once what it repeats is, and a refusal once
-                // what it saw is.
-                if is_empty && self.replicas.undecided(request.group, partitions).next().is_none() {
+                // what it saw is. Both were read, so they are told at once under the lease alone,
+                // with the clock read last; else an empty entry finds out who leads.
+                if is_empty
+                    && self.replicas.undecided(request.group, partitions).next().is_none()
+                    && self.may_serve(request.group, clock)
+                {
                     self.replicas.give_back(payload);
                     return Ok((None, outcome));
                 }
@@ -147,6 +154,13 @@ impl ShardState {
             }
         }
         Ok((Some(Proposal { payload, partitions, times, log_times }), outcome))
+    }
+
+    /// Whether what was read of a group until now is the newest there is: nobody else leads it.
+    pub(super) fn may_serve(&self, group: GroupId, clock: &Clock) -> bool {
+        // Not the turn's time: the question is whether the lease holds now.
+        let now = MonotonicNanos(clock.monotonic_nanos());
+        self.replicas.may_serve(group, &*self.support, now)
     }
 
     pub(super) fn leader_times(&self, group: GroupId) -> LeaderTimes {

@@ -34,7 +34,7 @@ mod write;
 pub(crate) use clock::{PublishedClock, above_all};
 pub(crate) use decide::{Attempt, resolve_lists, slices_of};
 pub(crate) use lists::{ListHold, PartitionId};
-pub(crate) use read::{Barrier, ReadError};
+pub(crate) use read::{Barrier, ReadError, tokens_of};
 pub(crate) use recovery::start;
 pub(crate) use state::{ShardStatistics, StorageReport};
 pub(crate) use support::Boards;
@@ -42,6 +42,7 @@ pub(crate) use write::{
     Change, Made, Outcome, Waiter, WaitingClient, WriteError, WriteRequest, Written,
 };
 
+use crate::batch_log::{BatchId, OpenBatches};
 use crate::connection::{self, ConnectionMemory, DecodedFrame, Session};
 use crate::internode;
 use crate::metadata::{DdlResult, MetadataRequest, Publication};
@@ -146,6 +147,8 @@ pub(crate) struct Shard {
     liveness: RefCell<Option<Liveness>>,
     /// Told when there are nodes that it has not asked.
     liveness_work: Notify,
+    /// Told when support was withdrawn from a node.
+    withdrawn: Notify,
     /// The nodes that clients were told are up, and where; on shard 0.
     live_nodes: RefCell<BTreeMap<HostId, SocketAddr>>,
     /// The version of the board that is acted by.
@@ -181,9 +184,7 @@ pub(crate) struct Shard {
     settled: Notify,
     /// Partitions whose lists stand still for a logged batch.
     list_holds: lists::ListHolds,
-    /// Logged batches that this shard has decided and goes on trying to finish.
-    pub unfinished_batches: Cell<u64>,
-    /// Records of logged batches that could not be read at start.
+    /// Records of logged batches that could not be read.
     pub unreadable_batches: Cell<u64>,
     last_timeuuid_micros: Cell<i64>,
     /// The values of the request in hand; one set of slots serves all requests of the shard.
@@ -226,6 +227,7 @@ impl Shard {
             unknown_message_count: Cell::new(0),
             liveness: RefCell::new(liveness),
             liveness_work: Notify::new(),
+            withdrawn: Notify::new(),
             live_nodes: RefCell::default(),
             seen_board: Cell::new(0),
             adopted_index: Cell::new(view.index()),
@@ -246,7 +248,6 @@ impl Shard {
             publication: Publication::new(index_of_view),
             settled: Notify::new(),
             list_holds: lists::ListHolds::default(),
-            unfinished_batches: Cell::new(0),
             unreadable_batches: Cell::new(0),
             last_timeuuid_micros: Cell::new(i64::MIN),
             values: RefCell::new(Values::new()),
@@ -405,12 +406,12 @@ impl Shard {
                 });
             }
             Message::Statistics(reply) => {
-                let mut statistics = self.state.borrow().statistics();
+                let now = MonotonicNanos(self.monotonic_nanos());
+                let mut statistics = self.state.borrow().statistics(now);
                 statistics.unknown_messages = self.unknown_message_count.get();
                 statistics.connections = self.sessions.borrow().len() as u64;
                 statistics.requests = self.request_count.get();
                 statistics.connection_bytes = self.memory.held_bytes() as u64;
-                statistics.unfinished_batches = self.unfinished_batches.get();
                 statistics.unreadable_batches = self.unreadable_batches.get();
                 reply.send(statistics).ok();
             }
@@ -441,6 +442,17 @@ impl Shard {
             self.settled.notified().await;
         }
         self.adopted_index.set(self.adopted_index.get().max(view.index()));
+    }
+
+    /// Does something with the logged batches that are on record here.
+    pub(crate) fn with_open_batches<R>(&self, act: impl FnOnce(&mut OpenBatches) -> R) -> R {
+        act(&mut self.state.borrow_mut().open_batches)
+    }
+
+    /// Logged batches that this shard, as the leader of their groups, has to finish.
+    pub(crate) fn due_batches(&self, now: MonotonicNanos, count_max: usize) -> Vec<BatchId> {
+        let ShardState { open_batches, replicas, .. } = &mut *self.state.borrow_mut();
+        open_batches.due(now, count_max, |group| replicas.may_decide(group))
     }
 
     /// A version 1 UUID of the present that this shard has not given out before.

@@ -1,8 +1,9 @@
 //! Reading what is applied here, without ever waiting for the disk on the shard's thread.
 
+use super::state::ShardState;
 use super::{Message, Shard};
-use crate::view::View;
-use cluster::consensus::LogIndex;
+use crate::view::{PlacedTable, View};
+use cluster::consensus::{LogIndex, Term};
 use cluster::liveness::MonotonicNanos;
 use cluster::{GroupId, HostId};
 use cql::plan::select::{PointRead, SelectPlan};
@@ -71,7 +72,7 @@ impl Shard {
             self.check_leads(command)?;
         }
         if barrier.undecided {
-            self.wait_for_undecided().await?;
+            self.wait_for_undecided(command).await?;
         }
         let mut progress = ReadProgress::default();
         loop {
@@ -92,16 +93,8 @@ impl Shard {
     fn check_leads(&self, command: &ReadCommand) -> Result<(), ReadError> {
         let view = self.view();
         let table = view.placed_table(command.table).ok_or(ReadError::UnknownTable)?;
-        let (first, last) = match &command.scope {
-            ReadScope::Partition(key) => {
-                let token = View::token(&table.definition, key);
-                (token, token)
-            }
-            ReadScope::TokenRange { first, last } => (Token(*first), Token(*last)),
-        };
+        let (first, last) = tokens_of(command, table);
         let state = self.state.borrow();
-        // Not the turn's time: the question is whether the lease holds now.
-        let now = MonotonicNanos(self.shared.env.clock.monotonic_nanos());
         for range in view.ranges_between(first, last) {
             let group = table.placement.group(range);
             // Who alone holds a range has nobody to lose it to.
@@ -109,7 +102,7 @@ impl Shard {
             let may_serve = if is_sole {
                 state.replicas.is_settled(group)
             } else {
-                state.replicas.may_serve(group, &*state.support, now)
+                state.may_serve(group, &self.shared.env.clock)
             };
             if !may_serve {
                 return Err(ReadError::NotLeader { hint: state.replicas.leader(group) });
@@ -161,35 +154,70 @@ impl Shard {
         is_sent && answer.await.unwrap_or(false)
     }
 
-    /// Waits until every entry that is undecided now has been applied.
-    async fn wait_for_undecided(&self) -> Result<(), ReadError> {
-        let waited_for = self.state.borrow().replicas.undecided_ends();
+    /// Waits until every entry that is undecided now, in the groups that the command reads from,
+    /// has been applied.
+    async fn wait_for_undecided(&self, command: &ReadCommand) -> Result<(), ReadError> {
+        let waited_for = self.undecided_for(command)?;
         loop {
             {
                 let state = self.state.borrow();
                 if state.failure.is_some() {
                     return Err(ReadError::Overloaded("this node cannot write any more"));
                 }
-                if waited_for.iter().all(|(id, end)| state.replicas.applied(*id) >= *end) {
-                    return Ok(());
+                let missing =
+                    waited_for.iter().find(|(id, _, end)| state.replicas.applied(*id) < *end);
+                let Some((id, term, _)) = missing else { return Ok(()) };
+                // Under another leader something else may come to stand there, or nothing.
+                if state.replicas.term(*id) != *term {
+                    return Err(ReadError::NotLeader { hint: state.replicas.leader(*id) });
                 }
             }
             self.settled.notified().await;
         }
     }
 
+    /// The groups that a command reads from and that have undecided entries: the term they are in,
+    /// and the last of those.
+    fn undecided_for(
+        &self,
+        command: &ReadCommand,
+    ) -> Result<Vec<(GroupId, Term, LogIndex)>, ReadError> {
+        let view = self.view();
+        let table = view.placed_table(command.table).ok_or(ReadError::UnknownTable)?;
+        let (first, last) = tokens_of(command, table);
+        let (first, last) = (view.ranges.range_of(first), view.ranges.range_of(last));
+        let is_read = |group: GroupId| {
+            view.place_of(group).is_some_and(|(_, range)| {
+                first <= range && range <= last && table.placement.group(range) == group
+            })
+        };
+        let state = self.state.borrow();
+        let ends = state.replicas.undecided_ends();
+        let read = ends.into_iter().filter(|(group, _)| is_read(*group));
+        Ok(read.map(|(group, end)| (group, state.replicas.term(group), end)).collect())
+    }
+
     /// Reads one row when all of it is in memory; otherwise says what is missing, and `answer` was
-    /// not called.
+    /// not called. Neither was it when the row was to be read `under_lease` of a group, and this
+    /// replica has none.
     pub(crate) fn read_row<R>(
         &self,
         plan: &SelectPlan,
-        token: Token,
-        point: &PointRead,
+        (token, point): (Token, &PointRead),
         now: EpochSeconds,
+        under_lease: Option<GroupId>,
         answer: impl FnOnce(Option<RowView>, Option<RowView>) -> R,
-    ) -> Result<R, storage::ReadError> {
+    ) -> Result<Option<R>, storage::ReadError> {
         let (table, with_static) = (plan.table.id, plan.wants_static_row());
-        let engine = &mut self.state.borrow_mut().engine;
+        let ShardState { engine, replicas, support, .. } = &mut *self.state.borrow_mut();
+        let answer = |static_row: Option<RowView>, row: Option<RowView>| {
+            // After the read, and not by the turn's time.
+            let may_serve = under_lease.is_none_or(|group| {
+                let now = MonotonicNanos(self.shared.env.clock.monotonic_nanos());
+                replicas.may_serve(group, &**support, now)
+            });
+            may_serve.then(|| answer(static_row, row))
+        };
         engine.read_row(table, token, &point.key, &point.clustering, now, with_static, answer)
     }
 
@@ -222,5 +250,16 @@ impl Shard {
         let loaded = self.shared.env.tasks.run_blocking(move || miss.load()).await?;
         self.state.borrow_mut().engine.block_loaded(loaded);
         Ok(())
+    }
+}
+
+/// The tokens that a command reads, both ends included.
+pub(crate) fn tokens_of(command: &ReadCommand, table: &PlacedTable) -> (Token, Token) {
+    match &command.scope {
+        ReadScope::Partition(key) => {
+            let token = View::token(&table.definition, key);
+            (token, token)
+        }
+        ReadScope::TokenRange { first, last } => (Token(*first), Token(*last)),
     }
 }

@@ -11,6 +11,7 @@ use super::clock::{PublishedClock, TimestampClock};
 use super::log::ShardLog;
 use super::metadata_group::recovered_group;
 use super::state::{Counters, LogTimes, MetadataState, ShardState};
+use crate::batch_log::OpenBatches;
 use crate::metadata::{GroupBase, Snapshot};
 use crate::node::Shared;
 use crate::view::Views;
@@ -127,6 +128,7 @@ impl Opened {
             log_buffer: cdc::LogBuffer::new(),
             metadata,
             intervals: BTreeMap::new(),
+            open_batches: OpenBatches::default(),
             failure: None,
             counters: Counters::default(),
             foreseen: None,

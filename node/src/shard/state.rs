@@ -4,7 +4,7 @@ use super::clock::TimestampClock;
 use super::log::ShardLog;
 use super::recovery::{OpenError, new_group};
 use super::write::Waiter;
-use crate::batch_log;
+use crate::batch_log::{self, OpenBatches};
 use crate::metadata::{Command, Metadata};
 use crate::view::View;
 use cdc::LogBuffer;
@@ -36,6 +36,8 @@ pub(super) struct ShardState {
     pub metadata: Option<MetadataState>,
     /// The token interval of each group, for truncation.
     pub intervals: BTreeMap<GroupId, TokenInterval>,
+    /// Logged batches on record here.
+    pub open_batches: OpenBatches,
     /// Set once the log has failed: nothing is acknowledged any more.
     pub failure: Option<String>,
     pub counters: Counters,
@@ -130,8 +132,9 @@ impl ShardState {
         StorageReport { tables, cache: self.engine.cache_statistics() }
     }
 
-    pub(super) fn statistics(&self) -> ShardStatistics {
+    pub(super) fn statistics(&self, now: MonotonicNanos) -> ShardStatistics {
         ShardStatistics {
+            unfinished_batches: self.open_batches.overdue_count(now),
             writes: self.counters.writes,
             flushes: self.counters.flushes,
             compactions: self.counters.compactions,
@@ -221,6 +224,8 @@ impl ShardState {
             metadata: &mut self.metadata,
             intervals: &self.intervals,
             times: &mut self.times,
+            open_batches: &mut self.open_batches,
+            now,
         };
         let (log, state, support) = (&mut self.log, &mut applier, &*self.support);
         act(&mut self.replicas, &mut Local { log, state, support, now })
@@ -233,6 +238,8 @@ impl ShardState {
             metadata: &mut self.metadata,
             intervals: &self.intervals,
             times: &mut self.times,
+            open_batches: &mut self.open_batches,
+            now: MonotonicNanos(0),
         };
         applier.apply_data(group, index, payload);
     }
@@ -244,6 +251,8 @@ pub(super) struct Applier<'a> {
     metadata: &'a mut Option<MetadataState>,
     intervals: &'a BTreeMap<GroupId, TokenInterval>,
     times: &'a mut IdMap<GroupId, LeaderTimes>,
+    open_batches: &'a mut OpenBatches,
+    now: MonotonicNanos,
 }
 
 impl LocalState for Applier<'_> {
@@ -273,6 +282,9 @@ impl Applier<'_> {
                 for mutation in mutations {
                     let mutation = mutation.expect("an entry of the log is well-formed");
                     self.engine.apply(group.0, index.0, &mutation);
+                    if mutation.table() == batch_log::TABLE_ID {
+                        self.open_batches.applied(group, &mutation, self.now);
+                    }
                 }
                 self.engine.raise_placement(group.0, &placement);
             }

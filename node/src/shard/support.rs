@@ -9,6 +9,7 @@
 use super::{Message, Shard};
 use crate::internode::MessageKind;
 use cluster::HostId;
+use cluster::leadership::Support as _;
 use cluster::liveness::{self, Board, Effect, Incarnation, Liveness, MonotonicNanos};
 use cluster::peer::{Class, Peer};
 use std::rc::Rc;
@@ -145,6 +146,16 @@ impl Shard {
         self.peers.send(Peer { host_id: to, shard: 0 }, Class::Urgent, &[&bytes]).ok();
     }
 
+    /// Whether this node takes another one for alive: it supports it.
+    pub(crate) fn supports(&self, node: HostId) -> bool {
+        self.state.borrow().support.supports(node).is_some()
+    }
+
+    /// Returns when support was withdrawn from some node.
+    pub(crate) async fn wait_for_withdrawal(&self) {
+        self.withdrawn.notified().await;
+    }
+
     /// Acts by the newest board: groups hear whose support has ended, and that some was gained.
     pub(super) fn adopt_board(&self, now: MonotonicNanos) {
         let mut seen = self.seen_board.get();
@@ -156,6 +167,7 @@ impl Shard {
         let mut is_news = false;
         for node in board.withdrawn_since(&former) {
             state.replicas.support_withdrawn(node, now);
+            self.withdrawn.notify_waiters();
             is_news = true;
         }
         if board.has_gained_since(&former) {

@@ -52,7 +52,7 @@ pub(crate) enum Change {
 
 impl Change {
     /// The changes of partitions in it.
-    pub(super) fn writes(&self) -> &[PartitionWrite] {
+    pub(crate) fn writes(&self) -> &[PartitionWrite] {
         match self {
             Change::Write(writes) => writes,
             Change::Conditional(conditional) => std::slice::from_ref(&conditional.write),
@@ -81,7 +81,8 @@ pub(crate) enum Written {
     Proposed(LogIndex),
 }
 
-/// Why a write was not acknowledged. Only `Unknown` and `TooFewApplied` may have been applied.
+/// Why a write was not acknowledged. Only `Unknown`, `Unfinished` and `TooFewApplied` may have been
+/// applied.
 #[derive(Clone, Debug)]
 pub(crate) enum WriteError {
     /// Not applied: the node has too much to do.
@@ -94,6 +95,8 @@ pub(crate) enum WriteError {
     Failed(String),
     /// Perhaps applied: the log failed while the write was on its way, or no answer came in time.
     Unknown(String),
+    /// A logged batch that is decided: it is applied in part, and soon as a whole.
+    Unfinished,
     /// Applied at the leader, and in time by fewer replicas than the level names.
     TooFewApplied {
         /// How many have applied it.
@@ -144,6 +147,9 @@ impl fmt::Display for WriteError {
             | WriteError::Unknown(reason) => f.write_str(reason),
             WriteError::TooFewApplied { received } => {
                 write!(f, "Operation timed out - received only {received} responses.")
+            }
+            WriteError::Unfinished => {
+                f.write_str("Operation timed out - the batch is logged and will be finished.")
             }
             WriteError::NotLeader { .. } => f.write_str("this node does not lead the range"),
             WriteError::Outdated { .. } => {
@@ -235,7 +241,12 @@ impl Shard {
         if let Some(failure) = &state.failure {
             return Err(Attempt::Failed(WriteError::Failed(failure.clone())));
         }
-        let (proposal, outcome) = state.decide(&view, request, wall)?;
+        // Only who has applied all that was committed before knows what a write meets.
+        if !state.replicas.may_decide(request.group) {
+            let hint = state.replicas.leader(request.group);
+            return Err(Attempt::Failed(WriteError::NotLeader { hint }));
+        }
+        let (proposal, outcome) = state.decide(&view, request, wall, &self.shared.env.clock)?;
         let Some(proposal) = proposal else {
             return Ok(Written::Nothing(outcome));
         };

@@ -164,7 +164,7 @@ fn run(
         Plan::Write(plan) if plan.is_conditional() => {
             let bind = |context: &mut BindContext| plan.bind_conditional(bound, context);
             let result = with_context(session, parameters, bind);
-            conditional::start(session, reply, view, result, parameters);
+            conditional::start(session, reply, view, result, parameters, values.body());
         }
         Plan::Write(plan) => {
             let result = with_context(session, parameters, |context| plan.bind(bound, context));
@@ -175,7 +175,7 @@ fn run(
         Plan::Batch(plan) if plan.is_conditional() => {
             let bind = |context: &mut BindContext| plan.bind_conditional(bound, context);
             let result = with_context(session, parameters, bind);
-            conditional::start(session, reply, view, result, parameters);
+            conditional::start(session, reply, view, result, parameters, values.body());
         }
         Plan::Batch(plan) => {
             let result = with_context(session, parameters, |context| plan.bind(bound, context));
@@ -259,7 +259,7 @@ pub(super) fn batch(
         Ok(Some(conditions)) => {
             let bind = |context: &mut BindContext| conditions.bind(items.into_iter(), context);
             let result = with_context(session, parameters, bind);
-            conditional::start(session, reply, &view, result, parameters);
+            conditional::start(session, reply, &view, result, parameters, values.body());
         }
         Ok(None) => {
             let bind = |context: &mut BindContext| bind_batch(items.into_iter(), context);

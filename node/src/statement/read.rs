@@ -171,9 +171,16 @@ fn point(
             return true;
         }
     };
-    if location.shard != shard.index || !Shard::answers_alone(&location, selecting.level) {
+    if location.shard != shard.index {
         return false;
     }
+    let under_lease = if Shard::answers_alone(&location, selecting.level) {
+        None
+    } else if location.is_local && !plan.table.is_cdc_log() {
+        Some(location.group)
+    } else {
+        return false;
+    };
     let now = with_context(session, parameters, |context| context.now_seconds);
     let rows_head = RowsHead {
         metadata: &plan.metadata,
@@ -182,13 +189,13 @@ fn point(
     };
     reply.note("Executing single-partition query");
     let mut scratch = shard.row_scratch.borrow_mut();
-    let answered = shard.read_row(plan, token, &point, now, |static_row, row| {
+    let answered = shard.read_row(plan, (token, &point), now, under_lease, |static_row, row| {
         reply.send_or_fail(|out, head| {
             let scratch = &mut scratch;
             plan.write_point(&point, static_row, row, now, head, &rows_head, scratch, out)
         });
     });
-    answered.is_ok()
+    matches!(answered, Ok(Some(())))
 }
 
 /// Waits until the shard's connections may hold one more answer, and makes it.

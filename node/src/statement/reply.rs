@@ -234,13 +234,15 @@ impl Reply {
                 failures: Vec::new(),
                 data_present: false,
             },
-            WriteError::Unknown(_) | WriteError::TooFewApplied { .. } => ErrorBody::WriteTimeout {
-                consistency,
-                received,
-                required,
-                write_type,
-                contention_count: 0,
-            },
+            WriteError::Unknown(_) | WriteError::Unfinished | WriteError::TooFewApplied { .. } => {
+                ErrorBody::WriteTimeout {
+                    consistency,
+                    received,
+                    required,
+                    write_type,
+                    contention_count: 0,
+                }
+            }
         };
         self.error(&ErrorResponse::new(body, error.to_string()));
     }

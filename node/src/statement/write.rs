@@ -5,7 +5,7 @@ use crate::connection::Session;
 use crate::coordinator::{CoordinatorError, Destination, Routed};
 use crate::remote::{Deadline, WriteTerms};
 use crate::shard::{
-    Attempt, Change, Outcome, Waiter, WaitingClient, WriteError, WriteRequest, Written,
+    Attempt, Change, Outcome, Shard, Waiter, WaitingClient, WriteError, WriteRequest, Written,
 };
 use crate::view::View;
 use bytes::Bytes;
@@ -61,7 +61,8 @@ pub(super) fn start(
     }
     let timeout = bound.timeout_nanos.map_or(WRITE_TIMEOUT, Duration::from_nanos);
     let table = bound.partitions.first().map(|write| write.table.id);
-    let timing = Timing { timeout, level, write_type, table };
+    let write_type = counted_type(write_type, &bound.partitions);
+    let timing = Timing { timeout, level, serial: None, write_type, table };
     let destination = match session.shard().destination(view, bound.partitions, level) {
         Ok(destination) => destination,
         Err(unavailable) => {
@@ -79,14 +80,48 @@ pub(super) fn start(
     }
 }
 
+/// The type of a write by what it changes: a batch of one partition is a simple write, as in
+/// Cassandra.
+fn counted_type(write_type: WriteType, partitions: &[PartitionWrite]) -> WriteType {
+    let is_batch = matches!(write_type, WriteType::Batch | WriteType::UnloggedBatch);
+    if is_batch && partitions.len() <= 1 { WriteType::Simple } else { write_type }
+}
+
 /// How a write is to be waited for, and what its failure is called.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timing {
     pub timeout: Duration,
     pub level: Consistency,
+    /// Of a conditional write: the level at which its conditions are asked.
+    pub serial: Option<Consistency>,
     pub write_type: WriteType,
     /// The table that a timeout's figures are about.
     pub table: Option<TableId>,
+}
+
+impl Timing {
+    /// How the write is to be made, from now on.
+    pub(super) fn terms(&self, shard: &Shard) -> WriteTerms {
+        WriteTerms {
+            level: self.level,
+            clock_floor: TimestampMicros::MIN,
+            is_decided: false,
+            deadline: Deadline::after(shard, self.timeout),
+        }
+    }
+
+    /// Tells the client why its write was not acknowledged, and what of it that leaves open.
+    pub(super) fn tell(&self, reply: &Reply, error: WriteError) {
+        let (level, write_type) = match (&error, self.serial, self.write_type) {
+            (WriteError::Unknown(_), Some(serial), _) => (serial, self.write_type),
+            // Its conditions held and it is made: what was waited for is an ordinary write.
+            (WriteError::TooFewApplied { .. }, Some(_), _) => (self.level, WriteType::Simple),
+            // It is not known to be recorded.
+            (WriteError::Unknown(_), None, WriteType::Batch) => (self.level, WriteType::BatchLog),
+            _ => (self.level, self.write_type),
+        };
+        reply.coordinator_error(&error.into(), level, write_type, self.table);
+    }
 }
 
 /// The usual case, a range of this shard: proposed here and now, so that all writes of a client's
@@ -103,15 +138,17 @@ fn propose_here(
         return;
     };
     match (reason, request.change) {
-        (Attempt::Failed(error), _) => {
-            let Timing { level, write_type, table, .. } = timing;
-            reply.coordinator_error(&error.into(), level, write_type, table);
-        }
-        (Attempt::NeedsRead(_) | Attempt::ListsAreHeld, Change::Write(writes)) => {
+        (Attempt::Failed(error), _) if !is_to_be_waited_for(&error) => timing.tell(&reply, error),
+        (_, Change::Write(writes)) => {
             wait(session, reply, Routed::from([(group, writes)]), timing, body);
         }
         (_, _) => unreachable!("the request is a write"),
     }
+}
+
+/// Whether a write that was not made here is looked for at other nodes, or here in a moment.
+pub(super) fn is_to_be_waited_for(error: &WriteError) -> bool {
+    matches!(error, WriteError::NotLeader { .. })
 }
 
 /// Decides and proposes a request of a range of this shard. It is answered now or when it is
@@ -146,18 +183,12 @@ pub(super) fn propose(
 /// Makes a write in a task of its own. When a table has changed since it was planned, the request
 /// is carried out anew once the change is known here.
 fn wait(session: &Rc<Session>, mut reply: Reply, routed: Routed, timing: Timing, body: &Bytes) {
-    let Timing { timeout, level, write_type, .. } = timing;
     let shard = session.shard().clone();
     let frame = Frame { header: reply.header, body: body.clone() };
     let asker = session.clone();
     session.wait_for(async move {
-        let is_logged = write_type == WriteType::Batch && routed.len() > 1;
-        let terms = WriteTerms {
-            level,
-            clock_floor: TimestampMicros::MIN,
-            is_decided: false,
-            deadline: Deadline::after(&shard, timeout),
-        };
+        let is_logged = timing.write_type == WriteType::Batch && routed.len() > 1;
+        let terms = timing.terms(&shard);
         let work = async {
             if is_logged {
                 shard.write_logged(routed, terms).await
@@ -165,7 +196,7 @@ fn wait(session: &Rc<Session>, mut reply: Reply, routed: Routed, timing: Timing,
                 shard.write_routed(routed, terms).await
             }
         };
-        let result = tokio::time::timeout(timeout, work).await;
+        let result = tokio::time::timeout(timing.timeout, work).await;
         let result = result.unwrap_or_else(|_| Err(WriteError::timed_out()));
         if let Err(WriteError::Outdated { index }) = result
             && shard.has_metadata_before(index, terms.deadline).await
@@ -213,10 +244,7 @@ pub(super) fn finish(
                 _ => reply.void(),
             }
         }
-        Err(error) => {
-            let Timing { level, write_type, table, .. } = timing;
-            reply.coordinator_error(&error.into(), level, write_type, table);
-        }
+        Err(error) => timing.tell(reply, error),
     }
 }
 
@@ -250,14 +278,21 @@ pub(super) fn truncate(
         let truncated = shard.truncate(&table, TRUNCATE_TIMEOUT);
         match tokio::time::timeout(TRUNCATE_TIMEOUT, truncated).await {
             Ok(Ok(())) => reply.void(),
-            Ok(Err(error @ (WriteError::Overloaded(_) | WriteError::Unavailable(_)))) => {
+            Ok(Err(error @ WriteError::Overloaded(_))) => {
                 let error = CoordinatorError::from(error);
                 reply.coordinator_error(&error, level, WriteType::Simple, Some(table.id));
             }
-            Ok(Err(error)) => {
-                reply.error(&ErrorResponse::new(ErrorBody::Truncate, error.to_string()));
+            Ok(Err(WriteError::Unavailable(_))) => {
+                let level = Consistency::All.name();
+                truncate_error(&reply, &format!("Cannot achieve consistency level {level}"));
             }
-            Err(_) => reply.error(&ErrorResponse::new(ErrorBody::Truncate, "timed out")),
+            Ok(Err(error)) => truncate_error(&reply, &error.to_string()),
+            Err(_) => truncate_error(&reply, &WriteError::timed_out().to_string()),
         }
     });
+}
+
+fn truncate_error(reply: &Reply, reason: &str) {
+    let message = format!("Error during truncate: {reason}");
+    reply.error(&ErrorResponse::new(ErrorBody::Truncate, message));
 }

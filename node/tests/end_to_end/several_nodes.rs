@@ -35,6 +35,8 @@ const FLAG_PAGING_STATE: u8 = 8;
 
 /// The first column of some rows, and where to go on.
 type Page = (Vec<i32>, Option<Vec<u8>>);
+/// The cells of a row, each as the number that its bytes are.
+type Row = Vec<Option<i64>>;
 
 /// One page of a statement's rows, or the code of its error.
 fn page(
@@ -44,6 +46,23 @@ fn page(
     size: i32,
     state: Option<&[u8]>,
 ) -> Result<Page, u32> {
+    let (rows, state) = rows_page(raw, text, level, size, state)?;
+    let first = |row: &Row| i32::try_from(row[0].expect("not null")).expect("small");
+    Ok((rows.iter().map(first).collect(), state))
+}
+
+/// The rows of a statement that has but a page of them.
+fn rows(raw: &mut Raw, text: &str, level: u16) -> Result<Vec<Row>, u32> {
+    rows_page(raw, text, level, 5_000, None).map(|(rows, _)| rows)
+}
+
+fn rows_page(
+    raw: &mut Raw,
+    text: &str,
+    level: u16,
+    size: i32,
+    state: Option<&[u8]>,
+) -> Result<(Vec<Row>, Option<Vec<u8>>), u32> {
     let length = |bytes: &[u8]| i32::try_from(bytes.len()).expect("short").to_be_bytes();
     let mut body = length(text.as_bytes()).to_vec();
     body.extend(text.as_bytes());
@@ -66,38 +85,68 @@ fn page(
     }
 }
 
-/// The rows of a result, of which the first column is an int or a bigint.
-fn rows_of(body: &[u8]) -> Page {
-    let mut rest = body;
-    let mut int = || {
-        let (head, tail) = rest.split_first_chunk::<4>().expect("an int");
-        rest = tail;
-        i32::from_be_bytes(*head)
-    };
-    if int() != 2 {
-        return (Vec::new(), None);
-    }
-    let (flags, columns) = (int(), int());
-    let state_length = if flags & 2 == 0 { None } else { usize::try_from(int()).ok() };
-    let (state, mut rest) = rest.split_at(state_length.unwrap_or(0));
-    let mut bytes = |count: usize| {
-        let (head, tail) = rest.split_at(count);
-        rest = tail;
+/// The bytes of a result, from the front on.
+struct Reader<'b>(&'b [u8]);
+
+impl<'b> Reader<'b> {
+    fn bytes(&mut self, count: usize) -> &'b [u8] {
+        let (head, tail) = self.0.split_at(count);
+        self.0 = tail;
         head
-    };
-    let count = u32::from_be_bytes(bytes(4).try_into().expect("a count"));
-    let mut first_column = Vec::new();
-    for _ in 0..count {
-        for column in 0..columns {
-            let length = i32::from_be_bytes(bytes(4).try_into().expect("a length"));
-            let value = bytes(usize::try_from(length).unwrap_or(0));
-            if column == 0 {
-                let number = value.iter().fold(0_i64, |sum, byte| sum << 8 | i64::from(*byte));
-                first_column.push(i32::try_from(number).expect("small"));
-            }
+    }
+
+    fn short(&mut self) -> u16 {
+        u16::from_be_bytes(self.bytes(2).try_into().expect("two bytes"))
+    }
+
+    fn int(&mut self) -> i32 {
+        i32::from_be_bytes(self.bytes(4).try_into().expect("four bytes"))
+    }
+
+    fn skip_string(&mut self) {
+        let length = usize::from(self.short());
+        self.bytes(length);
+    }
+
+    /// A column's type: those of the schema here.
+    fn skip_type(&mut self) {
+        const LIST: u16 = 0x20;
+        if self.short() == LIST {
+            self.skip_type();
         }
     }
-    (first_column, state_length.map(|_| state.to_vec()))
+
+    fn cell(&mut self) -> Option<i64> {
+        let length = usize::try_from(self.int()).ok()?;
+        Some(self.bytes(length).iter().fold(0_i64, |sum, byte| sum << 8 | i64::from(*byte)))
+    }
+}
+
+/// The rows of a result, and where to go on.
+fn rows_of(body: &[u8]) -> (Vec<Row>, Option<Vec<u8>>) {
+    const ONE_TABLE: i32 = 1;
+    const HAS_MORE: i32 = 2;
+    const NO_METADATA: i32 = 4;
+    let mut reader = Reader(body);
+    if reader.int() != 2 {
+        return (Vec::new(), None);
+    }
+    let (flags, columns) = (reader.int(), reader.int());
+    let state = (flags & HAS_MORE != 0).then(|| {
+        let length = usize::try_from(reader.int()).expect("a state");
+        reader.bytes(length).to_vec()
+    });
+    if flags & NO_METADATA == 0 {
+        assert!(flags & ONE_TABLE != 0, "all columns are of one table");
+        (0..2).for_each(|_| reader.skip_string());
+        for _ in 0..columns {
+            reader.skip_string();
+            reader.skip_type();
+        }
+    }
+    let count = reader.int();
+    let rows = (0..count).map(|_| (0..columns).map(|_| reader.cell()).collect());
+    (rows.collect(), state)
 }
 
 /// Runs a statement at a level; the code of its error.
@@ -192,10 +241,13 @@ fn wait_until_all_answer(node: &Node) {
     }
 }
 
-const SCHEMA: [&str; 3] = [
+const SCHEMA: [&str; 6] = [
     "CREATE KEYSPACE ks WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}",
     "CREATE TABLE ks.t (k int PRIMARY KEY, v int, l list<int>)",
     "CREATE TABLE ks.u (k int PRIMARY KEY, v int)",
+    "CREATE TABLE ks.counted (k int PRIMARY KEY, n counter)",
+    "CREATE TABLE ks.wide (k int, c int, v int, s int static, PRIMARY KEY (k, c))",
+    "CREATE TABLE ks.w (k int PRIMARY KEY, v int)",
 ];
 const KEYS: i32 = 200;
 
@@ -307,4 +359,149 @@ fn a_plan_that_a_leader_calls_outdated_is_made_again() {
     Raw::ready(&nodes[0]).run("ALTER TABLE ks.t ADD added int");
     assert_eq!(writer.join().expect("no panic"), Ok(Vec::new()), "made again when it was known");
     assert_eq!(run(&mut second, &format!("SELECT v FROM ks.t WHERE k = {k}"), ONE), Ok(vec![5]));
+}
+
+/// Conditional statements of a few keys, each with its rows, from whichever node.
+#[test]
+fn conditions_are_asked_at_the_leader_and_answered_with_its_rows() {
+    let nodes = cluster(&SCHEMA);
+    let mut raws = [0, 1, 2].map(|node| Raw::ready(&nodes[node]));
+    let applied = || Ok(vec![vec![Some(1)]]);
+    for k in 0..30_i64 {
+        let [first, second, third] = &mut raws;
+        let check = |raw: &mut Raw, text: String, expected: Result<Vec<Row>, u32>| {
+            assert_eq!(rows(raw, &text, QUORUM), expected, "{text}");
+        };
+        let insert = |v: i64| format!("INSERT INTO ks.t (k, v) VALUES ({k}, {v}) IF NOT EXISTS");
+        check(first, insert(1), applied());
+        // All columns of the row, in the order of SELECT *: k, l, v.
+        check(second, insert(2), Ok(vec![vec![Some(0), Some(k), None, Some(1)]]));
+        let update =
+            |v: i64, seen: i64| format!("UPDATE ks.t SET v = {v} WHERE k = {k} IF v = {seen}");
+        check(third, update(3, 1), applied());
+        check(first, update(4, 1), Ok(vec![vec![Some(0), Some(3)]]));
+        let select = format!("SELECT v FROM ks.t WHERE k = {k}");
+        assert_eq!(rows(second, &select, SERIAL), Ok(vec![vec![Some(3)]]));
+        check(third, format!("UPDATE ks.t SET l[0] = 1 WHERE k = {k} IF v = 3"), Err(INVALID));
+        check(second, format!("DELETE FROM ks.t WHERE k = {k} IF EXISTS"), applied());
+        check(first, format!("DELETE FROM ks.t WHERE k = {k} IF EXISTS"), Ok(vec![vec![Some(0)]]));
+
+        let batch = |seen: &str| {
+            format!(
+                "BEGIN BATCH INSERT INTO ks.wide (k, c, v) VALUES ({k}, 1, 10) IF NOT EXISTS; \
+                 UPDATE ks.wide SET s = 7 WHERE k = {k} IF s = {seen}; \
+                 UPDATE ks.wide SET v = 20 WHERE k = {k} AND c = 2; APPLY BATCH"
+            )
+        };
+        check(third, batch("null"), applied());
+        let refused = vec![Some(0), Some(k), Some(1), Some(7), Some(10)];
+        check(second, batch("7"), Ok(vec![refused]));
+        let all = format!("SELECT c, s, v FROM ks.wide WHERE k = {k}");
+        let row = |c, v| vec![Some(c), Some(7), Some(v)];
+        assert_eq!(rows(first, &all, SERIAL), Ok(vec![row(1, 10), row(2, 20)]));
+    }
+    let [first, second, _] = &mut raws;
+    let update = "UPDATE ks.t SET v = 1 WHERE k = 1 IF v = 1";
+    assert_eq!(rows(first, update, SERIAL), Err(INVALID), "no level to commit at");
+    assert_eq!(rows(second, update, TWO), Err(UNAVAILABLE), "there is one replica");
+}
+
+#[test]
+fn counters_are_added_up_where_they_are_led() {
+    let nodes = cluster(&SCHEMA);
+    let writers: Vec<_> = (0..NODES)
+        .map(|node| {
+            let mut raw = Raw::ready(&nodes[node]);
+            thread::spawn(move || {
+                for step in 0..60 {
+                    let k = step % 6;
+                    let update = format!("UPDATE ks.counted SET n = n + 1 WHERE k = {k}");
+                    assert_eq!(run(&mut raw, &update, QUORUM), Ok(Vec::new()));
+                }
+            })
+        })
+        .collect();
+    for writer in writers {
+        writer.join().expect("no panic");
+    }
+    let mut raw = Raw::ready(&nodes[1]);
+    for k in 0..6 {
+        let select = format!("SELECT n FROM ks.counted WHERE k = {k}");
+        assert_eq!(run(&mut raw, &select, QUORUM), Ok(vec![30]));
+    }
+}
+
+#[test]
+fn a_logged_batch_changes_a_list_that_another_node_leads() {
+    let nodes = cluster(&SCHEMA);
+    let mut raw = Raw::ready(&nodes[0]);
+    for k in 0..20 {
+        let insert = format!("INSERT INTO ks.t (k, v, l) VALUES ({k}, 0, [1, 2, 3])");
+        assert_eq!(run(&mut raw, &insert, ONE), Ok(Vec::new()));
+        let batch = |index: i32| {
+            format!(
+                "BEGIN BATCH DELETE l[{index}] FROM ks.t WHERE k = {k}; \
+                 INSERT INTO ks.u (k, v) VALUES ({}, {index}); \
+                 INSERT INTO ks.w (k, v) VALUES ({}, {index}); APPLY BATCH",
+                k + 100,
+                k + 200
+            )
+        };
+        assert_eq!(run(&mut raw, &batch(1), QUORUM), Ok(Vec::new()));
+        assert_eq!(run(&mut raw, &batch(2), QUORUM), Err(INVALID), "there are two elements left");
+        let one_of = |table: &str, k: i32| format!("SELECT v FROM ks.{table} WHERE k = {k}");
+        assert_eq!(run(&mut raw, &one_of("u", k + 100), QUORUM), Ok(vec![1]));
+        assert_eq!(run(&mut raw, &one_of("w", k + 200), QUORUM), Ok(vec![1]));
+    }
+}
+
+/// A batch whose coordinator dies in the middle is finished by who leads its record.
+#[test]
+fn a_logged_batch_is_finished_without_its_coordinator() {
+    const BATCH_KEYS: i32 = 12;
+    let mut nodes = cluster(&SCHEMA);
+    let batch = |v: i32| {
+        let tables = ["u", "w"].into_iter();
+        let rows = tables.flat_map(|table| (0..BATCH_KEYS).map(move |k| (table, k)));
+        let inserts: Vec<String> = rows
+            .map(|(table, k)| format!("INSERT INTO ks.{table} (k, v) VALUES ({k}, {v});"))
+            .collect();
+        format!("BEGIN BATCH {} APPLY BATCH", inserts.concat())
+    };
+    let mut first = Raw::ready(&nodes[0]);
+    let writer = thread::spawn(move || {
+        let mut acknowledged = 0;
+        while run_until_closed(&mut first, &batch(acknowledged + 1)) {
+            acknowledged += 1;
+        }
+        acknowledged
+    });
+    thread::sleep(Duration::from_millis(300));
+    nodes[0].kill();
+    let acknowledged = writer.join().expect("no panic");
+    nodes[0].restart();
+    nodes.iter().for_each(wait_until_all_answer);
+    let mut raw = Raw::ready(&nodes[1]);
+    let deadline = Instant::now() + MEETING_TIME_MAX;
+    loop {
+        let mut values = run(&mut raw, "SELECT v FROM ks.u", QUORUM).expect("rows");
+        values.extend(run(&mut raw, "SELECT v FROM ks.w", QUORUM).expect("rows"));
+        values.sort_unstable();
+        values.dedup();
+        // The batch of all keys is made as a whole, the last one that was answered or the next.
+        if values.len() == 1 && (acknowledged..=acknowledged + 1).contains(&values[0]) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{acknowledged} were acknowledged, found: {values:?}");
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Whether a statement was acknowledged; false when the node has hung up.
+fn run_until_closed(raw: &mut Raw, text: &str) -> bool {
+    match raw.query(text) {
+        Reply::Frame(RESULT, _) => true,
+        Reply::Closed => false,
+        other => panic!("{text}: {other:?}"),
+    }
 }

@@ -4,7 +4,10 @@
 
 use super::*;
 use crate::batch_log::TABLE;
-use cql::plan::write::PartitionWrite;
+use cql::plan::condition::{RowCondition, RowTest};
+use cql::plan::write::{
+    ConditionalOutcome, ConditionalWrite, PartitionWrite, RefusedRows, ShownColumns,
+};
 use model::mutation::MutationWriter;
 use model::read::{ReadScope, Slice};
 use model::row::Deletion;
@@ -23,11 +26,20 @@ fn write() -> PartitionWrite {
     }
 }
 
+fn conditional() -> ConditionalWrite {
+    let shown = ShownColumns { columns: [0].into(), shows_static: false, shows_regular: true };
+    let write = PartitionWrite { is_stamped: false, ..write() };
+    let test = RowTest::NotExists;
+    let conditions = vec![RowCondition { clustering: Some(Vec::new()), test }];
+    ConditionalWrite { write, conditions, shown }
+}
+
 fn requests() -> Vec<WriteRequest> {
     let changes = [
         Change::Write(vec![write(), write()]),
         Change::Truncate(TableId(7)),
         Change::Images(TableId(8)),
+        Change::Conditional(Box::new(conditional())),
     ];
     let request = |change| WriteRequest { group: GroupId(9), change, clock_floor: -1 };
     changes.into_iter().map(request).collect()
@@ -94,7 +106,7 @@ fn damaged_requests_and_answers_never_panic() {
                     drop(read_back(bytes));
                     drop(read_read(bytes));
                     drop(read_applied(bytes));
-                    drop(Answer::<LogIndex, WriteError>::from_bytes(bytes));
+                    drop(Answer::<Made, WriteError>::from_bytes(bytes));
                     drop(Answer::<Page, ReadError>::from_bytes(bytes));
                 }
             }
@@ -115,9 +127,16 @@ fn reads_and_questions_read_back() {
     assert_eq!(read_applied(&bytes[1..]), Ok((GroupId(u64::MAX), LogIndex(300))));
 }
 
-fn answers() -> Vec<Answer<LogIndex, WriteError>> {
+fn refused() -> Made {
+    let rows = RefusedRows { row_count: 1, cells: b"no".to_vec() };
+    Made { index: LogIndex(3), outcome: Some(ConditionalOutcome::Refused(Box::new(rows))) }
+}
+
+fn answers() -> Vec<Answer<Made, WriteError>> {
     vec![
-        Answer::Done(LogIndex(300)),
+        Answer::Done(Made { index: LogIndex(300), outcome: None }),
+        Answer::Done(Made { index: LogIndex(3), outcome: Some(ConditionalOutcome::Applied) }),
+        Answer::Done(refused()),
         Answer::Failed(WriteError::Invalid("no".to_owned())),
         Answer::NotLeader { hint: None },
         Answer::NotLeader { hint: Some(HostId(1)) },
@@ -128,7 +147,7 @@ fn answers() -> Vec<Answer<LogIndex, WriteError>> {
 #[test]
 fn answers_read_back_with_their_errors() {
     for answer in answers() {
-        let read = Answer::<LogIndex, WriteError>::from_bytes(&answer.to_bytes());
+        let read = Answer::<Made, WriteError>::from_bytes(&answer.to_bytes());
         assert_eq!(read.map(|read| format!("{read:?}")), Ok(format!("{answer:?}")));
     }
     let errors = [
@@ -151,7 +170,7 @@ fn answers_read_back_with_their_errors() {
 
 #[test]
 fn the_bytes_of_requests_and_answers_do_not_change_unnoticed() {
-    let [write, truncate, _] = &requests()[..] else { panic!("three requests") };
+    let [write, truncate, _, conditional] = &requests()[..] else { panic!("four requests") };
     let shown = |request| hex(&write_bytes(request, 300, false).expect("it travels"));
     assert_eq!(
         shown(write),
@@ -163,6 +182,11 @@ fn the_bytes_of_requests_and_answers_do_not_change_unnoticed() {
         shown(truncate),
         "0100ac02ffffffffffffffff09000000000000000207000000000000000000000000000000"
     );
+    assert_eq!(
+        shown(conditional),
+        "0100ac02ffffffffffffffff090000000000000004020100010500001f01000000000000000000\
+             00000000000000036b65790105000000000000000c"
+    );
     let barrier = Barrier { by_leader: true, undecided: false };
     assert_eq!(
         hex(&read_bytes(&command(), barrier, 300)),
@@ -171,5 +195,5 @@ fn the_bytes_of_requests_and_answers_do_not_change_unnoticed() {
     );
     let shown: Vec<String> = answers().iter().map(|answer| hex(&answer.to_bytes())).collect();
     let leader = "0201000000000000000000000000000000";
-    assert_eq!(shown, ["00ac02", "0102026e6f", "02", leader, "0305"]);
+    assert_eq!(shown, ["00ac02", "000300", "00030101026e6f", "0102026e6f", "02", leader, "0305"]);
 }
