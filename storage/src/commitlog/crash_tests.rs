@@ -35,7 +35,7 @@ impl Chances {
 enum Op {
     Entry { group: GroupId, term: Term, index: Index, payload: Vec<u8> },
     HardState { group: GroupId, hard_state: HardState },
-    Start { group: GroupId, start: LogStart },
+    Start { group: GroupId, start: LogStart, members: Vec<u8> },
     Truncate { group: GroupId, index: Index },
     Remove { group: GroupId },
 }
@@ -44,6 +44,7 @@ enum Op {
 struct ModelGroup {
     hard_state: HardState,
     start: LogStart,
+    members: Vec<u8>,
     last: Index,
     entries: BTreeMap<Index, (Term, Vec<u8>)>,
 }
@@ -61,10 +62,13 @@ fn apply(model: &mut Model, op: &Op) {
         Op::HardState { group, hard_state } => {
             model.entry(*group).or_default().hard_state = *hard_state;
         }
-        Op::Start { group, start } => {
+        Op::Start { group, start, members } => {
             let group = model.entry(*group).or_default();
             group.entries = group.entries.split_off(&(start.index + 1));
             group.start = *start;
+            if !members.is_empty() {
+                group.members.clone_from(members);
+            }
             group.last = group.last.max(start.index);
         }
         Op::Truncate { group, index } => {
@@ -94,7 +98,8 @@ fn replayed(replay: &Replay, flushed: &BTreeMap<GroupId, Index>) -> Model {
     let mut model = Model::new();
     for (id, group) in replay.groups() {
         let (hard_state, start) = (group.hard_state, group.start);
-        model.insert(*id, ModelGroup { hard_state, start, ..ModelGroup::default() });
+        let members = group.start_members.as_deref().unwrap_or_default().to_vec();
+        model.insert(*id, ModelGroup { hard_state, start, members, ..ModelGroup::default() });
     }
     let floor = |group| flushed.get(&group).copied().unwrap_or(0);
     let result = replay.entries(floor, |entry| {
@@ -178,7 +183,8 @@ impl Run {
             }
             15..20 if last > lowest => {
                 let start = LogStart { index: lowest + self.chances.below(last - lowest), term };
-                Op::Start { group, start }
+                let members = vec![choice as u8; 7 * self.chances.below(3) as usize];
+                Op::Start { group, start, members }
             }
             20..25 if last >= lowest => {
                 Op::Truncate { group, index: lowest + self.chances.below(last - lowest + 1) }
@@ -205,7 +211,7 @@ impl Run {
                 log.append_entry(*group, *term, *index, &[head, tail])?
             }
             Op::HardState { group, hard_state } => log.append_hard_state(*group, *hard_state)?,
-            Op::Start { group, start } => log.append_start(*group, *start)?,
+            Op::Start { group, start, members } => log.append_start(*group, *start, members)?,
             Op::Truncate { group, index } => log.append_truncate(*group, *index)?,
             Op::Remove { group } => log.append_remove(*group)?,
         };

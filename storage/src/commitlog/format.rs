@@ -43,6 +43,8 @@ pub(super) const BATCH_HEADER_BYTES: usize = 32;
 pub(super) const RECORD_HEADER_BYTES: usize = 36;
 /// Length of the vote in a hard state.
 const VOTE_BYTES: usize = size_of::<NodeId>();
+/// The longest form of a group's members: two counts, and ids of as many nodes as a byte counts.
+pub const MEMBER_BYTES_MAX: usize = 2 + 2 * 255 * size_of::<NodeId>();
 /// A checksum covers everything behind itself.
 const CRC_BYTES: usize = 4;
 
@@ -177,6 +179,7 @@ pub(super) enum RecordKind {
     /// The group's term, and whom this node voted for in it (payload: nothing, or a [`NodeId`]).
     HardState = 2,
     /// The group's log begins after this index and term: what was at or below is held elsewhere.
+    /// The payload names the members there, unless that was said before or need not be.
     Start = 3,
     /// Voids the group's earlier entries at and above this index.
     Truncate = 4,
@@ -250,7 +253,7 @@ pub(super) struct Record<'a> {
     pub(super) term: Term,
     /// Entry, start, truncate and committed: the index. Otherwise 0.
     pub(super) index: Index,
-    /// Entry: its bundle. Hard state: the vote.
+    /// Entry: its bundle. Hard state: the vote. Start: the members, or nothing.
     pub(super) payload: &'a [u8],
 }
 
@@ -288,7 +291,7 @@ impl<'a> Record<'a> {
             RecordKind::HardState => {
                 self.index == 0 && matches!(self.payload.len(), 0 | VOTE_BYTES)
             }
-            RecordKind::Start => self.payload.is_empty(),
+            RecordKind::Start => self.payload.len() <= MEMBER_BYTES_MAX,
             RecordKind::Truncate => self.term == 0 && self.payload.is_empty(),
             RecordKind::Remove => self.term == 0 && self.index == 0 && self.payload.is_empty(),
         }

@@ -15,9 +15,10 @@
 //!
 //! Does not know what entries mean, which are committed, or which are flushed: it is told.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 
 use env::disk::{Disk, OpenMode};
 
@@ -25,10 +26,10 @@ use super::batch::BatchBuffer;
 use super::error::{Corruption, LogError};
 use super::files::{LogFiles, NewSegment, failed};
 use super::format::{
-    BATCH_HEADER_BYTES, BLOCK_BYTES, EntryKind, GroupId, Index, RECORD_HEADER_BYTES, RecordKind,
-    Term, round_up_to_block,
+    BATCH_HEADER_BYTES, BLOCK_BYTES, EntryKind, GroupId, Index, MEMBER_BYTES_MAX,
+    RECORD_HEADER_BYTES, RecordKind, Term, round_up_to_block,
 };
-use super::options::{FIRST_SEGMENT_BYTES, LogOptions, SyncMode};
+use super::options::{FIRST_SEGMENT_BYTES, LogOptions, STATE_BYTES, SyncMode};
 use super::read::{LogRead, ReadPlace, WantedEntries};
 use super::replay::{HardState, LogStart, Replay};
 use super::writer::{Job, LogJob, LogReport, LogWriter};
@@ -45,6 +46,8 @@ pub struct LogCore {
     directory: PathBuf,
     options: LogOptions,
     groups: IdMap<GroupId, GroupState>,
+    /// Bytes of the members that are named for all groups, by what was appended last.
+    member_bytes: usize,
     /// Groups with records in the forming batch; some may be named twice.
     touched: Vec<GroupId>,
     /// Oldest first; the last one is active.
@@ -79,14 +82,16 @@ pub struct LogCore {
 }
 
 /// What has to stand at the start of a segment for a group, and where its log ends.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Tracked {
     hard_state: HardState,
     start: LogStart,
+    /// The members at the start, if they were named.
+    members: Option<Arc<[u8]>>,
     last_index: Option<Index>,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct GroupState {
     /// With everything appended; `None` when the group was removed.
     latest: Option<Tracked>,
@@ -151,16 +156,21 @@ impl LogCore {
             let tracked = Some(Tracked {
                 hard_state: group.hard_state,
                 start: group.start,
+                members: group.start_members.clone(),
                 last_index: group.last_index,
             });
-            (*id, GroupState { latest: tracked, submitted: tracked, forming_highest: 0 })
+            let latest = tracked.clone();
+            (*id, GroupState { latest, submitted: tracked, forming_highest: 0 })
         });
+        let members = replay.groups().values().filter_map(|group| group.start_members.as_ref());
+        let member_bytes = members.map(|members| members.len()).sum();
         let segments = replay.segments().into_iter();
         LogCore {
             disk: disk.clone(),
             directory: directory.to_owned(),
             options,
             groups: groups.collect(),
+            member_bytes,
             touched: Vec::new(),
             segments: segments
                 .map(|(sequence, highest)| SegmentState { sequence, highest })
@@ -237,17 +247,31 @@ impl LogCore {
     /// Says that the group's log begins after `start`: call it once what is at or below is held
     /// elsewhere (a flush, a snapshot). Entries above stay; a snapshot that conflicts with them
     /// truncates first. A start below the current one changes nothing.
+    ///
+    /// `members` are those at the start, at most [`MEMBER_BYTES_MAX`], and from then on stand at the
+    /// start of every segment: entries that named them may go. None: as was said before, if it was.
     pub fn append_start(
         &mut self,
         group: GroupId,
         start: LogStart,
+        members: &[u8],
     ) -> Result<LogPosition, LogError> {
-        let tracked = self.admit(group, 0)?.latest.get_or_insert_default();
+        assert!(members.len() <= MEMBER_BYTES_MAX, "members of that size are not read back");
+        self.check_states(group, members.len())?;
+        let tracked = self.admit(group, members.len())?.latest.get_or_insert_default();
+        let mut former_bytes = 0;
+        let mut later_bytes = 0;
         if start.index >= tracked.start.index {
             tracked.start = start;
+            if !members.is_empty() {
+                let former = tracked.members.replace(members.into());
+                former_bytes = former.map_or(0, |former| former.len());
+                later_bytes = members.len();
+            }
         }
         tracked.last_index = tracked.last_index.map(|last| last.max(start.index));
-        Ok(self.push(RecordKind::Start, (group, start.term, start.index), &[]))
+        self.member_bytes = self.member_bytes - former_bytes + later_bytes;
+        Ok(self.push(RecordKind::Start, (group, start.term, start.index), &[members]))
     }
 
     /// Voids the group's entries at and above `index` without a replacement.
@@ -275,7 +299,9 @@ impl LogCore {
 
     /// Forgets the group: its range has left the shard.
     pub fn append_remove(&mut self, group: GroupId) -> Result<LogPosition, LogError> {
-        self.admit(group, 0)?.latest = None;
+        let former = self.admit(group, 0)?.latest.take();
+        let members = former.and_then(|former| former.members);
+        self.member_bytes -= members.map_or(0, |members| members.len());
         Ok(self.push(RecordKind::Remove, (group, 0, 0), &[]))
     }
 
@@ -287,9 +313,20 @@ impl LogCore {
             return Err(LogError::EntryTooLarge { payload_bytes, payload_bytes_max });
         }
         self.check_waiting(payload_bytes)?;
-        let group_count_max = self.options.group_count_max();
-        if self.groups.len() >= group_count_max && !self.groups.contains_key(&group) {
-            return Err(LogError::TooManyGroups { group_count_max });
+        self.check_states(group, 0)
+    }
+
+    /// Whether the states of all groups still fit at the start of a segment with this one, whose
+    /// members take so much more.
+    fn check_states(&self, group: GroupId, member_bytes: usize) -> Result<(), LogError> {
+        if member_bytes == 0 && self.groups.contains_key(&group) {
+            return Ok(());
+        }
+        let group_count = self.groups.len();
+        let counted = group_count + usize::from(!self.groups.contains_key(&group));
+        let state_bytes = counted * STATE_BYTES + self.member_bytes + member_bytes;
+        if state_bytes > self.options.state_bytes_max() {
+            return Err(LogError::TooManyGroups { group_count_max: group_count });
         }
         Ok(())
     }
@@ -310,10 +347,10 @@ impl LogCore {
     fn admit(&mut self, group: GroupId, payload_bytes: usize) -> Result<&mut GroupState, LogError> {
         self.check_waiting(payload_bytes)?;
         let group_count = self.groups.len();
-        let group_count_max = self.options.group_count_max();
+        let state_bytes = (group_count + 1) * STATE_BYTES + self.member_bytes;
         match self.groups.entry(group) {
-            std::collections::hash_map::Entry::Vacant(_) if group_count >= group_count_max => {
-                Err(LogError::TooManyGroups { group_count_max })
+            Entry::Vacant(_) if state_bytes > self.options.state_bytes_max() => {
+                Err(LogError::TooManyGroups { group_count_max: group_count })
             }
             entry => Ok(entry.or_default()),
         }
@@ -396,7 +433,7 @@ impl LogCore {
                 *highest = group.forming_highest.max(*highest);
             }
             group.forming_highest = 0;
-            group.submitted = group.latest;
+            group.submitted.clone_from(&group.latest);
             if group.latest.is_none() {
                 self.groups.remove(&id);
             }
@@ -411,14 +448,14 @@ impl LogCore {
         let mut ids: Vec<GroupId> = self.groups.keys().copied().collect();
         ids.sort_unstable();
         for id in ids {
-            let Some(Tracked { hard_state, start, .. }) = self.groups[&id].submitted else {
-                continue;
-            };
+            let Some(tracked) = &self.groups[&id].submitted else { continue };
+            let Tracked { hard_state, start, members, .. } = tracked;
             let vote = hard_state.vote.map(u128::to_le_bytes);
             let vote = vote.as_ref().map_or(&[][..], |bytes| bytes);
             states.push(RecordKind::HardState, (id, hard_state.term, 0), &[vote]);
-            if start != LogStart::default() {
-                states.push(RecordKind::Start, (id, start.term, start.index), &[]);
+            if *start != LogStart::default() || members.is_some() {
+                let members = members.as_deref().unwrap_or_default();
+                states.push(RecordKind::Start, (id, start.term, start.index), &[members]);
             }
         }
         self.used_bytes = BLOCK_BYTES + round_up_to_block(states.len() as u64);

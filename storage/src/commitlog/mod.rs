@@ -40,7 +40,7 @@ mod tests;
 mod writer;
 
 pub use error::{Corruption, LogError};
-pub use format::{BLOCK_BYTES, EntryKind, GroupId, Index, NodeId, Term};
+pub use format::{BLOCK_BYTES, EntryKind, GroupId, Index, MEMBER_BYTES_MAX, NodeId, Term};
 pub use log::{LogCore, LogPosition};
 pub use options::{
     FIRST_SEGMENT_BYTES, LogOptions, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,

@@ -17,6 +17,9 @@ pub const FIRST_SEGMENT_BYTES: u64 = 1 << 20;
 /// flushes catch up, and 128 MiB of disk at most.
 pub const SPARE_SEGMENTS_MAX_DEFAULT: usize = 4;
 
+/// What a group's state takes at the start of a segment, besides its members.
+pub(super) const STATE_BYTES: usize = 2 * RECORD_HEADER_BYTES + size_of::<NodeId>();
+
 /// When an append counts as held by this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SyncMode {
@@ -72,10 +75,14 @@ impl LogOptions {
     }
 
     /// The most groups a shard may have: their states, with which every segment begins, must fit
-    /// into a quarter of it.
+    /// into a quarter of it. Fewer when the log has to name their members.
     pub fn group_count_max(&self) -> usize {
-        let state_bytes = 2 * RECORD_HEADER_BYTES + size_of::<NodeId>();
-        ((self.segment_bytes / 4) as usize - BATCH_HEADER_BYTES) / state_bytes
+        self.state_bytes_max() / STATE_BYTES
+    }
+
+    /// The most that the states of all groups may have together.
+    pub(super) fn state_bytes_max(&self) -> usize {
+        (self.segment_bytes / 4) as usize - BATCH_HEADER_BYTES
     }
 
     /// The salt of one segment.

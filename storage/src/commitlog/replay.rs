@@ -49,6 +49,8 @@ pub struct GroupReplay {
     pub hard_state: HardState,
     /// Where the log was last said to begin; index 0 when nothing was said.
     pub start: LogStart,
+    /// The members at the start, as they were named; nothing if they never were.
+    pub start_members: Option<Arc<[u8]>>,
     /// The last index; `None` when the log holds no entry of the group any more, so that its last
     /// one is that of `start` or what the caller has flushed, whichever is higher.
     pub last_index: Option<Index>,
@@ -285,6 +287,9 @@ impl GroupReplay {
             RecordKind::Start => {
                 if index >= self.start.index {
                     self.start = LogStart { index, term: record.term };
+                    if !record.payload.is_empty() {
+                        self.start_members = Some(record.payload.into());
+                    }
                 }
                 // Entries between this start and the next one seen may be in recycled segments, so
                 // where none has been seen the last index stays unknown.

@@ -263,8 +263,9 @@ impl CommitLog {
         &mut self,
         group: GroupId,
         start: LogStart,
+        members: &[u8],
     ) -> Result<LogPosition, LogError> {
-        self.core.append_start(group, start)
+        self.core.append_start(group, start, members)
     }
 
     /// See [`LogCore::append_truncate`].

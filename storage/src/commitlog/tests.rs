@@ -8,7 +8,10 @@ use super::format::BLOCK_BYTES;
 use super::options::{FIRST_SEGMENT_BYTES, LogOptions, SEGMENT_BYTES_MIN, SyncMode};
 use super::replay::{HardState, LogStart, Replay, TornTail};
 use super::scan::fuzz_segment;
-use super::{Corruption, EntryKind, LogCore, LogError, LogPosition, LogWriter, WantedEntries};
+use super::{
+    Corruption, EntryKind, LogCore, LogError, LogPosition, LogWriter, MEMBER_BYTES_MAX,
+    WantedEntries,
+};
 
 const DIRECTORY: &str = "/log";
 
@@ -54,7 +57,7 @@ fn golden_disk() -> Disk {
     let (disk, _, mut log, mut writer) = new_log();
     let vote = Some(0x0123_4567_89AB_CDEF_0011_2233_4455_6677);
     log.append_hard_state(1, HardState { term: 2, vote }).expect("there is room");
-    log.append_start(1, LogStart { index: 4, term: 1 }).expect("there is room");
+    log.append_start(1, LogStart { index: 4, term: 1 }, &[]).expect("there is room");
     run(&mut log, &mut writer).expect("the disk works");
     let (mut log, mut writer, _) = open(&disk).expect("the log opens");
     log.append_entry(1, 2, 5, &[b"hello ", b"", b"world"]).expect("there is room");
@@ -529,4 +532,40 @@ fn kinds_of_entries_and_what_is_committed_come_back() {
     let group = &replay.groups()[&1];
     assert_eq!(group.committed, 2);
     assert_eq!(group.memberships, [(2, b"four".to_vec())], "the second was voided");
+}
+
+/// What an entry named is not forgotten with the segment that held the entry, and neither is what no
+/// entry ever named.
+#[test]
+fn members_stand_at_the_start_of_every_segment() {
+    let (disk, _, mut log, mut writer) = new_log();
+    log.append_start(1, LogStart::default(), b"founders").expect("there is room");
+    log.append_start(2, LogStart::default(), b"others").expect("there is room");
+    log.append_entry_of_kind(EntryKind::Membership, 1, 1, 1, &[b"later"]).expect("there is room");
+    for index in 2..60 {
+        log.append_entry(1, 1, index, &[&[7; 3_000]]).expect("there is room");
+        run(&mut log, &mut writer).expect("the disk works");
+    }
+    assert!(log.segment_count() > 2, "the log has gone on in other segments");
+    let start = LogStart { index: 30, term: 1 };
+    log.append_start(1, start, b"later").expect("there is room");
+    log.append_start(1, LogStart { index: 31, term: 1 }, &[]).expect("there is room");
+    run(&mut log, &mut writer).expect("the disk works");
+    assert!(log.release(|_| 31) > 0, "the first segment goes");
+    run(&mut log, &mut writer).expect("the disk works");
+    log.check_invariants();
+    drop((log, writer));
+    for _ in 0..2 {
+        let (_, _, replay) = open(&disk).expect("the log opens");
+        let groups = replay.groups();
+        assert_eq!(groups[&1].start, LogStart { index: 31, term: 1 });
+        assert_eq!(groups[&1].start_members.as_deref(), Some(&b"later"[..]));
+        assert_eq!(groups[&2].start_members.as_deref(), Some(&b"others"[..]), "without an entry");
+    }
+
+    let (mut log, ..) = open(&disk).expect("the log opens");
+    let members = vec![1; MEMBER_BYTES_MAX];
+    let taken = (3..).map(|group| log.append_start(group, LogStart::default(), &members));
+    let refused = taken.into_iter().find_map(Result::err);
+    assert!(matches!(refused, Some(LogError::TooManyGroups { .. })), "{refused:?}");
 }
