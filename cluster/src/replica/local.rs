@@ -46,8 +46,10 @@ pub struct Committed<'a> {
 
 /// The data that committed entries are applied to. What is not needed there does nothing by itself.
 pub trait LocalState {
-    /// Merges committed entries, each the next of its group.
-    fn apply<'a>(&mut self, group: GroupId, entries: impl Iterator<Item = Committed<'a>>);
+    /// Merges committed entries, each the next of its group, and says how many it took: all but
+    /// those from one on that cannot be applied yet. That one comes again with
+    /// [`Replicas::apply_held_back`](super::Replicas::apply_held_back).
+    fn apply<'a>(&mut self, group: GroupId, entries: impl Iterator<Item = Committed<'a>>) -> usize;
 
     /// Writes what an entry of the core's own, a leader's first or a change of members, carries.
     fn own_payload(&mut self, group: GroupId, payload: &mut Vec<u8>) {

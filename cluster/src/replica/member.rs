@@ -26,9 +26,8 @@ const PAYLOAD_BYTES_USUAL: usize = 512;
 pub struct NewReplica {
     /// What the log knows of it.
     pub recovered: Recovered,
-    /// The entries after the commit index, to be applied once they are known to be committed. None:
-    /// whoever adds the replica applies what was found, up to the last entry, by itself; only where
-    /// this node is the only member.
+    /// The entries after the commit index, to be applied once they are known to be committed; whoever
+    /// adds the replica applies those before by itself, and if there are none, all.
     pub entries: Vec<HeldEntry>,
     /// How many other members are preferred as leader.
     pub rank: u32,
@@ -50,6 +49,8 @@ pub(super) struct Replica<W> {
     /// The index of the first of `entries`, or of the next if there are none.
     first: LogIndex,
     applied: LogIndex,
+    /// How far entries are known to be committed and are durable here: applied, or about to be.
+    deliverable: LogIndex,
     /// Of the entries that are applied and kept.
     tail_bytes: usize,
     /// Followers whose entries have to be read from the log.
@@ -87,6 +88,7 @@ impl<W> Replica<W> {
             entries: held.collect(),
             first: applied.next(),
             applied,
+            deliverable: applied,
             tail_bytes: 0,
             catch_ups: Vec::new(),
             synced: None,
@@ -97,6 +99,11 @@ impl<W> Replica<W> {
     /// How far entries were handed to the data.
     pub(super) fn applied(&self) -> LogIndex {
         self.applied
+    }
+
+    /// Whether something committed cannot be applied yet.
+    pub(super) fn is_held_back(&self) -> bool {
+        self.applied < self.deliverable
     }
 
     /// Whether anything waits to be applied.
@@ -134,18 +141,19 @@ impl<W> Replica<W> {
         self.entries.push_back(Held { entry, partitions, waiter });
     }
 
-    /// The payloads that may touch the partitions and are not applied, oldest first.
+    /// The payloads that may touch the partitions, or all, and are not applied, oldest first.
     pub(super) fn undecided(&self, partitions: PartitionMask) -> impl Iterator<Item = &[u8]> {
         let applied_count = (self.applied.0 + 1).saturating_sub(self.first.0);
         let undecided = self.entries.iter().skip(applied_count as usize);
         undecided
             .filter(move |held| {
-                held.partitions.0 & partitions.0 != 0 && held.entry.kind == Kind::Data
+                let is_meant = held.partitions.0 & partitions.0 != 0;
+                (is_meant || partitions == PartitionMask::ALL) && held.entry.kind == Kind::Data
             })
             .map(|held| held.entry.payload.as_slice())
     }
 
-    /// Applies entries up to an index, and says who waited for them.
+    /// Applies entries up to an index, as far as they can be, and says who waited for them.
     pub(super) fn apply(
         &mut self,
         id: GroupId,
@@ -153,24 +161,27 @@ impl<W> Replica<W> {
         state: &mut impl LocalState,
         done: &mut Vec<W>,
     ) {
-        if up_to <= self.applied {
+        self.deliverable = up_to.max(self.deliverable);
+        if self.deliverable <= self.applied {
             return;
         }
         let start = (self.applied.0 + 1).saturating_sub(self.first.0) as usize;
-        let end = self.position(up_to).expect("what is committed and not applied is in memory") + 1;
+        let last = self.position(self.deliverable);
+        let end = last.expect("what is committed and not applied is in memory") + 1;
         let run = self.entries.range(start..end).zip(self.applied.0 + 1..);
-        state.apply(
+        let count = state.apply(
             id,
             run.map(|(held, index)| {
                 let HeldEntry { term, kind, payload } = &held.entry;
                 Committed { index: LogIndex(index), term: *term, kind, payload }
             }),
         );
-        for held in self.entries.range_mut(start..end) {
+        assert!(count <= end - start, "no more is applied than was handed over");
+        for held in self.entries.range_mut(start..start + count) {
             self.tail_bytes += ENTRY_BYTES + held.entry.payload.len();
             done.extend(held.waiter.take());
         }
-        self.applied = up_to;
+        self.applied.0 += count as u64;
     }
 
     /// Drops applied entries that no follower needs, or too many of them.

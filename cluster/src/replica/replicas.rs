@@ -167,25 +167,44 @@ impl<W> Replicas<W> {
         }
     }
 
+    /// The members as of what is known to be committed, and the entry that named them; 0 if none
+    /// did.
+    pub fn committed_members(&self, id: GroupId) -> Option<(LogIndex, &Membership)> {
+        let (index, members) = self.groups.get(&id)?.group.committed_members();
+        Some((index, members))
+    }
+
+    /// Whether this node is the only one with a vote in the group.
+    pub fn is_alone(&self, id: GroupId) -> bool {
+        self.groups.get(&id).is_some_and(|r| r.group.members().voters.as_slice() == [self.me])
+    }
+
+    /// Whether something committed cannot be applied here yet.
+    pub fn is_held_back(&self, id: GroupId) -> bool {
+        self.groups.get(&id).is_some_and(Replica::is_held_back)
+    }
+
     /// Whether this node leads the group and knows everything that was committed before.
     pub fn is_settled(&self, id: GroupId) -> bool {
         self.groups.get(&id).is_some_and(|r| r.group.is_settled())
     }
 
-    /// Whether entries may be decided here: this node leads, knows everything that was committed
+    /// Whether entries may be decided here: this node leads, has applied everything that was committed
     /// before, and is not handing over.
     pub fn may_decide(&self, id: GroupId) -> bool {
         self.groups.get(&id).is_some_and(|r| {
-            r.group.is_settled() && !r.leadership.is_transferring() && !r.is_suspended
+            let is_busy = r.leadership.is_transferring() || r.is_suspended || r.is_held_back();
+            r.group.is_settled() && !is_busy
         })
     }
 
     /// Whether a read of what is applied here is linearizable: this member leads under a lease. To
     /// be asked after the read, with the clock read after it too.
     pub fn may_serve(&self, id: GroupId, support: &impl Support, now: MonotonicNanos) -> bool {
-        self.groups
-            .get(&id)
-            .is_some_and(|r| !r.is_suspended && r.leadership.may_serve(&r.group, support, now))
+        self.groups.get(&id).is_some_and(|r| {
+            let is_whole = !r.is_suspended && !r.is_held_back();
+            is_whole && r.leadership.may_serve(&r.group, support, now)
+        })
     }
 
     /// Until when this member is the only one that leads, if it leads.
@@ -269,8 +288,7 @@ impl<W> Replicas<W> {
         id: GroupId,
         local: &mut Local<'_, L, S, P>,
     ) -> Result<(), L::Error> {
-        let is_alone = |r: &Replica<W>| r.group.members().voters.as_slice() == [self.me];
-        if self.groups.get(&id).is_some_and(is_alone) {
+        if self.is_alone(id) {
             self.step(id, Input::Campaign, &[], local)?;
         }
         Ok(())
@@ -401,10 +419,39 @@ impl<W> Replicas<W> {
         }
     }
 
-    /// A snapshot of the group is being installed: until [`Replicas::replace`] it takes no input.
+    /// A snapshot of the group is being installed, or nobody knows where its other members are: until
+    /// [`Replicas::replace`] or [`Replicas::resume`] it takes no input.
     pub fn suspend(&mut self, id: GroupId) {
         if let Some(replica) = self.groups.get_mut(&id) {
             replica.is_suspended = true;
+        }
+    }
+
+    /// The group takes input again, as it is.
+    pub fn resume(&mut self, id: GroupId, now: MonotonicNanos) {
+        if let Some(replica) = self.groups.get_mut(&id) {
+            replica.is_suspended = false;
+            replica.leadership.wake(now);
+            self.due_at(Some(now));
+        }
+    }
+
+    /// The shards of the other members, and how many of them are preferred as leader, by a newer view
+    /// of the ring.
+    pub fn place(&mut self, id: GroupId, rank: u32, shards: Vec<(HostId, u16)>) {
+        if let Some(replica) = self.groups.get_mut(&id) {
+            replica.leadership.set_rank(rank);
+            replica.shards = shards;
+        }
+    }
+
+    /// Applies what was held back, as far as that can be done now.
+    pub fn apply_held_back(&mut self, state: &mut impl LocalState) {
+        let held_back = self.groups.iter().filter(|(_, replica)| replica.is_held_back());
+        let mut held_back: Vec<GroupId> = held_back.map(|(&id, _)| id).collect();
+        held_back.sort_unstable();
+        for id in held_back {
+            self.apply(id, LogIndex(0), state);
         }
     }
 

@@ -2,7 +2,7 @@
 //! (`crate::simulation`).
 
 use super::*;
-use crate::consensus::{EntryId, HardState, Kind, LogIndex, Membership, Recovered};
+use crate::consensus::{EntryId, HardState, Kind, LogIndex, Membership, Recovered, Term, TermRun};
 use crate::leadership::Support;
 use crate::liveness::{self, Epoch, Incarnation, MonotonicNanos};
 use crate::placement::GroupId;
@@ -42,17 +42,20 @@ impl LocalLog for TestLog {
     }
 }
 
-/// What was applied, one element per run.
+/// What was applied, one element per run; and the payload that it cannot apply yet, if not 0.
 #[derive(Default)]
-struct TestState(Vec<(GroupId, Run)>);
+struct TestState(Vec<(GroupId, Run)>, u8);
 
 /// Indexes and payloads.
 type Run = Vec<(u64, Vec<u8>)>;
 
 impl LocalState for TestState {
-    fn apply<'a>(&mut self, group: GroupId, entries: impl Iterator<Item = Committed<'a>>) {
+    fn apply<'a>(&mut self, group: GroupId, entries: impl Iterator<Item = Committed<'a>>) -> usize {
         let entries = entries.map(|entry| (entry.index.0, entry.payload.to_vec()));
-        self.0.push((group, entries.collect()));
+        let run: Run = entries.take_while(|(_, payload)| *payload != [self.1]).collect();
+        let count = run.len();
+        self.0.push((group, run));
+        count
     }
 }
 
@@ -177,4 +180,58 @@ fn a_log_without_room_leaves_no_gap() {
     assert_eq!(shard.sync_all(&mut replicas), [2]);
     let unknown = replicas.propose(GroupId(9), vec![], PartitionMask(1), || 3, &mut shard.local());
     assert_eq!(unknown, Err(ProposeError::UnknownGroup));
+}
+
+#[test]
+fn what_cannot_be_applied_yet_holds_back_its_group_alone() {
+    let (group, other) = (GroupId(1), GroupId(2));
+    let mut replicas = Replicas::new(ME, Incarnation(1));
+    let mut shard = Shard::default();
+    for id in [group, other] {
+        replicas.add(id, alone(), MonotonicNanos(5)).unwrap();
+        replicas.campaign(id, &mut shard.local()).unwrap();
+    }
+    shard.sync_all(&mut replicas);
+    replicas.tick(&mut shard.local()).unwrap();
+    shard.state.0.clear();
+    shard.state.1 = 11;
+    for (waiter, (id, payload)) in (100..).zip([(group, 10), (group, 11), (group, 12), (other, 20)])
+    {
+        let mask = PartitionMask(1);
+        replicas.propose(id, vec![payload], mask, || waiter, &mut shard.local()).unwrap();
+    }
+    assert_eq!(shard.sync_all(&mut replicas), [100, 103], "what comes before, and other groups");
+    assert_eq!(replicas.applied(group), LogIndex(2));
+    assert!(replicas.is_held_back(group) && !replicas.is_held_back(other));
+    assert!(!replicas.may_decide(group) && replicas.may_decide(other));
+    assert!(!replicas.may_serve(group, &Alone, MonotonicNanos(5)), "it lacks what is committed");
+    assert_eq!(replicas.undecided(group, PartitionMask(1)).count(), 2, "it is in the overlay");
+    replicas.check_invariants();
+
+    replicas.apply_held_back(&mut shard.state);
+    assert!(shard.sync_all(&mut replicas).is_empty(), "it still cannot");
+    shard.state.1 = 0;
+    replicas.apply_held_back(&mut shard.state);
+    assert_eq!(shard.sync_all(&mut replicas), [101, 102]);
+    assert!(replicas.may_decide(group) && replicas.may_serve(group, &Alone, MonotonicNanos(5)));
+    replicas.check_invariants();
+}
+
+#[test]
+fn a_restarted_member_keeps_what_is_not_known_to_be_committed_until_it_is() {
+    let group = GroupId(1);
+    let mut replicas = Replicas::new(ME, Incarnation(2));
+    let mut shard = Shard::default();
+    let held = |payload| HeldEntry { term: Term(1), kind: Kind::Data, payload: vec![payload] };
+    let mut new = alone();
+    new.recovered.runs = vec![TermRun { first: LogIndex(1), term: Term(1) }];
+    (new.recovered.last, new.recovered.commit) = (LogIndex(4), LogIndex(2));
+    new.entries = vec![held(3), held(4)];
+    replicas.add(group, new, MonotonicNanos(5)).unwrap();
+    replicas.check_invariants();
+    assert_eq!((replicas.applied(group), replicas.commit(group)), (LogIndex(2), LogIndex(2)));
+    assert!(shard.state.0.is_empty());
+    replicas.campaign(group, &mut shard.local()).unwrap();
+    shard.sync_all(&mut replicas);
+    assert_eq!(shard.state.0, [(group, vec![(3, vec![3]), (4, vec![4]), (5, vec![])])]);
 }

@@ -209,7 +209,8 @@ impl SimState {
 }
 
 impl LocalState for SimState {
-    fn apply<'a>(&mut self, group: GroupId, entries: impl Iterator<Item = Committed<'a>>) {
+    fn apply<'a>(&mut self, group: GroupId, entries: impl Iterator<Item = Committed<'a>>) -> usize {
+        let mut count = 0;
         let register = self.registers.get_mut(&group).unwrap();
         for Committed { index, term, kind, payload } in entries {
             let next = register.applied.index.next();
@@ -217,6 +218,7 @@ impl LocalState for SimState {
             let body = Body::from_bytes(payload);
             let applied = EntryId { index, term };
             register.applied = applied;
+            count += 1;
             register.value = body.value.unwrap_or(register.value);
             register.closed.applied(applied);
             register.closed.learned(applied, body.closed, applied);
@@ -224,6 +226,7 @@ impl LocalState for SimState {
             self.events.push(Event::Commits(group, index, entry));
             self.events.push(Event::Closes(group, index, register.closed.believed()));
         }
+        count
     }
 
     fn own_payload(&mut self, group: GroupId, payload: &mut Vec<u8>) {
