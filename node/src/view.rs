@@ -62,6 +62,17 @@ pub(crate) struct Setting {
     pub placement: Arc<Placement>,
 }
 
+/// Who holds a group that this node has a replica of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct GroupReplicas {
+    /// All of them, the preferred leader first.
+    pub hosts: Vec<HostId>,
+    /// How many are preferred to this node as leader.
+    pub rank: u32,
+    /// The others, and on which of its shards each has its replica.
+    pub others: Vec<Peer>,
+}
+
 /// Where a partition's range is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Location {
@@ -192,6 +203,22 @@ impl View {
     /// The setting and the range of a group of the users' data.
     pub(crate) fn place_of(&self, group: GroupId) -> Option<(&Arc<Setting>, RangeIndex)> {
         self.groups.get(&group).map(|(setting, range)| (setting, *range))
+    }
+
+    /// Who holds a group; nothing if this node has no part in it, or the group is not known.
+    pub(crate) fn replicas_of_group(&self, group: GroupId) -> Option<GroupReplicas> {
+        let (setting, range) = self.place_of(group)?;
+        let nodes = setting.placement.replicas(range);
+        let rank = nodes.iter().position(|node| *node == self.local)?;
+        let host_of = |node: NodeIndex| self.ring.node(node).host_id;
+        let others = nodes.iter().filter(|node| **node != self.local);
+        let others =
+            others.map(|&node| Peer { host_id: host_of(node), shard: self.shard_on(node, range) });
+        Some(GroupReplicas {
+            hosts: nodes.iter().map(|&node| host_of(node)).collect(),
+            rank: rank as u32,
+            others: others.collect(),
+        })
     }
 
     /// The shard that holds a range on a node of the ring.

@@ -172,6 +172,11 @@ impl Engine {
         self.tables.keys().copied()
     }
 
+    /// Whether there is such a table, and its definition has come.
+    pub fn has_table(&self, table: TableId) -> bool {
+        self.tables.get(&table).is_some_and(|state| state.config.is_known)
+    }
+
     /// Forgets a table and everything in it.
     pub fn drop_table(&mut self, table: TableId) {
         let Some(state) = self.tables.remove(&table) else { return };

@@ -28,6 +28,8 @@ const LOG_BLOCK_BYTES: usize = 64 << 10;
 /// What of a table's definition concerns storage.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct TableConfig {
+    /// The definition has come.
+    pub(crate) is_known: bool,
     pub(crate) partitioner: Partitioner,
     pub(crate) gc_grace_seconds: u32,
     pub(crate) writer: WriterOptions,
@@ -38,6 +40,7 @@ impl TableConfig {
     /// Of a table whose definition has not come yet; nothing is applied to it before it has.
     pub(crate) fn unknown() -> Self {
         TableConfig {
+            is_known: false,
             partitioner: Partitioner::Murmur3,
             gc_grace_seconds: u32::MAX,
             writer: WriterOptions {
@@ -53,6 +56,7 @@ impl TableConfig {
         let compression = &table.options.compression;
         let is_off = |key: &str, value: &str| compression.get(key).is_some_and(|v| v == value);
         TableConfig {
+            is_known: true,
             partitioner: table.partitioner,
             gc_grace_seconds: table.options.gc_grace_seconds,
             writer: WriterOptions {

@@ -117,6 +117,15 @@ impl Metadata {
         }
     }
 
+    /// Whether there was such a table and is no more; one that is neither here nor was dropped is yet
+    /// to come.
+    pub(crate) fn was_dropped(&self, table: TableId) -> bool {
+        // A node alone never lags behind the metadata, and need not remember what it has forgotten.
+        let is_forgotten =
+            || self.dropped_tables.len() >= DROPPED_TABLES_MAX && self.nodes.len() <= 1;
+        self.dropped_tables.contains(&table) || is_forgotten()
+    }
+
     /// The record of a node.
     pub(crate) fn node(&self, host_id: u128) -> Option<&NodeRecord> {
         self.nodes.get(&host_key(host_id))

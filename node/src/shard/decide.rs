@@ -165,7 +165,18 @@ impl ShardState {
 
     pub(super) fn leader_times(&self, group: GroupId) -> LeaderTimes {
         self.times.get(&group).copied().unwrap_or_else(|| {
-            let placement = self.engine.placement(group.0);
+            let mut placement = self.engine.placement(group.0);
+            // What others placed and is not applied here yet counts as well.
+            for payload in self.replicas.undecided(group, PartitionMask::ALL) {
+                if let Ok(
+                    Entry::Write { placement: placed, .. }
+                    | Entry::Truncate { placement: placed, .. }
+                    | Entry::Images { placement: placed, .. },
+                ) = Entry::decode(payload)
+                {
+                    placement.raise(&placed);
+                }
+            }
             LeaderTimes { placement, placed_at_start: placement.placed }
         })
     }

@@ -4,14 +4,13 @@
 //! and come from it, and entries for followers that lag are read from the log on another thread.
 
 use super::Shard;
+use super::log::held_entry;
 use crate::internode::MessageKind;
-use cluster::consensus::{Kind, Membership};
 use cluster::liveness::MonotonicNanos;
 use cluster::peer::{Class, Peer, SendError};
-use cluster::replica::{HeldEntry, LogRequest, ReceiveError};
+use cluster::replica::{LogRequest, ReceiveError};
 use std::rc::Rc;
-use std::sync::Arc;
-use storage::commitlog::{EntryKind, LogError, ReadEntry, WantedEntries};
+use storage::commitlog::{LogError, WantedEntries};
 
 /// Payload bytes that are read from the log at once for a follower.
 const READ_BYTES_MAX: usize = 256 << 10;
@@ -90,7 +89,10 @@ impl Shard {
         let reading = self.state.borrow().log.log.read(wanted, None);
         let read = self.shared.env.tasks.run_blocking(move || reading.run()).await;
         let entries = match read {
-            Ok(read) => read.entries.into_iter().map_while(held).collect(),
+            Ok(read) => {
+                let entries = read.entries.into_iter();
+                entries.map_while(|e| held_entry(e.term, e.kind, e.payload)).collect()
+            }
             Err(error) => {
                 tracing::warn!("shard {}: entries for a follower: {error}", self.index);
                 Vec::new()
@@ -100,20 +102,4 @@ impl Shard {
         self.state.borrow_mut().replicas.read(&request, entries, now);
         self.wake_log();
     }
-}
-
-/// An entry of the log as the replicas hold it; nothing if its members cannot be read.
-fn held(entry: ReadEntry) -> Option<HeldEntry> {
-    let ReadEntry { term, kind, mut payload, .. } = entry;
-    let kind = match kind {
-        EntryKind::Data => Kind::Data,
-        EntryKind::NoOp => Kind::NoOp,
-        EntryKind::Membership => {
-            let (members, rest) = Membership::decode(&payload).ok()?;
-            let member_bytes = payload.len() - rest.len();
-            payload.drain(..member_bytes);
-            Kind::Membership(Arc::new(members))
-        }
-    };
-    Some(HeldEntry { term: cluster::consensus::Term(term), kind, payload })
 }

@@ -1,14 +1,23 @@
 //! The shard's commit log as the log of its replicas.
 
-use cluster::consensus::{EntryId, HardState, Kind, LogIndex};
-use cluster::replica::{LocalLog, LogPosition};
+use cluster::consensus::{EntryId, HardState, Kind, LogIndex, Membership, Term};
+use cluster::replica::{HeldEntry, LocalLog, LogPosition};
 use cluster::{GroupId, HostId};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use storage::commitlog::{
     CommitLog, EntryKind, HardState as StoredHardState, LogError, LogPosition as StoredPosition,
     LogStart, Replay,
 };
+
+/// Where a group's log may begin.
+pub(super) struct Beginning {
+    /// The last entry that it does not need.
+    pub entry: EntryId,
+    /// The members there, in the log's form; nothing if the log has said so before.
+    pub members: Vec<u8>,
+}
 
 /// The log as the replicas see it.
 pub(super) struct ShardLog {
@@ -34,7 +43,7 @@ impl ShardLog {
     /// count from the beginning again and its new entries would pass for ones in tables.
     pub(super) fn release(
         &mut self,
-        elsewhere: impl Fn(GroupId) -> Option<EntryId>,
+        elsewhere: impl Fn(GroupId) -> Option<Beginning>,
     ) -> Result<bool, LogError> {
         let durable = self.log.held().map(|_| self.log.durable())?;
         if let Some((_, starts)) = self.new_starts.take_if(|(position, _)| *position <= durable) {
@@ -48,7 +57,7 @@ impl ShardLog {
     /// Says where the groups of the oldest segment begin without it, if all of them can do so.
     fn append_starts(
         &mut self,
-        elsewhere: impl Fn(GroupId) -> Option<EntryId>,
+        elsewhere: impl Fn(GroupId) -> Option<Beginning>,
     ) -> Result<bool, LogError> {
         let mut starts = BTreeMap::new();
         for (group, highest) in self.log.oldest_holders() {
@@ -56,17 +65,17 @@ impl ShardLog {
                 continue;
             }
             match elsewhere(GroupId(group)) {
-                Some(entry) if entry.index.0 >= highest => starts.insert(group, entry),
+                Some(start) if start.entry.index.0 >= highest => starts.insert(group, start),
                 _ => return Ok(false),
             };
         }
-        for (group, EntryId { index, term }) in &starts {
-            let start = LogStart { index: index.0, term: term.0 };
-            self.log.append_start(*group, start)?;
+        for (group, Beginning { entry, members }) in &starts {
+            let start = LogStart { index: entry.index.0, term: entry.term.0 };
+            self.log.append_start(*group, start, members)?;
         }
         let is_any = !starts.is_empty();
         if is_any {
-            let indexes = starts.into_iter().map(|(group, entry)| (group, entry.index.0));
+            let indexes = starts.into_iter().map(|(group, start)| (group, start.entry.index.0));
             self.new_starts = Some((self.log.appended(), indexes.collect()));
             self.log.request_sync();
         }
@@ -89,7 +98,14 @@ impl ShardLog {
             // What follows there is not what was committed.
             self.log.append_truncate(group.0, start.index + 1)?;
         }
-        self.log.append_start(group.0, start).map(|_| ())
+        self.log.append_start(group.0, start, &[]).map(|_| ())
+    }
+
+    /// Begins a group that has other members than this node.
+    pub(super) fn begin(&mut self, group: GroupId, members: &Membership) -> Result<(), LogError> {
+        let mut bytes = Vec::with_capacity(members.encoded_bytes());
+        members.encode(&mut bytes);
+        self.log.append_start(group.0, LogStart::default(), &bytes).map(|_| ())
     }
 
     /// Waits for the next report of the log's thread.
@@ -141,4 +157,19 @@ impl LocalLog for ShardLog {
         let stored = StoredHardState { term: vote.term.0, vote: vote_of };
         Ok(LogPosition(self.log.append_hard_state(group.0, stored)?.0))
     }
+}
+
+/// An entry of the log as the replicas hold it; nothing if its members cannot be read.
+pub(super) fn held_entry(term: u64, kind: EntryKind, mut payload: Vec<u8>) -> Option<HeldEntry> {
+    let kind = match kind {
+        EntryKind::Data => Kind::Data,
+        EntryKind::NoOp => Kind::NoOp,
+        EntryKind::Membership => {
+            let (members, rest) = Membership::decode(&payload).ok()?;
+            let member_bytes = payload.len() - rest.len();
+            payload.drain(..member_bytes);
+            Kind::Membership(Arc::new(members))
+        }
+    };
+    Some(HeldEntry { term: Term(term), kind, payload })
 }

@@ -7,9 +7,10 @@
 //! pass for what is in tables.
 
 use super::Shard;
+use super::groups::beginning;
 use super::state::ShardState;
 use cluster::GroupId;
-use cluster::consensus::{EntryId, LogIndex};
+use cluster::consensus::LogIndex;
 use cluster::liveness::MonotonicNanos;
 use std::rc::Rc;
 use std::time::Duration;
@@ -21,6 +22,10 @@ const INTERVAL: Duration = Duration::from_millis(100);
 const LOG_SEGMENTS_MAX: usize = 16;
 /// How often connections are looked at, in intervals.
 const STALL_CHECK_INTERVALS: u64 = 10;
+/// How often it is noted how far groups are committed, in intervals.
+const NOTE_INTERVALS: u64 = 10;
+/// How long a node that goes down waits for entries that others have to commit.
+const STOP_WAIT: Duration = Duration::from_secs(1);
 
 impl Shard {
     /// Looks for work until the node stops.
@@ -35,6 +40,9 @@ impl Shard {
                     session.check_stalled(now);
                 }
             }
+            if turn.is_multiple_of(NOTE_INTERVALS) {
+                self.note_committed();
+            }
             self.end_late_writes();
             self.adopt_board(MonotonicNanos(self.monotonic_nanos()));
             self.run_flushes().await;
@@ -45,6 +53,14 @@ impl Shard {
                 self.save_metadata().await;
             }
             self.release_log();
+        }
+    }
+
+    /// Notes how far groups are committed, for the next start.
+    fn note_committed(&self) {
+        // A log without room has it noted next time, and the log's task meets one that failed.
+        if let Ok(true) = self.state.borrow_mut().note_committed() {
+            self.wake_log();
         }
     }
 
@@ -118,14 +134,13 @@ impl Shard {
         let state = &mut *state;
         let needed = state.engine.needed_indexes();
         let saved_metadata = state.metadata.as_ref().map_or(u64::MAX, |m| m.saved_index);
-        let replicas = &state.replicas;
         let released = state.log.release(|group| {
             let index = match needed.get(&group.0) {
                 _ if group == GroupId::METADATA => LogIndex(saved_metadata),
                 Some(first) => LogIndex(first - 1),
-                None => replicas.commit(group),
+                None => state.replicas.applied(group),
             };
-            Some(EntryId { index, term: replicas.term_at(group, index)? })
+            beginning(&state.replicas, group, index)
         });
         // A log that failed has ended the shard's writes already, and said so.
         if let Ok(true) = released {
@@ -164,9 +179,18 @@ impl Shard {
         for session in self.sessions.borrow().values() {
             session.kill();
         }
-        while self.state.borrow().waits_for_log() {
-            self.settled.notified().await;
+        let deadline = self.deadline_nanos(STOP_WAIT);
+        loop {
+            let waits_for_others = self.monotonic_nanos() < deadline;
+            if !self.state.borrow().waits_for_log(waits_for_others) {
+                break;
+            }
+            tokio::select! {
+                () = self.settled.notified() => {}
+                () = self.shared.env.clock.sleep_until(deadline), if waits_for_others => {}
+            }
         }
+        self.note_committed();
         loop {
             let job = {
                 let engine = &mut self.state.borrow_mut().engine;
@@ -183,9 +207,13 @@ impl Shard {
 }
 
 impl ShardState {
-    /// Whether entries are on their way that will still be applied.
-    fn waits_for_log(&self) -> bool {
-        self.failure.is_none() && self.replicas.has_undecided()
+    /// Whether entries are on their way that will still be applied, and, if so wanted, whether others
+    /// may yet commit some.
+    fn waits_for_log(&self, waits_for_others: bool) -> bool {
+        let may_end = |(id, _): &(GroupId, LogIndex)| {
+            waits_for_others || self.replicas.is_alone(*id) && !self.replicas.is_held_back(*id)
+        };
+        self.failure.is_none() && self.replicas.undecided_ends().iter().any(may_end)
     }
 
     /// The most urgent job that makes memory or log free, if any is due.

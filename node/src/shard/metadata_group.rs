@@ -9,22 +9,21 @@
 //! Every node is a member, all of them on shard 0. The first [`VOTERS_MAX`] vote; the others are
 //! sent the log.
 
+use super::log::held_entry;
 use super::recovery::{OpenError, Opened, recovered};
 use super::state::ShardState;
 use super::{Shard, Waiter};
 use crate::metadata::{Command, GroupBase, NodeRecord, Snapshot};
 use crate::node::Shared;
 use crate::view::View;
-use cluster::consensus::{
-    Change, EntryId, Kind, LogIndex, Membership, Recovered, RecoveryError, Term,
-};
+use cluster::consensus::{Change, EntryId, LogIndex, Membership, Recovered, RecoveryError, Term};
 use cluster::liveness::MonotonicNanos;
 use cluster::replica::{HeldEntry, NewReplica, PartitionMask};
 use cluster::{GroupId, HostId, Ring};
 use env::Entropy;
 use std::convert::Infallible;
 use std::sync::Arc;
-use storage::commitlog::{EntryKind, LogError, LogStart, Replay, ReplayedEntry};
+use storage::commitlog::{LogError, LogStart, Replay};
 use tokio::sync::oneshot;
 
 /// Members of the metadata group that vote. More would make each change wait for more nodes, and
@@ -41,7 +40,7 @@ pub(super) fn recovered_group(
         |error: RecoveryError| OpenError::Group(GroupId::METADATA, error.to_string());
     let group = replay.groups().get(&GroupId::METADATA.0).cloned().unwrap_or_default();
     let in_log = !group.term_runs.is_empty() || group.start.index > 0;
-    let found = recovered(&group, me).recovered;
+    let found = recovered(&group, me);
     let (since, members) = match &snapshot.group {
         Some(base) => base.members(),
         None => (LogIndex(0), Arc::new(Membership::of_voters([me]))),
@@ -85,27 +84,14 @@ fn entries_after(replay: &Replay, first: LogIndex, last: LogIndex) -> Vec<HeldEn
     }
     let flushed = |group| if group == GroupId::METADATA.0 { first.0 } else { u64::MAX };
     let result: Result<(), Infallible> = replay.entries(flushed, |entry| {
-        entries.extend(held(&entry));
+        // Members that cannot be read were found out before.
+        entries.extend(held_entry(entry.term, entry.kind, entry.payload.to_vec()));
         Ok(())
     });
     match result {
         Ok(()) => entries,
         Err(never) => match never {},
     }
-}
-
-/// An entry of the log as the replicas hold it; nothing if its members cannot be read, which
-/// recovery has found out before.
-fn held(entry: &ReplayedEntry<'_>) -> Option<HeldEntry> {
-    let (kind, payload) = match entry.kind {
-        EntryKind::Data => (Kind::Data, entry.payload),
-        EntryKind::NoOp => (Kind::NoOp, entry.payload),
-        EntryKind::Membership => {
-            let (members, rest) = Membership::decode(entry.payload).ok()?;
-            (Kind::Membership(Arc::new(members)), rest)
-        }
-    };
-    Some(HeldEntry { term: Term(entry.term), kind, payload: payload.to_vec() })
 }
 
 impl Opened {

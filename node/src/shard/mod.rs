@@ -19,6 +19,7 @@ mod conditional;
 mod counters;
 mod decide;
 mod envelopes;
+mod groups;
 mod lists;
 mod lives;
 mod log;
@@ -219,7 +220,7 @@ impl Shard {
         let index_of_view = view.index();
         let liveness =
             (index == 0).then(|| support::start_liveness(shared.data.identity.incarnation, now));
-        Rc::new(Shard {
+        let shard = Rc::new(Shard {
             index,
             shared,
             peers,
@@ -255,7 +256,9 @@ impl Shard {
             request_count: Cell::new(0),
             frames: RefCell::default(),
             row_scratch: RefCell::new(RowScratch::default()),
-        })
+        });
+        shard.connect_members();
+        shard
     }
 
     /// The newest view.
@@ -419,8 +422,8 @@ impl Shard {
         }
     }
 
-    /// Creates, changes and drops the engine's tables after the newest view, and leads the groups
-    /// that are new in it.
+    /// Creates, changes and drops the engine's tables after the newest view, and takes part in the
+    /// groups that are new in it.
     pub(crate) async fn adopt_view(&self) {
         let view = self.view();
         internode::set_addresses(&self.peers, &view, self.shared.host_id, self.index);
@@ -428,16 +431,16 @@ impl Shard {
             self.know_nodes();
             self.reach_metadata_members(&view);
         }
-        let groups = view.groups_of_shard(self.index, self.shared.shard_count);
         {
             let now = MonotonicNanos(self.monotonic_nanos());
             let mut state = self.state.borrow_mut();
             state.adopt_tables(&view);
-            if let Err(error) = state.adopt_groups(groups, self.shared.host_id, now) {
+            if let Err(error) = state.adopt_groups(self.index, self.shared.shard_count, now) {
                 tracing::error!("shard {}: new groups are not led: {error}", self.index);
             }
             self.wake_log();
         }
+        self.connect_members();
         while !self.state.borrow().leads_all() {
             self.settled.notified().await;
         }
@@ -453,6 +456,15 @@ impl Shard {
     pub(crate) fn due_batches(&self, now: MonotonicNanos, count_max: usize) -> Vec<BatchId> {
         let ShardState { open_batches, replicas, .. } = &mut *self.state.borrow_mut();
         open_batches.due(now, count_max, |group| replicas.may_decide(group))
+    }
+
+    /// Connects with the shards that hold replicas of this one's groups.
+    fn connect_members(&self) {
+        let peers = self.state.borrow().member_shards();
+        for peer in peers {
+            // The view that names it has said where it is.
+            self.peers.connect(peer).ok();
+        }
     }
 
     /// A version 1 UUID of the present that this shard has not given out before.

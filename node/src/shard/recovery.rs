@@ -2,9 +2,11 @@
 //!
 //! 1. The engine opens: the tables that its manifest lists, up to the indexes they contain.
 //! 2. The log opens: every segment is verified, a torn end is cut.
-//! 3. Each group found, and each group of the ring that is new, becomes a replica, and campaigns;
-//!    with one member it leads as soon as its vote and its first entry are held.
-//! 4. Everything committed and not in tables is applied.
+//! 3. On shard 0 the metadata group makes the first view, for which the others wait.
+//! 4. Each group of data found, and each group of the view that is new, becomes a replica, and what is
+//!    known to be committed and is not in tables is applied (`groups.rs`); a group whose only voter
+//!    this node is campaigns, and leads as soon as its vote and its first entry are held. Nothing
+//!    waits for other nodes.
 
 use super::Shard;
 use super::clock::{PublishedClock, TimestampClock};
@@ -14,7 +16,7 @@ use super::state::{Counters, LogTimes, MetadataState, ShardState};
 use crate::batch_log::OpenBatches;
 use crate::metadata::{GroupBase, Snapshot};
 use crate::node::Shared;
-use crate::view::Views;
+use crate::view::{View, Views};
 use cluster::consensus::{EntryId, HardState, LogIndex, Membership, Recovered, Term, TermRun};
 use cluster::liveness::{Incarnation, MonotonicNanos};
 use cluster::peer::Peers;
@@ -23,17 +25,13 @@ use cluster::{GroupId, HostId};
 use env::Env;
 use env::clock::Clock;
 use model::IdMap;
-use model::entry::Entry;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
-use storage::commitlog::{CommitLog, EntryKind, GroupReplay, LogError, LogOptions, Replay};
-use storage::{Committed, Engine, EngineOptions, StorageError};
-
-/// Mutations that are gathered from the log before they are applied together.
-const BATCH_MUTATIONS: usize = 256;
+use storage::commitlog::{CommitLog, GroupReplay, LogError, LogOptions, Replay};
+use storage::{Engine, EngineOptions, StorageError};
 
 /// Why a shard cannot start.
 #[derive(Debug)]
@@ -132,11 +130,14 @@ impl Opened {
             failure: None,
             counters: Counters::default(),
             foreseen: None,
+            adopted: None,
+            dormant: BTreeSet::new(),
+            noted: BTreeMap::new(),
+            held_back: BTreeSet::new(),
         };
         let mut opened = Opened { state, replay, clock: env.clock.clone() };
         let base = snapshot.and_then(|snapshot| snapshot.group.as_ref());
         opened.check_log_reaches_tables(base.is_some_and(GroupBase::is_received))?;
-        opened.add_groups(options.host_id)?;
         if let Some(snapshot) = snapshot {
             let group = recovered_group(&opened.replay, snapshot, options.host_id)?;
             opened.add(GroupId::METADATA, group)?;
@@ -170,30 +171,23 @@ impl Opened {
         Ok(())
     }
 
-    /// Makes a replica of every group of data the log knows.
-    fn add_groups(&mut self, host_id: HostId) -> Result<(), OpenError> {
-        let groups: Vec<_> = self.replay.groups().iter().map(|(id, g)| (*id, g.clone())).collect();
-        for (id, group) in groups.into_iter().filter(|(id, _)| *id != GroupId::METADATA.0) {
-            let id = GroupId(id);
-            self.add(id, recovered(&group, host_id))?;
-        }
-        Ok(())
-    }
-
-    /// Leads every group that is here, with those of the view that are new.
-    async fn lead(&mut self, groups: &[GroupId], host_id: HostId) -> Result<(), OpenError> {
-        for id in groups {
-            if !self.state.replicas.contains(*id) {
-                self.add(*id, new_group(host_id))?;
-            }
-        }
-        let ids: Vec<_> = self.state.replicas.ids().collect();
-        for id in ids {
-            if !self.state.replicas.is_settled(id) {
-                self.campaign(id)?;
-            }
-        }
-        self.settle().await
+    /// Makes the replicas of data that the log knows or the view places here, and applies what is
+    /// known to be committed. Ends the replay.
+    async fn recover_data(
+        mut self,
+        view: &Arc<View>,
+        shard: u16,
+        shared: &Shared,
+    ) -> Result<ShardState, OpenError> {
+        self.state.adopt_tables(view);
+        self.state.intervals = view.groups_of_shard(shard, shared.shard_count);
+        let now = self.now();
+        let newest_time = self.state.recover_groups(&self.replay, shared.host_id, now)?;
+        self.state.adopt_groups(shard, shared.shard_count, now)?;
+        self.settle().await?;
+        let mut state = self.state;
+        state.clock.raise(newest_time.max(state.closed_time()));
+        Ok(state)
     }
 
     /// Waits until the log holds what the campaigns appended, twice: votes, then first entries.
@@ -208,56 +202,6 @@ impl Opened {
                 return Ok(());
             }
         }
-    }
-
-    /// Applies what was committed before the restart and is not in tables. Ends the replay.
-    fn apply(self) -> ShardState {
-        let Opened { mut state, replay, .. } = self;
-        let mut newest_time = i64::MIN;
-        let mut batch = Vec::with_capacity(BATCH_MUTATIONS);
-        for_each_committed(&replay, |group, index, payload| {
-            if group == GroupId::METADATA || index > state.replicas.commit(group) {
-                return;
-            }
-            newest_time = newest_time.max(time_of(payload));
-            if let Ok(Entry::Write { placement, mutations, .. }) = Entry::decode(payload) {
-                batch.extend(mutations.map(|mutation| Committed {
-                    group: group.0,
-                    index: index.0,
-                    mutation: mutation.expect("an entry of the log is well-formed"),
-                }));
-                state.engine.raise_placement(group.0, &placement);
-            } else {
-                state.engine.apply_all(&batch);
-                batch.clear();
-                state.replay(group, index, payload);
-            }
-            if batch.len() >= BATCH_MUTATIONS {
-                state.engine.apply_all(&batch);
-                batch.clear();
-            }
-        });
-        state.engine.apply_all(&batch);
-        state.clock.raise(newest_time.max(state.closed_time()));
-        state
-    }
-}
-
-/// Every entry of data in the log.
-fn for_each_committed<'a>(replay: &'a Replay, mut each: impl FnMut(GroupId, LogIndex, &'a [u8])) {
-    let result: Result<(), std::convert::Infallible> = replay.entries(
-        |_| 0,
-        |entry| {
-            if entry.kind != EntryKind::Data {
-                return Ok(());
-            }
-            each(GroupId(entry.group), LogIndex(entry.index), entry.payload);
-            Ok(())
-        },
-    );
-    match result {
-        Ok(()) => {}
-        Err(never) => match never {},
     }
 }
 
@@ -285,12 +229,7 @@ pub(crate) async fn start(
     }
     shared.wait_for_view().await;
     let view = shared.views().newest();
-    opened.state.adopt_tables(&view);
-    let groups = view.groups_of_shard(index, shared.shard_count);
-    let ids: Vec<GroupId> = groups.keys().copied().collect();
-    opened.lead(&ids, shared.host_id).await?;
-    opened.state.intervals = groups;
-    let state = opened.apply();
+    let state = opened.recover_data(&view, index, &shared).await?;
     let peers = Peers::new(&shared.env, &shared.registry, index);
     Ok(Shard::new(index, shared, view, state, entropy, peers))
 }
@@ -312,28 +251,15 @@ impl Opened {
     }
 }
 
-fn time_of(payload: &[u8]) -> i64 {
-    match Entry::decode(payload) {
-        Ok(
-            Entry::Write { time, .. } | Entry::Truncate { time, .. } | Entry::Images { time, .. },
-        ) => time,
-        _ => i64::MIN,
-    }
-}
-
-/// A group that has no log yet, with this node as its only member.
-pub(super) fn new_group(host_id: HostId) -> NewReplica {
-    recovered(&GroupReplay::default(), host_id)
-}
-
-pub(super) fn recovered(group: &GroupReplay, host_id: HostId) -> NewReplica {
+/// A group as the log has it, of this node alone as far as that is known here.
+pub(super) fn recovered(group: &GroupReplay, host_id: HostId) -> Recovered {
     let base = EntryId { index: LogIndex(group.start.index), term: Term(group.start.term) };
     let last = group.last_index.unwrap_or(0).max(group.start.index);
     let runs = group.term_runs.iter().map(|(first, term)| TermRun {
         first: LogIndex((*first).max(group.start.index + 1)),
         term: Term(*term),
     });
-    let recovered = Recovered {
+    Recovered {
         hard_state: HardState {
             term: Term(group.hard_state.term),
             voted_for: group.hard_state.vote.map(HostId),
@@ -343,6 +269,5 @@ pub(super) fn recovered(group: &GroupReplay, host_id: HostId) -> NewReplica {
         last: LogIndex(last),
         commit: base.index,
         memberships: vec![(LogIndex(0), Arc::new(Membership::of_voters([host_id])))],
-    };
-    NewReplica { recovered, ..NewReplica::default() }
+    }
 }

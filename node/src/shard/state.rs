@@ -2,16 +2,15 @@
 
 use super::clock::TimestampClock;
 use super::log::ShardLog;
-use super::recovery::{OpenError, new_group};
 use super::write::Waiter;
 use crate::batch_log::{self, OpenBatches};
 use crate::metadata::{Command, Metadata};
 use crate::view::View;
 use cdc::LogBuffer;
+use cluster::GroupId;
 use cluster::consensus::{Kind, LogIndex, Term};
 use cluster::liveness::{Board, MonotonicNanos};
 use cluster::replica::{Committed, Local, LocalState, LogPosition, Replicas};
-use cluster::{GroupId, HostId};
 use model::entry::{Entry, Placement};
 use model::{IdMap, TableId, Token};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -43,6 +42,14 @@ pub(super) struct ShardState {
     pub counters: Counters,
     /// The partition that was written last, if it has not been fetched from memory since.
     pub foreseen: Option<(TableId, Token)>,
+    /// The view whose tables and groups are here.
+    pub adopted: Option<Arc<View>>,
+    /// Groups of the log that the view does not place here.
+    pub dormant: BTreeSet<GroupId>,
+    /// How far the log says that groups are committed.
+    pub noted: BTreeMap<GroupId, LogIndex>,
+    /// Groups whose next entry waits for a table, as the operator was told.
+    pub held_back: BTreeSet<GroupId>,
 }
 
 /// A leader's view of its group's time.
@@ -161,16 +168,21 @@ impl ShardState {
         }
     }
 
-    /// Creates, changes and drops tables after a view.
-    pub(super) fn adopt_tables(&mut self, view: &View) {
+    /// Creates, changes and drops tables after a view, and applies what has waited for them.
+    pub(super) fn adopt_tables(&mut self, view: &Arc<View>) {
         let mut gone: BTreeSet<TableId> = self.engine.table_ids().collect();
         for table in view.stored_tables().chain([&*batch_log::TABLE]) {
             self.engine.configure_table(table);
             gone.remove(&table.id);
         }
-        for table in gone {
+        // A table that was never dropped is in tables here and not in the metadata yet, after a start
+        // from a snapshot of before it was made.
+        for table in gone.into_iter().filter(|table| view.metadata.was_dropped(*table)) {
             self.engine.drop_table(table);
         }
+        self.adopted = Some(view.clone());
+        let (replicas, mut applier) = self.applier();
+        replicas.apply_held_back(&mut applier);
     }
 
     /// The newest time that any group here is closed at, which trails the clock of its last write
@@ -226,6 +238,8 @@ impl ShardState {
             times: &mut self.times,
             open_batches: &mut self.open_batches,
             now,
+            view: self.adopted.as_deref(),
+            held_back: &mut self.held_back,
         };
         let (log, state, support) = (&mut self.log, &mut applier, &*self.support);
         act(&mut self.replicas, &mut Local { log, state, support, now })
@@ -233,15 +247,21 @@ impl ShardState {
 
     /// Applies an entry of data that was found in the log at start.
     pub(super) fn replay(&mut self, group: GroupId, index: LogIndex, payload: &[u8]) {
-        let mut applier = Applier {
+        self.applier().1.apply_data(group, index, payload);
+    }
+
+    fn applier(&mut self) -> (&mut Replicas<Waiter>, Applier<'_>) {
+        let applier = Applier {
             engine: &mut self.engine,
             metadata: &mut self.metadata,
             intervals: &self.intervals,
             times: &mut self.times,
             open_batches: &mut self.open_batches,
             now: MonotonicNanos(0),
+            view: self.adopted.as_deref(),
+            held_back: &mut self.held_back,
         };
-        applier.apply_data(group, index, payload);
+        (&mut self.replicas, applier)
     }
 }
 
@@ -253,13 +273,43 @@ pub(super) struct Applier<'a> {
     times: &'a mut IdMap<GroupId, LeaderTimes>,
     open_batches: &'a mut OpenBatches,
     now: MonotonicNanos,
+    view: Option<&'a View>,
+    held_back: &'a mut BTreeSet<GroupId>,
+}
+
+/// A table that an entry changes, that is not here, and that was not dropped: the metadata that makes
+/// it has not come yet. Nothing may be applied before, or the change would be lost.
+pub(super) fn awaited_table(
+    engine: &Engine,
+    view: Option<&View>,
+    entry: &Entry<'_>,
+) -> Option<TableId> {
+    let is_awaited = |table: &TableId| {
+        let was_dropped = || view.is_some_and(|view| view.metadata.was_dropped(*table));
+        !engine.has_table(*table) && !was_dropped()
+    };
+    match entry {
+        Entry::Write { mutations, .. } => {
+            let mut tables = mutations.clone().flatten().map(|mutation| mutation.table());
+            tables.find(is_awaited)
+        }
+        Entry::Truncate { table, .. } => Some(*table).filter(is_awaited),
+        // What it says is of the group's time alone.
+        Entry::Images { .. } | Entry::Noop => None,
+    }
 }
 
 impl LocalState for Applier<'_> {
-    fn apply<'a>(&mut self, group: GroupId, entries: impl Iterator<Item = Committed<'a>>) {
-        for entry in entries.filter(|entry| *entry.kind == Kind::Data) {
-            self.apply_data(group, entry.index, entry.payload);
+    fn apply<'a>(&mut self, group: GroupId, entries: impl Iterator<Item = Committed<'a>>) -> usize {
+        let mut count = 0;
+        for entry in entries {
+            let is_data = *entry.kind == Kind::Data;
+            if is_data && !self.apply_data(group, entry.index, entry.payload) {
+                break;
+            }
+            count += 1;
         }
+        count
     }
 
     /// What it knew of the group's time may be of an earlier term, and lack what others placed.
@@ -269,13 +319,27 @@ impl LocalState for Applier<'_> {
 }
 
 impl Applier<'_> {
-    fn apply_data(&mut self, group: GroupId, index: LogIndex, payload: &[u8]) {
+    /// Applies an entry; `false` if a table has to come first.
+    fn apply_data(&mut self, group: GroupId, index: LogIndex, payload: &[u8]) -> bool {
         if group == GroupId::METADATA {
             self.apply_command(index, payload);
-            return;
+            return true;
         }
         // The payload was made by this program and its checksum was verified.
         let entry = Entry::decode(payload).expect("an entry of the log is well-formed");
+        if let Some(table) = awaited_table(self.engine, self.view, &entry) {
+            if self.held_back.insert(group) {
+                let (group, index, table) = (group.0, index.0, table.0);
+                tracing::info!(
+                    "group {group:016x} waits at entry {index} until this shard knows table \
+                     {table:032x}"
+                );
+            }
+            return false;
+        }
+        if !self.held_back.is_empty() {
+            self.held_back.remove(&group);
+        }
         match entry {
             Entry::Noop => {}
             Entry::Write { placement, mutations, .. } => {
@@ -297,6 +361,7 @@ impl Applier<'_> {
                 self.engine.raise_placement(group.0, &placement);
             }
         }
+        true
     }
 
     fn apply_command(&mut self, index: LogIndex, payload: &[u8]) {
@@ -316,29 +381,5 @@ impl Applier<'_> {
 impl ShardState {
     pub(super) fn metadata(&self) -> Option<&Metadata> {
         self.metadata.as_ref().map(|state| &state.metadata)
-    }
-
-    /// Adds replicas of groups that are new, and stands for election in them.
-    pub(super) fn adopt_groups(
-        &mut self,
-        groups: BTreeMap<GroupId, TokenInterval>,
-        host_id: HostId,
-        now: MonotonicNanos,
-    ) -> Result<(), OpenError> {
-        for id in groups.keys() {
-            if !self.replicas.contains(*id) {
-                self.replicas
-                    .add(*id, new_group(host_id), now)
-                    .map_err(|error| OpenError::Group(*id, format!("{error:?}")))?;
-                self.with_replicas(now, |replicas, local| replicas.campaign(*id, local))?;
-            }
-        }
-        self.intervals = groups;
-        Ok(())
-    }
-
-    /// Whether every group of the newest view is led and knows what was committed before.
-    pub(super) fn leads_all(&self) -> bool {
-        self.failure.is_some() || self.intervals.keys().all(|id| self.replicas.is_settled(*id))
     }
 }
