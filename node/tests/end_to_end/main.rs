@@ -24,6 +24,7 @@ mod joined_nodes;
 mod node_driver;
 mod node_port;
 mod python_driver;
+mod replication;
 mod rust_driver;
 mod several_nodes;
 mod status;

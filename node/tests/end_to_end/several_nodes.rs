@@ -15,10 +15,10 @@ const NODES: usize = 3;
 /// How long nodes may take to find each other.
 const MEETING_TIME_MAX: Duration = Duration::from_mins(1);
 
-const ONE: u16 = 1;
+pub(crate) const ONE: u16 = 1;
 const TWO: u16 = 2;
-const QUORUM: u16 = 4;
-const ALL: u16 = 5;
+pub(crate) const QUORUM: u16 = 4;
+pub(crate) const ALL: u16 = 5;
 const EACH_QUORUM: u16 = 7;
 const SERIAL: u16 = 8;
 const LOCAL_ONE: u16 = 10;
@@ -150,7 +150,7 @@ fn rows_of(body: &[u8]) -> (Vec<Row>, Option<Vec<u8>>) {
 }
 
 /// Runs a statement at a level; the code of its error.
-fn run(raw: &mut Raw, text: &str, level: u16) -> Result<Vec<i32>, u32> {
+pub(crate) fn run(raw: &mut Raw, text: &str, level: u16) -> Result<Vec<i32>, u32> {
     page(raw, text, level, 5_000, None).map(|(rows, _)| rows)
 }
 

@@ -1,0 +1,129 @@
+//! Three copies of everything on three nodes: what was acknowledged is on a majority, and the death
+//! of a node costs the ranges that it led a moment, and nothing else.
+
+use crate::several_nodes::{ALL, ONE, QUORUM, run};
+use crate::support::{Node, Raw};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a test waits for what has to come.
+const TIME_MAX: Duration = Duration::from_mins(1);
+
+const SCHEMA: [&str; 3] = [
+    "CREATE KEYSPACE ks WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 3}",
+    "CREATE TABLE ks.t (k int PRIMARY KEY, v int) WITH cdc = {'enabled': true}",
+    "CREATE TABLE ks.wide (k int, c int, pad text, PRIMARY KEY (k, c))",
+];
+const KEYS: i32 = 100;
+
+/// Runs a statement until it is acknowledged. What came of an attempt that was not is not known, so
+/// the statement has to be one that may be repeated.
+fn acknowledged(raw: &mut Raw, text: &str, level: u16) -> Vec<i32> {
+    let deadline = Instant::now() + TIME_MAX;
+    loop {
+        match run(raw, text, level) {
+            Ok(rows) => return rows,
+            Err(code) => assert!(Instant::now() < deadline, "{text}: {code:#x}"),
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The numbers that a statement shows, in order.
+fn sorted(raw: &mut Raw, text: &str, level: u16) -> Vec<i32> {
+    let mut rows = acknowledged(raw, text, level);
+    rows.sort_unstable();
+    rows
+}
+
+/// Waits until a node shows what it has to at ONE, by what it holds itself.
+fn wait_until_it_shows(node: &Node, text: &str, expected: &[i32]) {
+    let deadline = Instant::now() + TIME_MAX;
+    let mut raw = Raw::ready(node);
+    loop {
+        let rows = sorted(&mut raw, text, ONE);
+        if rows == expected {
+            return;
+        }
+        let (found, wanted) = (rows.len(), expected.len());
+        assert!(Instant::now() < deadline, "{text}: {found} of {wanted}\n{}", node.log());
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn insert(k: i32, v: i32) -> String {
+    format!("INSERT INTO ks.t (k, v) VALUES ({k}, {v})")
+}
+
+/// A node dies, lives on without it, and comes back.
+fn survives(arguments: &[&str]) {
+    let mut nodes = Node::start_together::<3>(arguments);
+    for statement in SCHEMA {
+        Raw::ready(&nodes[0]).run(statement);
+    }
+    let mut raws: Vec<Raw> = nodes.iter().map(Raw::ready).collect();
+    for k in 0..KEYS {
+        acknowledged(&mut raws[k as usize % 3], &insert(k, k), QUORUM);
+    }
+    let all: Vec<i32> = (0..KEYS).collect();
+    for node in &nodes {
+        wait_until_it_shows(node, "SELECT k FROM ks.t", &all);
+        wait_until_it_shows(node, "SELECT k FROM ks.t_scylla_cdc_log", &all);
+    }
+
+    nodes[0].kill();
+    let began = Instant::now();
+    let raw = &mut raws[1];
+    for k in 0..KEYS {
+        acknowledged(raw, &insert(k, k + 1_000), QUORUM);
+    }
+    println!("{KEYS} writes after a death took {:?}", began.elapsed());
+    // More than a leader keeps in memory for those that lag.
+    let pad = "x".repeat(4_000);
+    for c in 0..60 {
+        let text = format!("INSERT INTO ks.wide (k, c, pad) VALUES (7, {c}, '{pad}')");
+        acknowledged(raw, &text, QUORUM);
+    }
+    let later: Vec<i32> = (1_000..1_000 + KEYS).collect();
+    for raw in &mut raws[1..] {
+        assert_eq!(
+            sorted(raw, "SELECT v FROM ks.t", QUORUM),
+            later,
+            "nothing acknowledged is lost"
+        );
+    }
+    assert!(run(&mut raws[1], &insert(1, 1_001), ALL).is_err(), "a replica is missing");
+
+    nodes[0].restart();
+    wait_until_it_shows(&nodes[0], "SELECT v FROM ks.t", &later);
+    wait_until_it_shows(&nodes[0], "SELECT c FROM ks.wide", &(0..60).collect::<Vec<_>>());
+    let mut raw = Raw::ready(&nodes[0]);
+    acknowledged(&mut raw, &insert(0, 5), ALL);
+    let value = |node: &Node| run(&mut Raw::ready(node), "SELECT v FROM ks.t WHERE k = 0", ONE);
+    for node in &nodes {
+        assert_eq!(value(node), Ok(vec![5]), "at ALL every replica has applied it");
+    }
+
+    // All at once, as when the power goes: what was acknowledged is on the disks.
+    for node in &mut nodes {
+        node.kill();
+    }
+    nodes.iter_mut().for_each(Node::restart);
+    let mut expected = later;
+    expected[0] = 5;
+    expected.sort_unstable();
+    for node in &nodes {
+        assert_eq!(sorted(&mut Raw::ready(node), "SELECT v FROM ks.t", QUORUM), expected);
+        wait_until_it_shows(node, "SELECT v FROM ks.t", &expected);
+    }
+}
+
+#[test]
+fn a_death_costs_a_moment_and_nothing_else() {
+    survives(&["--memory", "256M"]);
+}
+
+#[test]
+fn a_death_costs_a_moment_and_nothing_else_when_the_log_is_synced_periodically() {
+    survives(&["--memory", "256M", "--commitlog-sync", "periodic"]);
+}
