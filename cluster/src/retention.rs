@@ -39,7 +39,8 @@ pub struct Plan {
     /// Followers that lose entries that they lack.
     pub left_behind: Vec<(GroupId, HostId)>,
     /// Groups that forget entries, up to these ([`Input::Discard`](crate::consensus::Input::Discard)),
-    /// before the segments that hold them go.
+    /// before the segments that hold them go. No more than these hold: a follower that another
+    /// member leads later may lack what comes behind.
     pub discard: Vec<(GroupId, LogIndex)>,
     /// How many segments, the oldest, are given up.
     pub given_up_count: usize,
@@ -48,9 +49,17 @@ pub struct Plan {
     pub flush: Vec<GroupId>,
 }
 
-/// Decides about closed segments, oldest first, when the log may have `bytes_max` of them. A group
-/// that has gone needs nothing.
-pub fn plan(segments: &[Segment], groups: &BTreeMap<GroupId, Needs>, bytes_max: u64) -> Plan {
+/// How large the log may become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of segments beyond which memtables are flushed for the oldest.
+    pub unflushed_bytes_max: u64,
+    /// Bytes of segments beyond which no follower is waited for.
+    pub followed_bytes_max: u64,
+}
+
+/// Decides about closed segments, oldest first. A group that has gone needs nothing.
+pub fn plan(segments: &[Segment], groups: &BTreeMap<GroupId, Needs>, limits: Limits) -> Plan {
     let mut bytes: u64 = segments.iter().map(|segment| segment.bytes).sum();
     let mut plan = Plan::default();
     let mut discarded: BTreeMap<GroupId, LogIndex> = BTreeMap::new();
@@ -63,7 +72,8 @@ pub fn plan(segments: &[Segment], groups: &BTreeMap<GroupId, Needs>, bytes_max: 
         let unflushed = of_groups.clone().filter(|(_, end, needs)| needs.flushed < *end);
         let unflushed: Vec<GroupId> = unflushed.map(|(group, ..)| group).collect();
         if !unflushed.is_empty() {
-            plan.flush = if bytes > bytes_max { unflushed } else { Vec::new() };
+            let is_large = bytes > limits.unflushed_bytes_max;
+            plan.flush = if is_large { unflushed } else { Vec::new() };
             break;
         }
         let lacking: Vec<(GroupId, HostId)> = of_groups
@@ -74,7 +84,7 @@ pub fn plan(segments: &[Segment], groups: &BTreeMap<GroupId, Needs>, bytes_max: 
             })
             .filter(|lack| !left_behind.contains(lack))
             .collect();
-        if !lacking.is_empty() && bytes <= bytes_max {
+        if !lacking.is_empty() && bytes <= limits.followed_bytes_max {
             break;
         }
         left_behind.extend(lacking);
@@ -111,9 +121,13 @@ mod tests {
         BTreeMap::from([(ONE, one), (TWO, two)])
     }
 
+    fn both(bytes_max: u64) -> Limits {
+        Limits { unflushed_bytes_max: bytes_max, followed_bytes_max: bytes_max }
+    }
+
     #[test]
     fn what_nobody_needs_goes() {
-        let plan = plan(&segments(), &groups(30, 5, 30), 1_000);
+        let plan = plan(&segments(), &groups(30, 5, 30), both(1_000));
         assert_eq!(plan.given_up_count, 3);
         assert_eq!(plan.discard, [(ONE, LogIndex(30)), (TWO, LogIndex(5))]);
         assert!(plan.left_behind.is_empty());
@@ -121,25 +135,33 @@ mod tests {
 
     #[test]
     fn what_is_not_in_tables_stays_and_is_flushed_when_the_log_is_too_large() {
-        let small = plan(&segments(), &groups(30, 4, 30), 1_000);
+        let small = plan(&segments(), &groups(30, 4, 30), both(1_000));
         assert_eq!((small.given_up_count, small.flush), (1, Vec::new()));
-        let large = plan(&segments(), &groups(30, 4, 30), 50);
+        let large = plan(&segments(), &groups(30, 4, 30), both(50));
         assert_eq!((large.given_up_count, large.flush), (1, vec![TWO]));
     }
 
     #[test]
     fn a_follower_holds_the_log_up_to_a_number_of_bytes() {
-        let patient = plan(&segments(), &groups(30, 5, 12), 300);
+        let patient = plan(&segments(), &groups(30, 5, 12), both(300));
         assert_eq!((patient.given_up_count, patient.left_behind), (1, Vec::new()));
-        let full = plan(&segments(), &groups(30, 5, 2), 250);
+        let full = plan(&segments(), &groups(30, 5, 2), both(250));
         assert_eq!(full.left_behind, [(ONE, FOLLOWER)]);
         assert_eq!(full.given_up_count, 3, "once it needs a snapshot, it holds nothing");
+    }
+
+    #[test]
+    fn a_follower_is_waited_for_longer_than_memtables_are() {
+        let limits = Limits { unflushed_bytes_max: 100, followed_bytes_max: 1_000 };
+        let plan = plan(&segments(), &groups(30, 4, 15), limits);
+        assert_eq!((plan.given_up_count, plan.flush), (1, vec![TWO]));
+        assert_eq!(plan.discard, [(ONE, LogIndex(10))]);
     }
 
     #[test]
     fn a_group_that_has_gone_needs_nothing() {
         let mut groups = groups(30, 0, 30);
         groups.remove(&TWO);
-        assert_eq!(plan(&segments(), &groups, 1_000).given_up_count, 3);
+        assert_eq!(plan(&segments(), &groups, both(1_000)).given_up_count, 3);
     }
 }

@@ -110,6 +110,7 @@ const SHARD_FIGURES: &[Figure] = &[
         s.memory_bytes
     }),
     ("commitlog_segments", "gauge", "Segments of the commit log.", |s| s.log_segments),
+    ("led_groups", "gauge", "Groups of replicas that this node leads.", |s| s.led_groups),
     ("client_connections", "gauge", "CQL connections.", |s| s.connections),
     ("connection_memory_bytes", "gauge", "Memory of requests and answers.", |s| s.connection_bytes),
     ("requests_total", "counter", "CQL requests.", |s| s.requests),

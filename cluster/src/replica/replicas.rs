@@ -184,6 +184,17 @@ impl<W> Replicas<W> {
         self.groups.get(&id).is_some_and(Replica::is_held_back)
     }
 
+    /// Whether this member leads the group.
+    pub fn is_leader(&self, id: GroupId) -> bool {
+        self.groups.get(&id).is_some_and(|r| r.group.is_leader())
+    }
+
+    /// The other members of a group.
+    pub fn other_members(&self, id: GroupId) -> impl Iterator<Item = HostId> {
+        let members = self.groups.get(&id).into_iter().flat_map(|r| r.group.members().members());
+        members.filter(|&host| host != self.me)
+    }
+
     /// Whether this node leads the group and knows everything that was committed before.
     pub fn is_settled(&self, id: GroupId) -> bool {
         self.groups.get(&id).is_some_and(|r| r.group.is_settled())

@@ -6,14 +6,20 @@
 use super::Shard;
 use super::log::held_entry;
 use crate::internode::MessageKind;
+use cluster::consensus::LogIndex;
 use cluster::liveness::MonotonicNanos;
 use cluster::peer::{Class, Peer, SendError};
 use cluster::replica::{LogRequest, ReceiveError};
+use cluster::{GroupId, HostId};
+use std::collections::BTreeMap;
 use std::rc::Rc;
-use storage::commitlog::{LogError, WantedEntries};
+use storage::commitlog::{LogError, ReadPlace, WantedEntries};
 
 /// Payload bytes that are read from the log at once for a follower.
 const READ_BYTES_MAX: usize = 256 << 10;
+
+/// Where the log goes on for followers that are sent entries from it, behind which entry.
+pub(super) type ReadPlaces = BTreeMap<(GroupId, HostId), (LogIndex, ReadPlace)>;
 
 impl Shard {
     /// Takes an envelope of another shard. Whether it is one.
@@ -86,10 +92,17 @@ impl Shard {
             terms: request.terms.clone(),
             bytes_max: READ_BYTES_MAX,
         };
-        let reading = self.state.borrow().log.log.read(wanted, None);
+        let key = (request.group, request.to);
+        let from = self.read_places.borrow_mut().remove(&key);
+        let from = from.filter(|(next, _)| *next == request.first).map(|(_, place)| place);
+        let reading = self.state.borrow().log.log.read(wanted, from);
         let read = self.shared.env.tasks.run_blocking(move || reading.run()).await;
         let entries = match read {
             Ok(read) => {
+                let next = LogIndex(request.first.0 + read.entries.len() as u64);
+                if let Some(place) = read.place {
+                    self.read_places.borrow_mut().insert(key, (next, place));
+                }
                 let entries = read.entries.into_iter();
                 entries.map_while(|e| held_entry(e.term, e.kind, e.payload)).collect()
             }

@@ -35,7 +35,7 @@ impl ShardLog {
         ShardLog { log, starts: starts.collect(), new_starts: None }
     }
 
-    /// Gives up the oldest segments whose entries are all held elsewhere: `elsewhere` names a
+    /// Gives up the oldest segments whose entries nobody needs from the log: `unneeded` names a
     /// group's last such entry. Says whether the log has something to write or to recycle.
     ///
     /// A segment goes only after it is durable where its groups begin without it. Else the first
@@ -43,28 +43,28 @@ impl ShardLog {
     /// count from the beginning again and its new entries would pass for ones in tables.
     pub(super) fn release(
         &mut self,
-        elsewhere: impl Fn(GroupId) -> Option<Beginning>,
+        unneeded: impl Fn(GroupId) -> Option<Beginning>,
     ) -> Result<bool, LogError> {
         let durable = self.log.held().map(|_| self.log.durable())?;
         if let Some((_, starts)) = self.new_starts.take_if(|(position, _)| *position <= durable) {
             self.starts.extend(starts);
         }
         let released = self.log.release(|group| self.starts.get(&group).copied().unwrap_or(0));
-        let is_appended = self.new_starts.is_none() && self.append_starts(elsewhere)?;
+        let is_appended = self.new_starts.is_none() && self.append_starts(unneeded)?;
         Ok(released > 0 || is_appended)
     }
 
     /// Says where the groups of the oldest segment begin without it, if all of them can do so.
     fn append_starts(
         &mut self,
-        elsewhere: impl Fn(GroupId) -> Option<Beginning>,
+        unneeded: impl Fn(GroupId) -> Option<Beginning>,
     ) -> Result<bool, LogError> {
         let mut starts = BTreeMap::new();
         for (group, highest) in self.log.oldest_holders() {
             if self.starts.get(&group).is_some_and(|start| *start >= highest) {
                 continue;
             }
-            match elsewhere(GroupId(group)) {
+            match unneeded(GroupId(group)) {
                 Some(start) if start.entry.index.0 >= highest => starts.insert(group, start),
                 _ => return Ok(false),
             };

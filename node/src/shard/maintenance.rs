@@ -9,9 +9,12 @@
 use super::Shard;
 use super::groups::beginning;
 use super::state::ShardState;
-use cluster::GroupId;
 use cluster::consensus::LogIndex;
+use cluster::leadership::Support as _;
 use cluster::liveness::MonotonicNanos;
+use cluster::retention::{Limits, Needs, Plan, Segment, plan};
+use cluster::{GroupId, HostId};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 use storage::{FlushReason, Job, JobKind};
@@ -20,9 +23,13 @@ use storage::{FlushReason, Job, JobKind};
 const INTERVAL: Duration = Duration::from_millis(100);
 /// A log of more segments than this makes the memtables that hold the oldest one flush.
 const LOG_SEGMENTS_MAX: usize = 16;
+/// Bytes of log that are kept for members of groups that are away, or lag. A node that was away for
+/// longer than it takes to write as much needs snapshots.
+const FOLLOWED_LOG_BYTES_MAX: u64 = 1 << 30;
 /// How often connections are looked at, in intervals.
 const STALL_CHECK_INTERVALS: u64 = 10;
-/// How often it is noted how far groups are committed, in intervals.
+/// How often it is noted how far groups are committed, and looked whether others should lead, in
+/// intervals.
 const NOTE_INTERVALS: u64 = 10;
 /// How long a node that goes down waits for entries that others have to commit.
 const STOP_WAIT: Duration = Duration::from_secs(1);
@@ -42,6 +49,7 @@ impl Shard {
             }
             if turn.is_multiple_of(NOTE_INTERVALS) {
                 self.note_committed();
+                self.send_leaders_home();
             }
             self.end_late_writes();
             self.adopt_board(MonotonicNanos(self.monotonic_nanos()));
@@ -128,19 +136,19 @@ impl Shard {
         }
     }
 
-    /// Gives up log segments whose entries are all in tables.
+    /// Gives up log segments that neither the tables nor followers need.
     fn release_log(&self) {
         let mut state = self.state.borrow_mut();
+        let plan = state.retention_plan();
+        state.tell_left_behind(&plan.left_behind);
         let state = &mut *state;
-        let needed = state.engine.needed_indexes();
-        let saved_metadata = state.metadata.as_ref().map_or(u64::MAX, |m| m.saved_index);
+        for (group, index) in &plan.discard {
+            state.replicas.discard(*group, *index);
+        }
+        let unneeded: BTreeMap<GroupId, LogIndex> = plan.discard.into_iter().collect();
+        let replicas = &state.replicas;
         let released = state.log.release(|group| {
-            let index = match needed.get(&group.0) {
-                _ if group == GroupId::METADATA => LogIndex(saved_metadata),
-                Some(first) => LogIndex(first - 1),
-                None => state.replicas.applied(group),
-            };
-            beginning(&state.replicas, group, index)
+            unneeded.get(&group).and_then(|index| beginning(replicas, group, *index))
         });
         // A log that failed has ended the shard's writes already, and said so.
         if let Ok(true) = released {
@@ -207,6 +215,56 @@ impl Shard {
 }
 
 impl ShardState {
+    /// What of the log is needed no more, and what has to be done to need less of it.
+    fn retention_plan(&self) -> Plan {
+        let segments: Vec<Segment> = self.log.log.closed_segments().map(segment).collect();
+        if segments.is_empty() {
+            return Plan::default();
+        }
+        let needed = self.engine.needed_indexes();
+        let needs = self.replicas.ids().map(|id| (id, self.needs(id, &needed))).collect();
+        let limits = Limits {
+            unflushed_bytes_max: segments[0].bytes * (LOG_SEGMENTS_MAX as u64 - 1),
+            followed_bytes_max: FOLLOWED_LOG_BYTES_MAX,
+        };
+        plan(&segments, &needs, limits)
+    }
+
+    /// What a group needs of the log.
+    fn needs(&self, id: GroupId, needed: &BTreeMap<u64, u64>) -> Needs {
+        let saved_metadata = self.metadata.as_ref().map_or(u64::MAX, |m| m.saved_index);
+        let flushed = match needed.get(&id.0) {
+            _ if id == GroupId::METADATA => LogIndex(saved_metadata),
+            Some(first) => LogIndex(first - 1),
+            None => self.replicas.applied(id),
+        };
+        // Of a group that is led elsewhere it is not known what others have; but whoever is away
+        // lacks what comes meanwhile, and this member may be the leader when it comes back.
+        let is_led_here = self.replicas.is_leader(id);
+        let is_away = |host: HostId| self.support.supports(host).is_none();
+        let followers = if is_led_here {
+            self.replicas.followers(id)
+        } else {
+            let others = self.replicas.other_members(id);
+            others.filter(|host| is_away(*host)).map(|host| (host, LogIndex(0))).collect()
+        };
+        Needs { flushed, followers }
+    }
+
+    /// Says once of each member of a group led here that the log has not kept what it lacks.
+    fn tell_left_behind(&mut self, left_behind: &[(GroupId, HostId)]) {
+        for &(group, host) in left_behind {
+            if self.replicas.is_leader(group) && self.left_behind.insert((group, host)) {
+                tracing::warn!(
+                    "group {:016x}: node {:032x} lacks more than the log keeps for those that are \
+                     away ({FOLLOWED_LOG_BYTES_MAX} bytes), and needs a snapshot",
+                    group.0,
+                    host.0
+                );
+            }
+        }
+    }
+
     /// Whether entries are on their way that will still be applied, and, if so wanted, whether others
     /// may yet commit some.
     fn waits_for_log(&self, waits_for_others: bool) -> bool {
@@ -222,12 +280,7 @@ impl ShardState {
             return Some(job);
         }
         if self.log.log.segment_count() > LOG_SEGMENTS_MAX {
-            let needed = self.engine.needed_indexes();
-            let holders = self.log.log.oldest_holders();
-            let held = holders
-                .filter(|(group, index)| needed.get(group).is_some_and(|first| first <= index));
-            let groups: Vec<u64> = held.map(|(group, _)| group).collect();
-            for group in groups {
+            for GroupId(group) in self.retention_plan().flush {
                 if let Some(job) = self.engine.flush_job(FlushReason::Log { group }) {
                     return Some(job);
                 }
@@ -235,4 +288,10 @@ impl ShardState {
         }
         self.engine.flush_job(FlushReason::Pressure)
     }
+}
+
+/// A segment as the plan takes it.
+fn segment((bytes, highest): (u64, &BTreeMap<u64, u64>)) -> Segment {
+    let ends = highest.iter().map(|(group, index)| (GroupId(*group), LogIndex(*index)));
+    Segment { bytes, ends: ends.collect() }
 }

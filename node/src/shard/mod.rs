@@ -20,6 +20,7 @@ mod counters;
 mod decide;
 mod envelopes;
 mod groups;
+mod homecoming;
 mod lists;
 mod lives;
 mod log;
@@ -142,6 +143,8 @@ pub(crate) struct Shard {
     pub peers: Peers,
     /// What they send; taken by the task that serves it.
     inbox: Cell<Option<Inbox>>,
+    /// Where reading the log for followers goes on.
+    read_places: RefCell<envelopes::ReadPlaces>,
     /// Messages and requests of no known kind.
     pub unknown_message_count: Cell<u64>,
     /// Support between nodes; on shard 0.
@@ -225,6 +228,7 @@ impl Shard {
             shared,
             peers,
             inbox: Cell::new(Some(inbox)),
+            read_places: RefCell::default(),
             unknown_message_count: Cell::new(0),
             liveness: RefCell::new(liveness),
             liveness_work: Notify::new(),

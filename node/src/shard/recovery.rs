@@ -10,6 +10,7 @@
 
 use super::Shard;
 use super::clock::{PublishedClock, TimestampClock};
+use super::homecoming::Homecoming;
 use super::log::ShardLog;
 use super::metadata_group::recovered_group;
 use super::state::{Counters, LogTimes, MetadataState, ShardState};
@@ -133,6 +134,8 @@ impl Opened {
             adopted: None,
             dormant: BTreeSet::new(),
             noted: BTreeMap::new(),
+            homecoming: Homecoming::default(),
+            left_behind: BTreeSet::new(),
             held_back: BTreeSet::new(),
         };
         let mut opened = Opened { state, replay, clock: env.clock.clone() };

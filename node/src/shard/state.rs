@@ -1,16 +1,17 @@
 //! What a shard owns: its engine, its log, its replicas, and how entries are applied.
 
 use super::clock::TimestampClock;
+use super::homecoming::Homecoming;
 use super::log::ShardLog;
 use super::write::Waiter;
 use crate::batch_log::{self, OpenBatches};
 use crate::metadata::{Command, Metadata};
 use crate::view::View;
 use cdc::LogBuffer;
-use cluster::GroupId;
 use cluster::consensus::{Kind, LogIndex, Term};
 use cluster::liveness::{Board, MonotonicNanos};
 use cluster::replica::{Committed, Local, LocalState, LogPosition, Replicas};
+use cluster::{GroupId, HostId};
 use model::entry::{Entry, Placement};
 use model::{IdMap, TableId, Token};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -48,6 +49,10 @@ pub(super) struct ShardState {
     pub dormant: BTreeSet<GroupId>,
     /// How far the log says that groups are committed.
     pub noted: BTreeMap<GroupId, LogIndex>,
+    /// What is remembered so that leadership comes home.
+    pub homecoming: Homecoming,
+    /// Members of groups led here that lack what the log has not kept, as the operator was told.
+    pub left_behind: BTreeSet<(GroupId, HostId)>,
     /// Groups whose next entry waits for a table, as the operator was told.
     pub held_back: BTreeSet<GroupId>,
 }
@@ -115,6 +120,7 @@ pub(crate) struct ShardStatistics {
     pub memtable_bytes: u64,
     pub memory_bytes: u64,
     pub log_segments: u64,
+    pub led_groups: u64,
     pub connections: u64,
     pub connection_bytes: u64,
     pub requests: u64,
@@ -148,6 +154,8 @@ impl ShardState {
             memtable_bytes: self.engine.memtable_bytes() as u64,
             memory_bytes: self.engine.memory_bytes() as u64,
             log_segments: self.log.log.segment_count() as u64,
+            led_groups: self.replicas.ids().filter(|id| self.replicas.is_settled(*id)).count()
+                as u64,
             metadata_voters: self
                 .replicas
                 .members(GroupId::METADATA)

@@ -564,6 +564,14 @@ impl LogCore {
         self.segments.len()
     }
 
+    /// The segments that are not written to any more, oldest first: their length, and the highest
+    /// index of each group that has entries in them.
+    pub fn closed_segments(&self) -> impl Iterator<Item = (u64, &BTreeMap<GroupId, Index>)> {
+        let closed = self.segments.len().saturating_sub(1);
+        let length = self.options.segment_bytes;
+        self.segments.iter().take(closed).map(move |segment| (length, &segment.highest))
+    }
+
     /// Whose unflushed entries hold the oldest segment, and up to which index: flushing these
     /// makes room. Empty when the log has only its active segment.
     pub fn oldest_holders(&self) -> impl Iterator<Item = (GroupId, Index)> {

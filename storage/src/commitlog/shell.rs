@@ -17,6 +17,7 @@
 //! that happens, batches go through the thread for a while, so that the shard is held up once and
 //! not with every batch (docs/decisions/0011-periodic-log-writes-on-the-shard.md).
 
+use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::path::Path;
 use std::pin::pin;
@@ -310,6 +311,11 @@ impl CommitLog {
     /// How many segments the log has, the active one included.
     pub fn segment_count(&self) -> usize {
         self.core.segment_count()
+    }
+
+    /// See [`LogCore::closed_segments`].
+    pub fn closed_segments(&self) -> impl Iterator<Item = (u64, &BTreeMap<GroupId, Index>)> {
+        self.core.closed_segments()
     }
 
     /// See [`LogCore::oldest_holders`].
