@@ -2,7 +2,7 @@
 //! of a node costs the ranges that it led a moment, and nothing else.
 
 use crate::several_nodes::{ALL, ONE, QUORUM, run};
-use crate::support::{Node, Raw};
+use crate::support::{Node, Raw, get};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -55,6 +55,22 @@ fn insert(k: i32, v: i32) -> String {
     format!("INSERT INTO ks.t (k, v) VALUES ({k}, {v})")
 }
 
+/// How many groups a node leads.
+fn led_groups(node: &Node) -> u64 {
+    let (_, metrics) = get(node, "/metrics");
+    let lines = metrics.lines().filter(|line| line.starts_with("tethys_led_groups{"));
+    let count = |line: &str| line.rsplit_once(' ').and_then(|(_, count)| count.parse().ok());
+    lines.map(|line| count(line).unwrap_or(0)).sum()
+}
+
+fn wait_until_it_leads(node: &Node, count: u64) {
+    let deadline = Instant::now() + TIME_MAX;
+    while led_groups(node) < count {
+        assert!(Instant::now() < deadline, "{} led\n{}", led_groups(node), node.log());
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
 /// A node dies, lives on without it, and comes back.
 fn survives(arguments: &[&str]) {
     let mut nodes = Node::start_together::<3>(arguments);
@@ -84,6 +100,15 @@ fn survives(arguments: &[&str]) {
         let text = format!("INSERT INTO ks.wide (k, c, pad) VALUES (7, {c}, '{pad}')");
         acknowledged(raw, &text, QUORUM);
     }
+    // A table that the dead node knows nothing of, changed before it hears of it.
+    Raw::ready(&nodes[2]).run("CREATE TABLE ks.late (k int PRIMARY KEY, v int)");
+    for k in 0..KEYS {
+        acknowledged(raw, &format!("INSERT INTO ks.late (k, v) VALUES ({k}, {k})"), QUORUM);
+    }
+    acknowledged(raw, "TRUNCATE ks.late", QUORUM);
+    for k in 0..KEYS {
+        acknowledged(raw, &format!("INSERT INTO ks.late (k, v) VALUES ({k}, {k})"), QUORUM);
+    }
     let later: Vec<i32> = (1_000..1_000 + KEYS).collect();
     for raw in &mut raws[1..] {
         assert_eq!(
@@ -97,6 +122,8 @@ fn survives(arguments: &[&str]) {
     nodes[0].restart();
     wait_until_it_shows(&nodes[0], "SELECT v FROM ks.t", &later);
     wait_until_it_shows(&nodes[0], "SELECT c FROM ks.wide", &(0..60).collect::<Vec<_>>());
+    wait_until_it_shows(&nodes[0], "SELECT v FROM ks.late", &all);
+    wait_until_it_leads(&nodes[0], 10);
     let mut raw = Raw::ready(&nodes[0]);
     acknowledged(&mut raw, &insert(0, 5), ALL);
     let value = |node: &Node| run(&mut Raw::ready(node), "SELECT v FROM ks.t WHERE k = 0", ONE);
