@@ -196,7 +196,6 @@ impl Shard {
         self: &Rc<Self>,
         changes: impl Iterator<Item = (GroupId, Change, WriteTerms)>,
     ) -> Result<(), WriteError> {
-        let (mut first_error, mut is_any_done) = (None, false);
         let mut answers = Vec::new();
         for (group, change, terms) in changes {
             let (reply, answer) = oneshot::channel();
@@ -206,19 +205,22 @@ impl Shard {
             });
             answers.push(answer);
         }
+        let (mut is_any_done, mut refused, mut left_open) = (false, None, None);
         for answer in answers {
             match answer.await.unwrap_or_else(|_| Err(WriteError::going_down())) {
                 Ok(_) => is_any_done = true,
-                Err(error) => drop(first_error.get_or_insert(error)),
+                Err(error) if error.is_not_applied() => drop(refused.get_or_insert(error)),
+                Err(error) => drop(left_open.get_or_insert(error)),
             }
         }
-        match first_error {
-            None => Ok(()),
+        match (left_open, refused) {
+            (None, None) => Ok(()),
+            (None, Some(error)) if !is_any_done => Err(error),
+            (Some(error), None) => Err(error),
             // Of the whole it cannot be said that nothing was applied.
-            Some(error) if is_any_done && error.is_nothing_done_elsewhere() => {
+            (_, Some(error)) => {
                 Err(WriteError::Unknown(format!("a part of the write was not made: {error}")))
             }
-            Some(error) => Err(error),
         }
     }
 

@@ -1,14 +1,14 @@
 //! Asking a shard of another node, once, and what its silence means.
 //!
-//! A write that left and was not answered may have been applied: that ends the request. A read may
-//! be asked of another.
+//! A write that left and was not answered may have been applied: unless it is one that may be made
+//! twice, that ends the request. A read may be asked of another.
 
 use super::leader::Deadline;
 use super::message::{self, Answer};
 use crate::shard::{Made, ReadError, Shard, WriteError};
-use cluster::GroupId;
 use cluster::consensus::LogIndex;
 use cluster::peer::{AskError, Class, Peer, SendError, Unknown};
+use cluster::{GroupId, HostId};
 use model::read::Page;
 use std::pin::pin;
 use std::rc::Rc;
@@ -37,22 +37,21 @@ impl Shard {
         }
     }
 
-    /// Asks another node for a page, for as long as it lives: another may have what a frozen one
-    /// does not answer.
-    pub(super) async fn ask_read_of_the_living(
+    /// What a node says, unless it is taken for dead before: another may say what a frozen one does
+    /// not.
+    pub(super) async fn while_it_lives<T>(
         &self,
-        peer: Peer,
-        bytes: &[u8],
-        deadline: Deadline,
-    ) -> Answer<Page, ReadError> {
-        let mut answer = pin!(self.ask_read(peer, bytes, deadline.time_left(self)));
+        node: HostId,
+        asking: impl Future<Output = T>,
+    ) -> Option<T> {
+        let mut asking = pin!(asking);
         loop {
             tokio::select! {
                 biased;
-                answer = &mut answer => return answer,
+                answer = &mut asking => return Some(answer),
                 () = self.wait_for_withdrawal() => {
-                    if !self.supports(peer.host_id) {
-                        return Answer::NotLeader { hint: None };
+                    if !self.supports(node) {
+                        return None;
                     }
                 }
             }
@@ -60,7 +59,7 @@ impl Shard {
     }
 
     /// Asks another node for a page.
-    async fn ask_read(
+    pub(super) async fn ask_read(
         &self,
         peer: Peer,
         bytes: &[u8],

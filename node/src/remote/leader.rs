@@ -142,6 +142,10 @@ impl Shard {
 
     /// Makes a change at the leader of its group, and returns what came of it there, once as many
     /// replicas have applied it as the level names.
+    ///
+    /// What was not made is asked of the next that may lead. What may have been made is so too if
+    /// making it twice is as good as once ([`Change::may_be_repeated`]): the death of a leader then
+    /// costs the client the time until there is another, and no error.
     pub(crate) async fn write_to_group(
         self: &Rc<Self>,
         group: GroupId,
@@ -149,12 +153,19 @@ impl Shard {
         terms: WriteTerms,
     ) -> Result<Made, WriteError> {
         let request = WriteRequest { group, change, clock_floor: terms.clock_floor };
+        let may_be_repeated = request.change.may_be_repeated();
         let mut bytes = None;
         let (mut tries, mut pause) = (Tries::default(), Pause::default());
+        // Whether an attempt was made of which it is not known what became.
+        let mut is_open = false;
+        let failed = |is_open, error: WriteError| {
+            if is_open && error.is_not_applied() { WriteError::timed_out() } else { error }
+        };
         loop {
             let view = self.view();
             let Some(place) = Place::of_group(&view, group) else {
-                return Err(WriteError::Invalid("the keyspace was dropped".to_owned()));
+                let reason = "the keyspace was dropped".to_owned();
+                return Err(failed(is_open, WriteError::Invalid(reason)));
             };
             if place.placement.replicas(place.range) == [view.local] {
                 return self.write_on(view.shard_on(view.local, place.range), request).await;
@@ -162,7 +173,7 @@ impl Shard {
             let destinations = place
                 .replicas(self.known_leader(group))
                 .destinations(Access::Write, terms.level, |node| self.is_alive(&view, node))
-                .map_err(WriteError::Unavailable)?;
+                .map_err(|error| failed(is_open, WriteError::Unavailable(error)))?;
             let Some(node) = tries.next(&destinations) else {
                 if !pause.wait(self, terms.deadline).await {
                     return Err(WriteError::timed_out());
@@ -170,33 +181,53 @@ impl Shard {
                 tries.begin_again();
                 continue;
             };
-            let peer = place.peer(node);
-            let answer = if node == view.local {
-                let writing = self.write_on(peer.shard, request.clone());
-                let made = tokio::time::timeout(terms.deadline.time_left(self), writing).await;
-                answer_of_write(made.unwrap_or_else(|_| Err(WriteError::timed_out())))
-            } else {
-                let index = view.index();
-                if bytes.is_none() {
-                    bytes = message::write_bytes(&request, index, terms.is_decided);
-                }
-                let Some(bytes) = &bytes else { return Err(own_change()) };
-                self.ask_write(peer, bytes, terms.deadline.time_left(self)).await
-            };
-            match answer {
+            match self.write_at(&place, node, &request, &mut bytes, terms).await {
                 Answer::Done(made) => {
-                    self.note_leader(group, Some(peer.host_id));
+                    self.note_leader(group, Some(place.peer(node).host_id));
                     self.wait_for_replicas(&place, node, made.index, terms).await?;
                     return Ok(made);
                 }
-                Answer::Failed(error) => return Err(error),
-                Answer::Outdated { index } => return Err(WriteError::Outdated { index }),
+                Answer::Failed(WriteError::Unknown(_)) if may_be_repeated => {
+                    is_open = true;
+                    self.note_leader(group, None);
+                    tries.note_in_vain(node);
+                }
+                Answer::Failed(error) => return Err(failed(is_open, error)),
+                Answer::Outdated { index } => {
+                    return Err(failed(is_open, WriteError::Outdated { index }));
+                }
                 Answer::NotLeader { hint } => {
                     self.note_leader(group, hint);
                     tries.note_in_vain(node);
                 }
             }
         }
+    }
+
+    /// Has one replica make a write, if it leads. The request's bytes are made once.
+    async fn write_at(
+        self: &Rc<Self>,
+        place: &Place<'_>,
+        node: NodeIndex,
+        request: &WriteRequest,
+        bytes: &mut Option<Vec<u8>>,
+        terms: WriteTerms,
+    ) -> Answer<Made, WriteError> {
+        let (peer, time_left) = (place.peer(node), terms.deadline.time_left(self));
+        if node == place.view.local {
+            let made = tokio::time::timeout(time_left, self.write_on(peer.shard, request.clone()));
+            return answer_of_write(made.await.unwrap_or_else(|_| Err(WriteError::timed_out())));
+        }
+        if bytes.is_none() {
+            *bytes = message::write_bytes(request, place.view.index(), terms.is_decided);
+        }
+        let Some(bytes) = bytes else { return Answer::Failed(own_change()) };
+        let asking = self.ask_write(peer, bytes, time_left);
+        if !request.change.may_be_repeated() {
+            return asking.await;
+        }
+        let answer = self.while_it_lives(peer.host_id, asking).await;
+        answer.unwrap_or_else(|| Answer::Failed(WriteError::timed_out()))
     }
 
     /// Waits until as many replicas have applied the entry at `index` as the level names.
@@ -300,8 +331,9 @@ impl Shard {
     ) -> Answer<Page, ReadError> {
         if node != view.local {
             let bytes = message::read_bytes(&command, barrier, view.index());
-            let answer = self.ask_read_of_the_living(peer, &bytes, deadline).await;
-            return match answer {
+            let asking = self.ask_read(peer, &bytes, deadline.time_left(self));
+            let answer = self.while_it_lives(peer.host_id, asking).await;
+            return match answer.unwrap_or(Answer::NotLeader { hint: None }) {
                 Answer::Done(page) if page.row_count > command.row_limit => {
                     let reason = "a replica has sent more rows than were asked for".to_owned();
                     Answer::Failed(ReadError::Storage(reason))

@@ -51,6 +51,15 @@ pub(crate) enum Change {
 }
 
 impl Change {
+    /// Whether making it twice, even behind others, is the same as once: it says what the cells are,
+    /// at timestamps that are fixed. A CDC log tells of it once, as it changes nothing then.
+    pub(crate) fn may_be_repeated(&self) -> bool {
+        let is_fixed = |write: &PartitionWrite| {
+            write.is_stamped && !write.is_counter && write.list_operations.is_empty()
+        };
+        matches!(self, Change::Write(writes) if writes.iter().all(is_fixed))
+    }
+
     /// The changes of partitions in it.
     pub(crate) fn writes(&self) -> &[PartitionWrite] {
         match self {
@@ -123,11 +132,11 @@ impl WriteError {
         WriteError::Unknown("another node took over the range".to_owned())
     }
 
-    /// Whether it says of a range of another node that nothing was done there.
-    pub(crate) fn is_nothing_done_elsewhere(&self) -> bool {
-        matches!(
+    /// Whether it says that nothing was or will be applied.
+    pub(crate) fn is_not_applied(&self) -> bool {
+        !matches!(
             self,
-            WriteError::NotLeader { .. } | WriteError::Outdated { .. } | WriteError::Unavailable(_)
+            WriteError::Unknown(_) | WriteError::Unfinished | WriteError::TooFewApplied { .. }
         )
     }
 
