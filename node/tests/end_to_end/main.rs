@@ -16,11 +16,13 @@
 
 mod bad_input;
 mod cdc_consumer;
+mod consistency;
 mod contention;
 mod cqlsh;
 mod crash;
 mod founding;
 mod joined_nodes;
+mod leader_changes;
 mod node_driver;
 mod node_port;
 mod python_driver;

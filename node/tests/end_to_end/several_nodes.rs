@@ -16,15 +16,15 @@ const NODES: usize = 3;
 const MEETING_TIME_MAX: Duration = Duration::from_mins(1);
 
 pub(crate) const ONE: u16 = 1;
-const TWO: u16 = 2;
+pub(crate) const TWO: u16 = 2;
 pub(crate) const QUORUM: u16 = 4;
 pub(crate) const ALL: u16 = 5;
-const EACH_QUORUM: u16 = 7;
-const SERIAL: u16 = 8;
-const LOCAL_ONE: u16 = 10;
+pub(crate) const EACH_QUORUM: u16 = 7;
+pub(crate) const SERIAL: u16 = 8;
+pub(crate) const LOCAL_ONE: u16 = 10;
 
-const UNAVAILABLE: u32 = 0x1000;
-const OVERLOADED: u32 = 0x1001;
+pub(crate) const UNAVAILABLE: u32 = 0x1000;
+pub(crate) const OVERLOADED: u32 = 0x1001;
 const INVALID: u32 = 0x2200;
 
 const QUERY: u8 = 7;
@@ -34,12 +34,12 @@ const FLAG_PAGE_SIZE: u8 = 4;
 const FLAG_PAGING_STATE: u8 = 8;
 
 /// The first column of some rows, and where to go on.
-type Page = (Vec<i32>, Option<Vec<u8>>);
+pub(crate) type Page = (Vec<i32>, Option<Vec<u8>>);
 /// The cells of a row, each as the number that its bytes are.
 type Row = Vec<Option<i64>>;
 
 /// One page of a statement's rows, or the code of its error.
-fn page(
+pub(crate) fn page(
     raw: &mut Raw,
     text: &str,
     level: u16,

@@ -113,6 +113,21 @@ impl Node {
         process.wait().expect("our own child");
     }
 
+    /// Stops it without its noticing, until [`Node::thaw`].
+    pub(crate) fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub(crate) fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let process = self.process.as_ref().expect("it runs");
+        kill_process(Pid::from_child(process), signal).expect("our own child");
+    }
+
     /// Starts a fresh node that is to refuse; returns what it printed.
     pub(crate) fn refused(arguments: &[&str]) -> String {
         let mut node = Node::unstarted(arguments);

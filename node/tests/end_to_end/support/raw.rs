@@ -31,6 +31,8 @@ pub(crate) fn frame(version: u8, opcode: u8, body: &[u8]) -> Vec<u8> {
 /// A connection.
 pub(crate) struct Raw {
     pub stream: TcpStream,
+    /// What stood behind the message of the last error.
+    pub details: Vec<u8>,
 }
 
 impl Raw {
@@ -39,7 +41,7 @@ impl Raw {
         let stream = TcpStream::connect((node.ip(), node.cql_port())).expect("the node listens");
         stream.set_read_timeout(Some(ANSWER_TIME_MAX)).expect("a socket takes it");
         stream.set_write_timeout(Some(ANSWER_TIME_MAX)).expect("a socket takes it");
-        Raw { stream }
+        Raw { stream, details: Vec::new() }
     }
 
     /// Connected, and ready for requests.
@@ -71,6 +73,7 @@ impl Raw {
         }
         let code = u32::from_be_bytes(body[..4].try_into().expect("an error has a code"));
         let length = usize::from(u16::from_be_bytes([body[4], body[5]]));
+        self.details = body[6 + length..].to_vec();
         Reply::Error(code, String::from_utf8(body[6..6 + length].to_vec()).expect("UTF-8"))
     }
 
@@ -85,10 +88,16 @@ impl Raw {
 
     /// All rows of a statement at consistency ONE, or the error's code and message.
     pub(crate) fn rows(&mut self, text: &str) -> Result<Vec<Row>, (u32, String)> {
+        self.rows_at(text, 1)
+    }
+
+    /// The same at another level.
+    pub(crate) fn rows_at(&mut self, text: &str, level: u16) -> Result<Vec<Row>, (u32, String)> {
         const SKIP_METADATA: u8 = 2;
         let mut body = u32::try_from(text.len()).expect("a test's text").to_be_bytes().to_vec();
         body.extend(text.as_bytes());
-        body.extend([0, 1, SKIP_METADATA]);
+        body.extend(level.to_be_bytes());
+        body.push(SKIP_METADATA);
         self.send(&frame(4, 7, &body));
         match self.reply() {
             Reply::Frame(8, body) => Ok(rows_of(&body)),
