@@ -111,11 +111,8 @@ fn survives(arguments: &[&str]) {
     }
     let later: Vec<i32> = (1_000..1_000 + KEYS).collect();
     for raw in &mut raws[1..] {
-        assert_eq!(
-            sorted(raw, "SELECT v FROM ks.t", QUORUM),
-            later,
-            "nothing acknowledged is lost"
-        );
+        let found = sorted(raw, "SELECT v FROM ks.t", QUORUM);
+        assert_eq!(found, later, "nothing acknowledged is lost");
     }
     assert!(run(&mut raws[1], &insert(1, 1_001), ALL).is_err(), "a replica is missing");
 
