@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU8, AtomicU16, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -52,6 +52,7 @@ struct Ports {
 struct Output {
     lines: Mutex<Vec<String>>,
     grown: Condvar,
+    readers: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Node {
@@ -254,6 +255,7 @@ impl Node {
         } else {
             drop(process.kill());
             process.wait().expect("our own child");
+            self.output.read_to_end();
         }
         ready
     }
@@ -301,13 +303,21 @@ impl Drop for Node {
 impl Output {
     fn follow(self: &Arc<Self>, source: impl Read + Send + 'static) {
         let output = Arc::clone(self);
-        thread::spawn(move || {
+        let reader = thread::spawn(move || {
             for line in BufReader::new(source).split(b'\n').map_while(Result::ok) {
                 let line = String::from_utf8_lossy(&line).into_owned();
                 output.lines.lock().expect("no reader panics").push(line);
                 output.grown.notify_all();
             }
         });
+        self.readers.lock().expect("nobody panics with it").push(reader);
+    }
+
+    /// Waits until all that a process has printed is here, which has ended.
+    fn read_to_end(&self) {
+        for reader in self.readers.lock().expect("nobody panics with it").drain(..) {
+            reader.join().expect("no reader panics");
+        }
     }
 
     /// Waits for a line with that text, from line `begin` on.
