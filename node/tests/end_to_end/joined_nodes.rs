@@ -304,3 +304,17 @@ fn a_node_that_lacks_what_the_logs_gave_up_is_given_the_schema_as_a_whole() {
     rows(&mut Raw::ready(&nodes[2]), "CREATE TABLE ks.yet_more (k int PRIMARY KEY, v int)");
     assert_agreed(&nodes.each_ref(), 3);
 }
+
+#[test]
+fn five_nodes_decide_and_the_sixth_follows() {
+    let nodes = Node::start_together::<6>(ARGUMENTS);
+    wait_for_voters(&nodes, 5);
+    wait_for_states(&nodes, &["UN"; 6], &[0, 5]);
+    for node in &nodes {
+        let name = node.ip().octets()[3];
+        rows(&mut Raw::ready(node), KEYSPACE);
+        let create = format!("CREATE TABLE ks.t{name} (k int PRIMARY KEY, v int)");
+        rows(&mut Raw::ready(node), &create);
+        assert_agreed(&nodes.each_ref(), 6);
+    }
+}

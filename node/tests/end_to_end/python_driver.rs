@@ -34,6 +34,13 @@ fn the_driver_sees_the_cluster_and_every_schema_change() {
 }
 
 #[test]
+fn the_driver_finds_and_uses_every_node_of_a_cluster() {
+    let nodes = Node::start_together::<3>(&["--memory", "64M"]);
+    let addresses = nodes.each_ref().map(|node| node.ip().to_string());
+    script(&nodes[0], "cluster.py", &addresses.each_ref().map(|address| &**address));
+}
+
+#[test]
 fn errors_say_what_is_wrong() {
     script(&Node::start(), "errors.py", &[]);
 }

@@ -18,11 +18,13 @@ KEYSPACE = "ks"
 
 
 @contextlib.contextmanager
-def connected(keyspace=None, row_factory=named_tuple_factory, **options):
-    """A session that is closed with its cluster."""
+def connected(
+    keyspace=None, row_factory=named_tuple_factory, hosts=("127.0.0.1",), **options
+):
+    """A session that is closed with its cluster; it begins with `hosts`."""
     profile = ExecutionProfile(row_factory=row_factory, request_timeout=30)
     options.setdefault("execution_profiles", {EXEC_PROFILE_DEFAULT: profile})
-    cluster = Cluster(["127.0.0.1"], port=PORT, **options)
+    cluster = Cluster(list(hosts), port=PORT, **options)
     try:
         yield cluster.connect(keyspace)
     finally:
