@@ -44,7 +44,6 @@ pub(crate) enum ClientError {
     /// The server said so: its code and text.
     Refused(i32, String),
     /// The connection broke, or nothing came.
-    #[expect(dead_code, reason = "shown when a test fails")]
     Lost(String),
 }
 

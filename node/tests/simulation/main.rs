@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! world        turmoil, the node on a simulated disk, power cuts, restarts
+//! cluster_world  the same with several nodes, and networks between them that fail
 //! client       a CQL client over the simulated network
 //! trace        everything that clients sent and got, for comparing two runs
 //! statements   random statements of every shape
@@ -17,10 +18,12 @@ mod bit_rot;
 mod cdc_switches;
 mod change_log;
 mod client;
+mod cluster_world;
 mod counting;
 mod determinism;
 mod disk_faults;
 mod expiry;
+mod joining;
 mod list_batches;
 mod network;
 mod periodic_sync;

@@ -17,26 +17,26 @@ use std::time::{Duration, UNIX_EPOCH};
 use turmoil::Sim;
 
 /// The wall clock when a simulation begins.
-const START_MICROS: i64 = 1_800_000_000_000_000;
+pub(crate) const START_MICROS: i64 = 1_800_000_000_000_000;
 /// Simulated time after which a run counts as stuck.
 const RUN_SECONDS_MAX: u64 = 3_600;
 /// Segments that a simulated connection holds.
 const TCP_SEGMENTS_MAX: usize = 65_536;
 const SHARDS: u16 = 2;
-const PORT: u16 = 9042;
+pub(crate) const PORT: u16 = 9042;
 /// Little, so that memtables are written out and merged all the time.
 const MEMORY_BYTES: usize = 256 << 10;
 const NODE: &str = "node";
 
-/// What the node's host says of itself.
+/// What a node's host says of itself.
 #[derive(Debug, Default)]
-struct NodeState {
-    boots: Cell<u64>,
-    is_serving: Cell<bool>,
+pub(crate) struct NodeState {
+    pub boots: Cell<u64>,
+    pub is_serving: Cell<bool>,
     is_to_stop: Cell<bool>,
     has_stopped: Cell<bool>,
     /// Why it did not start.
-    start_error: RefCell<Option<String>>,
+    pub start_error: RefCell<Option<String>>,
 }
 
 /// What can be wrong between a client and the node.
@@ -76,15 +76,7 @@ impl World {
 
     /// A world whose node syncs its log so.
     pub(crate) fn with_sync(seed: u64, sync: CommitLogSync) -> World {
-        let mut sim = turmoil::Builder::new()
-            .rng_seed(seed)
-            .epoch(UNIX_EPOCH + Duration::from_micros(START_MICROS as u64))
-            .simulation_duration(Duration::from_secs(RUN_SECONDS_MAX))
-            .min_message_latency(Duration::from_micros(100))
-            .max_message_latency(Duration::from_millis(3))
-            .tcp_capacity(TCP_SEGMENTS_MAX)
-            .enable_random_order()
-            .build();
+        let mut sim = simulation(seed);
         let (env, control) = Env::simulated(seed, START_MICROS);
         let node = Rc::new(NodeState::default());
         let (host, host_env, host_control) = (node.clone(), env.clone(), control.clone());
@@ -236,7 +228,21 @@ impl World {
     }
 }
 
-async fn run_node(
+/// Time and network, without anybody yet.
+pub(crate) fn simulation(seed: u64) -> Sim<'static> {
+    turmoil::Builder::new()
+        .rng_seed(seed)
+        .epoch(UNIX_EPOCH + Duration::from_micros(START_MICROS as u64))
+        .simulation_duration(Duration::from_secs(RUN_SECONDS_MAX))
+        .min_message_latency(Duration::from_micros(100))
+        .max_message_latency(Duration::from_millis(3))
+        .tcp_capacity(TCP_SEGMENTS_MAX)
+        .enable_random_order()
+        .build()
+}
+
+/// A node's life on its host, from one start to the end.
+pub(crate) async fn run_node(
     env: Env,
     config: Config,
     control: SimControl,
@@ -261,7 +267,8 @@ async fn run_node(
     pending().await
 }
 
-fn config(commitlog_sync: CommitLogSync) -> Config {
+/// A node that founds a cluster.
+pub(crate) fn config(commitlog_sync: CommitLogSync) -> Config {
     Config {
         cluster_name: Some("simulation".to_owned()),
         data_center: "datacenter1".to_owned(),
