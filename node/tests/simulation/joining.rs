@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
-const NODES: usize = 3;
+pub(crate) const NODES: usize = 3;
 /// How long nodes that nothing harms any more may take to agree, in simulated time.
 const AGREEMENT_TIME_MAX: Duration = Duration::from_mins(2);
 /// How long a client waits for an answer.
@@ -106,7 +106,12 @@ async fn define_one(
 }
 
 /// Harms nodes and networks for a while, and leaves them whole.
-fn harm(world: &mut ClusterWorld, entropy: &mut Entropy, faults: u64, networks_too: bool) {
+pub(crate) fn harm(
+    world: &mut ClusterWorld,
+    entropy: &mut Entropy,
+    faults: u64,
+    networks_too: bool,
+) {
     for _ in 0..faults {
         world.steps(entropy.below(1_500));
         let node = entropy.below(NODES as u64) as usize;
@@ -126,6 +131,15 @@ fn harm(world: &mut ClusterWorld, entropy: &mut Entropy, faults: u64, networks_t
     }
 }
 
+/// Every node knows all the others, and each once.
+pub(crate) fn wait_for_members(world: &mut ClusterWorld) {
+    let peers = "SELECT peer, schema_version FROM system.peers_v2";
+    for node in 0..NODES {
+        let one = vec![world.home(node)];
+        world.run(wait_until_agreed(one, peers, Some(NODES - 1)));
+    }
+}
+
 fn history(seed: u64) {
     let mut world = ClusterWorld::new(seed, NODES as u64);
     let mut entropy = EntropySource::simulated(seed).generator("faults");
@@ -135,15 +149,9 @@ fn history(seed: u64) {
     let faults = entropy.below(8);
     harm(&mut world, &mut entropy, faults, false);
     let version = "SELECT schema_version FROM system.local";
-    let peers = "SELECT peer, schema_version FROM system.peers_v2";
-    for home in &homes {
-        let home = home.clone();
-        let one = vec![home];
-        let found = world.run(wait_until_agreed(one, peers, Some(NODES - 1)));
-        assert_eq!(found.len(), NODES - 1, "seed {seed}: each is a member once");
-    }
+    wait_for_members(&mut world);
     let create = "CREATE KEYSPACE IF NOT EXISTS ks WITH replication = \
-                  {'class': 'SimpleStrategy', 'replication_factor': 1}";
+                  {'class': 'SimpleStrategy', 'replication_factor': 3}";
     let first = homes[0].clone();
     world.run(async move { ask(&first, create).await });
 

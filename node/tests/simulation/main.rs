@@ -29,6 +29,7 @@ mod network;
 mod periodic_sync;
 mod power_cuts;
 mod replay;
+mod replication;
 mod statements;
 mod trace;
 mod world;
