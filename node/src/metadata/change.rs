@@ -126,6 +126,22 @@ impl Metadata {
     }
 }
 
+/// Another replication would place the tables of a keyspace elsewhere, and nothing moves data yet.
+fn check_replication(view: &View, change: &SchemaChange) -> Result<(), PlanError> {
+    let is_alone = view.ring.nodes().len() < 2;
+    for after in &change.put {
+        let before = view.schema.keyspace(&after.name).filter(|before| !before.tables.is_empty());
+        if !is_alone && before.is_some_and(|before| before.replication != after.replication) {
+            return Err(PlanError::invalid(format!(
+                "the replication of keyspace {} cannot be changed: it has tables, and this version \
+                 does not move data between nodes",
+                after.name
+            )));
+        }
+    }
+    Ok(())
+}
+
 impl Shard {
     /// Makes a change if this node leads the metadata group; on shard 0.
     pub(crate) async fn change_here(
@@ -250,7 +266,9 @@ impl Shard {
             data_centres: &data_centres,
             cdc: &crate::cdc_tables::CdcLogTables,
         };
-        ddl::apply(&statement, &view.schema, keyspace, &mut context)
+        let change = ddl::apply(&statement, &view.schema, keyspace, &mut context)?;
+        check_replication(view, &change)?;
+        Ok(change)
     }
 
     /// Returns the index of the metadata that has it.

@@ -118,7 +118,7 @@ impl NodeRecord {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::metadata::Command;
     use cql::plan::ddl::{self, DdlContext};
@@ -136,7 +136,8 @@ mod tests {
         }
     }
 
-    fn metadata(nodes: &[(u128, u16)]) -> Metadata {
+    /// What is known of nodes with these ids and ports.
+    pub(crate) fn metadata(nodes: &[(u128, u16)]) -> Metadata {
         let mut metadata = Metadata::default();
         for (index, (host_id, port)) in (1..).zip(nodes) {
             let node = node(*host_id, *port);
@@ -161,7 +162,7 @@ mod tests {
     }
 
     /// The schema that statements make, one after the other.
-    fn schema(statements: &[&str]) -> Schema {
+    pub(crate) fn schema(statements: &[&str]) -> Schema {
         let mut schema = Schema::default();
         let mut next_id = 1;
         for text in statements {

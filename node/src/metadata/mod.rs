@@ -17,6 +17,8 @@ mod snapshot;
 mod state;
 
 pub(crate) use change::{DdlError, DdlOutcome, DdlResult, MetadataRequest};
+#[cfg(test)]
+pub(crate) use events::tests::{metadata as test_metadata, schema as test_schema};
 pub(crate) use publish::Publication;
 pub(crate) use request::serve_change;
 pub(crate) use snapshot::{GroupBase, Snapshot, load, save};

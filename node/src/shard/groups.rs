@@ -14,6 +14,9 @@
 //! takes part in nothing, and lets its segments go. Its keyspace may be made again, and then it goes
 //! on where it was.
 
+#[cfg(test)]
+mod tests;
+
 use super::log::{Beginning, held_entry};
 use super::recovery::{OpenError, recovered};
 use super::state::{ShardState, awaited_table};

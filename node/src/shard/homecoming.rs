@@ -1,4 +1,5 @@
-//! Leadership comes home: to the first replica of the ring, which drivers ask first.
+//! Leadership comes home: to the first replica of the ring, which drivers ask first; and it leaves a
+//! node that goes down, so that nobody has to wait until the node is missed.
 //!
 //! After a failure other members lead. Once the node that is preferred is back for a while and has
 //! caught up, whoever leads hands over to it, a few groups at a time, since each hand-over makes
@@ -6,7 +7,7 @@
 
 use super::Shard;
 use super::state::ShardState;
-use cluster::leadership::Support as _;
+use cluster::leadership::{Support as _, TransferRefused};
 use cluster::liveness::MonotonicNanos;
 use cluster::{GroupId, HostId};
 use std::collections::BTreeMap;
@@ -16,6 +17,8 @@ use std::time::Duration;
 const UP_TIME_MIN: Duration = Duration::from_secs(3);
 /// Groups of a shard that are handed over together; once a second.
 const GROUPS_AT_ONCE_MAX: usize = 4;
+/// How often a node that goes down looks whether others lead.
+const HAND_OVER_INTERVAL: Duration = Duration::from_millis(20);
 /// How long a group stays where it is after it was to be handed over.
 const RETRY_PAUSE: Duration = Duration::from_secs(30);
 
@@ -56,7 +59,43 @@ impl Shard {
     }
 }
 
+impl Shard {
+    /// Hands over all that is led here and has other members, as far as there is somebody to take it
+    /// before the time is over.
+    pub(super) async fn hand_over_all(&self, deadline_nanos: u64) {
+        loop {
+            let now = MonotonicNanos(self.shared.env.clock.monotonic_nanos());
+            let waits = self.state.borrow_mut().hand_over_all(now);
+            if !waits || now.0 >= deadline_nanos {
+                return;
+            }
+            self.wake_log();
+            tokio::select! {
+                () = self.settled.notified() => {}
+                () = self.shared.env.clock.sleep(HAND_OVER_INTERVAL) => {}
+            }
+        }
+    }
+}
+
 impl ShardState {
+    /// Begins to hand over what is led here; whether anything is on its way.
+    fn hand_over_all(&mut self, now: MonotonicNanos) -> bool {
+        let support = self.support.clone();
+        let mut waits = false;
+        for id in self.replicas.ids() {
+            if !self.replicas.is_leader(id) || self.replicas.is_alone(id) {
+                continue;
+            }
+            let others: Vec<HostId> = self.replicas.other_members(id).collect();
+            waits |= others.into_iter().any(|to| {
+                let begun = self.replicas.transfer(id, to, &*support, now);
+                matches!(begun, Ok(()) | Err(TransferRefused::NotLeader))
+            });
+        }
+        waits
+    }
+
     fn send_leaders_home(&mut self, now: MonotonicNanos) -> usize {
         let Some(view) = self.adopted.clone() else { return 0 };
         let support = self.support.clone();

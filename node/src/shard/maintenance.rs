@@ -31,7 +31,8 @@ const STALL_CHECK_INTERVALS: u64 = 10;
 /// How often it is noted how far groups are committed, and looked whether others should lead, in
 /// intervals.
 const NOTE_INTERVALS: u64 = 10;
-/// How long a node that goes down waits for entries that others have to commit.
+/// How long a node that goes down waits until others lead, and then for entries that they have to
+/// commit.
 const STOP_WAIT: Duration = Duration::from_secs(1);
 
 impl Shard {
@@ -184,6 +185,7 @@ impl Shard {
 
     /// Goes down: what was proposed is applied, and memtables become files.
     pub(super) async fn stop(self: &Rc<Self>) {
+        self.hand_over_all(self.deadline_nanos(STOP_WAIT)).await;
         for session in self.sessions.borrow().values() {
             session.kill();
         }

@@ -176,17 +176,18 @@ impl Opened {
 
     /// Makes the replicas of data that the log knows or the view places here, and applies what is
     /// known to be committed. Ends the replay.
-    async fn recover_data(
+    pub(super) async fn recover_data(
         mut self,
         view: &Arc<View>,
         shard: u16,
-        shared: &Shared,
+        host_id: HostId,
+        shard_count: u16,
     ) -> Result<ShardState, OpenError> {
         self.state.adopt_tables(view);
-        self.state.intervals = view.groups_of_shard(shard, shared.shard_count);
+        self.state.intervals = view.groups_of_shard(shard, shard_count);
         let now = self.now();
-        let newest_time = self.state.recover_groups(&self.replay, shared.host_id, now)?;
-        self.state.adopt_groups(shard, shared.shard_count, now)?;
+        let newest_time = self.state.recover_groups(&self.replay, host_id, now)?;
+        self.state.adopt_groups(shard, shard_count, now)?;
         self.settle().await?;
         let mut state = self.state;
         state.clock.raise(newest_time.max(state.closed_time()));
@@ -232,7 +233,7 @@ pub(crate) async fn start(
     }
     shared.wait_for_view().await;
     let view = shared.views().newest();
-    let state = opened.recover_data(&view, index, &shared).await?;
+    let state = opened.recover_data(&view, index, shared.host_id, shared.shard_count).await?;
     let peers = Peers::new(&shared.env, &shared.registry, index);
     Ok(Shard::new(index, shared, view, state, entropy, peers))
 }

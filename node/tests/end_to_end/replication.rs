@@ -57,8 +57,14 @@ fn insert(k: i32, v: i32) -> String {
 
 /// How many groups a node leads.
 fn led_groups(node: &Node) -> u64 {
+    figure(node, "led_groups")
+}
+
+/// The sum of a metric over the shards of a node.
+fn figure(node: &Node, name: &str) -> u64 {
     let (_, metrics) = get(node, "/metrics");
-    let lines = metrics.lines().filter(|line| line.starts_with("tethys_led_groups{"));
+    let start = format!("tethys_{name}{{");
+    let lines = metrics.lines().filter(|line| line.starts_with(&start));
     let count = |line: &str| line.rsplit_once(' ').and_then(|(_, count)| count.parse().ok());
     lines.map(|line| count(line).unwrap_or(0)).sum()
 }
@@ -127,6 +133,18 @@ fn survives(arguments: &[&str]) {
     for node in &nodes {
         assert_eq!(value(node), Ok(vec![5]), "at ALL every replica has applied it");
     }
+
+    let fewer = "ALTER KEYSPACE ks WITH replication = \
+                 {'class': 'SimpleStrategy', 'replication_factor': 2}";
+    assert!(run(&mut raw, fewer, ONE).is_err(), "nothing moves data");
+
+    // One that is told to end hands over first.
+    assert!(nodes[1].stop().success());
+    for k in 0..KEYS {
+        acknowledged(&mut raw, &insert(k, later[k as usize]), QUORUM);
+    }
+    acknowledged(&mut raw, &insert(0, 5), QUORUM);
+    nodes[1].restart();
 
     // All at once, as when the power goes: what was acknowledged is on the disks.
     for node in &mut nodes {
