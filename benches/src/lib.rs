@@ -16,6 +16,10 @@
 //!
 //! A measuring program stands outside of the node: it reads real clocks and opens real sockets, and
 //! nothing of `env` is in its way.
+//!
+//! All of it is behind the feature `tools`, which this crate's programs and benchmarks turn on.
+
+#![cfg(feature = "tools")]
 
 pub mod check;
 pub mod client;

@@ -15,7 +15,10 @@
 //! ```
 //! `cargo run --release -p jepsen --example jepsen -- --help` runs one test, or checks a history
 //! again.
+//!
+//! All of it is behind the feature `harness`, which the tests and the example turn on.
 
+#![cfg(feature = "harness")]
 #![expect(
     clippy::disallowed_methods,
     reason = "it stands outside of the nodes, in real time, with real processes and ports"
