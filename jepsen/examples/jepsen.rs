@@ -113,11 +113,11 @@ fn carry_out(command: Command) -> io::Result<Report> {
             let events = history::from_lines(&std::fs::read_to_string(history)?);
             let events = events.map_err(io::Error::other)?;
             match workload {
-                WorkloadName::Register => judge(&Registers::default(), events, 0),
-                WorkloadName::Lwt => judge(&Transactions::default(), events, 0),
-                WorkloadName::Counter => judge(&Counters, events, 0),
-                WorkloadName::Set => judge(&Set::default(), events, 0),
-                WorkloadName::Log => judge(&Log::default(), events, 0),
+                WorkloadName::Register => judge(&Registers::default(), events, Vec::new()),
+                WorkloadName::Lwt => judge(&Transactions::default(), events, Vec::new()),
+                WorkloadName::Counter => judge(&Counters, events, Vec::new()),
+                WorkloadName::Set => judge(&Set::default(), events, Vec::new()),
+                WorkloadName::Log => judge(&Log::default(), events, Vec::new()),
             }
         }
         Command::Run {

@@ -1,11 +1,15 @@
 //! The nodes of a test: processes of the built program, each with an address of its own on the
 //! loopback network, the same ports, and its own folder of data. They end with the cluster.
+//!
+//! They are given the same seeds and started at once. What they say to each other goes through a
+//! [`Network`] that can be cut; clients reach every node at all times.
 
 use crate::client::Client;
+use crate::network::{Cuts, Network, hidden_ip, public_ip};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,6 +17,9 @@ use std::time::{Duration, Instant};
 
 /// How long a node may take until it answers clients.
 const START_TIME_MAX: Duration = Duration::from_mins(1);
+/// How long a node may take to end when it is told to: whoever runs containers gives it ten
+/// seconds, and a busy machine some more.
+const STOP_TIME_MAX: Duration = Duration::from_secs(20);
 /// How often a node that starts is asked whether it answers.
 const ASK_EVERY: Duration = Duration::from_millis(50);
 /// Ports are taken from below those that the system gives to outgoing connections.
@@ -36,11 +43,13 @@ pub struct ClusterOptions {
 pub struct Cluster {
     options: ClusterOptions,
     ports: Ports,
+    network: Network,
     nodes: Vec<Node>,
 }
 
 #[derive(Debug)]
 struct Node {
+    /// Where clients reach it.
     ip: IpAddr,
     process: Option<Child>,
     is_paused: bool,
@@ -58,11 +67,12 @@ struct Ports {
 impl Cluster {
     /// Starts all nodes at once, on empty folders, and returns when all of them answer clients.
     pub async fn start(options: ClusterOptions) -> io::Result<Cluster> {
-        let ip = |number: u8| IpAddr::V4(Ipv4Addr::new(127, 0, 0, number));
-        let ips: Vec<IpAddr> = (1..=options.node_count).map(ip).collect();
-        let ports = Ports::free(&ips)?;
-        let nodes = ips.iter().map(|ip| Node { ip: *ip, process: None, is_paused: false });
-        let mut cluster = Cluster { nodes: nodes.collect(), options, ports };
+        let node_count = usize::from(options.node_count);
+        let ports = Ports::free(node_count)?;
+        let network = Network::start(node_count, ports.storage)?;
+        let node = |node| Node { ip: public_ip(node).into(), process: None, is_paused: false };
+        let nodes = (0..node_count).map(node).collect();
+        let mut cluster = Cluster { options, ports, network, nodes };
         for node in 0..cluster.nodes.len() {
             cluster.spawn(node)?;
         }
@@ -91,6 +101,32 @@ impl Cluster {
         Ok(())
     }
 
+    /// Tells a node to end: SIGTERM.
+    pub fn terminate(&self, node: usize) -> io::Result<()> {
+        self.signal(node, Signal::TERM)
+    }
+
+    /// Whether a node that was told to end has done so; an error when it takes too long.
+    pub fn has_ended(&mut self, node: usize, told: Instant) -> io::Result<bool> {
+        let Some(process) = &mut self.nodes[node].process else { return Ok(true) };
+        match process.try_wait()? {
+            Some(status) if status.success() => {
+                self.nodes[node].process = None;
+                Ok(true)
+            }
+            Some(status) => Err(self.complaint(node, &format!("ended with {status}"))),
+            None if told.elapsed() > STOP_TIME_MAX => {
+                Err(self.complaint(node, &format!("does not end within {STOP_TIME_MAX:?}")))
+            }
+            None => Ok(false),
+        }
+    }
+
+    /// Lets nothing through between nodes but what these cuts leave.
+    pub fn cut(&self, cuts: Cuts) {
+        self.network.cut(cuts);
+    }
+
     /// Kills a node and puts back the data that it had when this was first done to it: acknowledged
     /// writes are lost, as if the disk had lied. The first time the data is only set aside.
     pub fn roll_back(&mut self, node: usize) -> io::Result<()> {
@@ -110,8 +146,9 @@ impl Cluster {
         Ok(())
     }
 
-    /// Thaws what is frozen and starts what is dead.
+    /// Joins what is cut, thaws what is frozen and starts what is dead.
     pub fn heal(&mut self) -> io::Result<()> {
+        self.network.cut(Cuts::default());
         for node in 0..self.nodes.len() {
             if std::mem::take(&mut self.nodes[node].is_paused) {
                 self.signal(node, Signal::CONT)?;
@@ -133,9 +170,7 @@ impl Cluster {
                     None => None,
                 };
                 if ended.is_some() || Instant::now() > deadline {
-                    let (log, ip) = (self.log(node), self.nodes[node].ip);
-                    let text = format!("{ip} does not answer ({error}); see {}", log.display());
-                    return Err(io::Error::other(text));
+                    return Err(self.complaint(node, &format!("does not answer ({error})")));
                 }
                 tokio::time::sleep(ASK_EVERY).await;
             }
@@ -146,6 +181,14 @@ impl Cluster {
     /// What a node has printed, in all its lives.
     pub fn log(&self, node: usize) -> PathBuf {
         self.folder(node).with_extension("log")
+    }
+
+    fn complaint(&self, node: usize, what: &str) -> io::Error {
+        io::Error::other(format!(
+            "{} {what}; see {}",
+            self.nodes[node].ip,
+            self.log(node).display()
+        ))
     }
 
     fn folder(&self, node: usize) -> PathBuf {
@@ -161,11 +204,15 @@ impl Cluster {
 
     fn spawn(&mut self, node: usize) -> io::Result<()> {
         let log = File::options().create(true).append(true).open(self.log(node))?;
+        let seeds: Vec<String> = self.nodes.iter().map(|node| node.ip.to_string()).collect();
         let mut command = Command::new(&self.options.binary);
         command
             .arg("--data-dir")
             .arg(self.folder(node))
             .args(["--address", &self.nodes[node].ip.to_string()])
+            .args(["--listen-address", &hidden_ip(node).to_string()])
+            .args(["--broadcast-address", &self.nodes[node].ip.to_string()])
+            .args(["--seeds", &seeds.join(",")])
             .args(["--port", &self.ports.cql.to_string()])
             .args(["--shard-aware-port", &self.ports.shard_aware.to_string()])
             .args(["--http-port", &self.ports.http.to_string()])
@@ -189,7 +236,7 @@ impl Drop for Cluster {
 
 impl Ports {
     /// Ports that nobody listens on, and that no other cluster of this program was given.
-    fn free(ips: &[IpAddr]) -> io::Result<Ports> {
+    fn free(node_count: usize) -> io::Result<Ports> {
         static TRIED: AtomicU32 = AtomicU32::new(0);
         let count = u32::from(PORTS.end - PORTS.start);
         let first = std::process::id() * 61 % count;
@@ -197,7 +244,8 @@ impl Ports {
         for _ in PORTS {
             let offset = (first + TRIED.fetch_add(1, Ordering::Relaxed)) % count;
             let port = PORTS.start + u16::try_from(offset).unwrap_or_default();
-            if ips.iter().all(|ip| TcpListener::bind((*ip, port)).is_ok()) {
+            let is_free = |ip| TcpListener::bind((ip, port)).is_ok();
+            if (0..node_count).all(|node| is_free(public_ip(node)) && is_free(hidden_ip(node))) {
                 free.push(port);
             }
             if let [cql, shard_aware, http, storage] = free[..] {

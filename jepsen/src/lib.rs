@@ -6,6 +6,7 @@
 //!
 //! ```text
 //!   cluster.rs    nodes as processes, each with its address and its folder of data
+//!   network.rs    what nodes say to each other goes through it, or does not
 //!   client.rs     a session whose errors tell: refused, or perhaps done
 //!   nemesis.rs    which faults, when
 //!   workload/     what clients ask, and which checker judges it
@@ -29,6 +30,7 @@ pub mod client;
 pub mod cluster;
 pub mod history;
 pub mod nemesis;
+pub mod network;
 pub mod random;
 pub mod run;
 pub mod workload;

@@ -5,7 +5,7 @@ use crate::checker::Verdict;
 use crate::client::{Client, Failure};
 use crate::cluster::{Cluster, ClusterOptions};
 use crate::history::{self, Event, Kind, Operation};
-use crate::nemesis::{self, Fault};
+use crate::nemesis::{self, Fault, Inflicted, Pace};
 use crate::random::Random;
 use crate::workload::Workload;
 use std::cell::RefCell;
@@ -46,15 +46,16 @@ pub struct Report {
     pub fail_count: usize,
     /// See above.
     pub unknown_count: usize,
-    /// Faults inflicted.
-    pub fault_count: u64,
+    /// What was inflicted.
+    pub faults: Vec<Inflicted>,
     /// All of it.
     pub history: Vec<Event>,
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Report { verdict, ok_count, fail_count, unknown_count, fault_count, .. } = self;
+        let Report { verdict, ok_count, fail_count, unknown_count, faults, .. } = self;
+        let fault_count = faults.len();
         write!(
             f,
             "{verdict} ({ok_count} calls done, {fail_count} refused, {unknown_count} unknown, \
@@ -89,21 +90,23 @@ pub async fn run<W: Workload>(mut workload: W, options: &RunOptions) -> io::Resu
         let random = Random::new(options.seed ^ u64::from(process + 1) << 32);
         work(&shared, &recorder, address, process, random, end)
     });
-    let faults = nemesis::torment(&cluster, &options.faults, Random::new(options.seed), end);
-    let (fault_count, _) = futures::future::join(faults, futures::future::join_all(clients)).await;
-    let fault_count = fault_count?;
+    let pace = Pace::of(options.cluster.node_count);
+    let (random, span) = (Random::new(options.seed), (recorder.began, end));
+    let faults = nemesis::torment(&cluster, &options.faults, pace, random, span);
+    let (faults, _) = futures::future::join(faults, futures::future::join_all(clients)).await;
+    let faults = faults?;
     let mut cluster = cluster.into_inner();
     cluster.heal()?;
     cluster.wait_until_all_answer().await?;
     read_last(&cluster, &workload, &recorder, options.client_count).await?;
-    judge(&workload, recorder.events.into_inner(), fault_count)
+    judge(&workload, recorder.events.into_inner(), faults)
 }
 
 /// The verdict on a history.
 pub fn judge<W: Workload>(
     workload: &W,
     history: Vec<Event>,
-    fault_count: u64,
+    faults: Vec<Inflicted>,
 ) -> io::Result<Report> {
     let calls = history::calls(&history).map_err(io::Error::other)?;
     let count = |kind| history.iter().filter(|event| event.kind == kind).count();
@@ -113,7 +116,7 @@ pub fn judge<W: Workload>(
         ok_count,
         fail_count,
         unknown_count: calls.len() - ok_count - fail_count,
-        fault_count,
+        faults,
         history,
     })
 }
