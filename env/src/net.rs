@@ -82,6 +82,11 @@ impl Net {
     }
 }
 
+/// The name of this host, as its system has it; a simulation has none of its own.
+pub fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
 /// Accepts connections.
 pub enum TcpListener {
     /// Of the machine.

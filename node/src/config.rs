@@ -1,99 +1,38 @@
 //! What the operator chose: flags over environment over file over defaults.
 //!
+//! ```text
+//!   flags.rs        the command line, which holds `TETHYS_…` variables too
+//!   environment.rs  the variables of Cassandra's image
+//!   keys.rs         the keys of the file that somebody knows
+//!   value.rs        texts, numbers, sizes, durations
+//!   address.rs      addresses, names of hosts, `auto`
+//!   seed.rs         the nodes by which a node finds its cluster
+//! ```
 //! The file is YAML with cassandra.yaml's key names, so that an existing file can be used. A key
 //! that Cassandra or ScyllaDB knows and Tethys does not need is accepted with a log line; a key
 //! nobody knows is a warning that names the nearest one. A value that cannot be understood is an
 //! error that names the key: a node never starts on a guess.
 
+mod address;
+mod environment;
+mod flags;
+mod keys;
 mod seed;
+mod value;
 
+pub use address::LookUp;
+pub use environment::is_variable_of_cassandra;
+pub use flags::{Flags, UnusedFlags, Verb};
 pub use seed::Seed;
 
-use crate::status::StatusFlags;
-use clap::{Parser, Subcommand};
+use address::{Addresses, Role};
 use cluster::peer::limits::CLUSTER_NAME_BYTES_MAX;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
-
-/// Command line of `tethys`. Every flag is also an environment variable.
-#[derive(Debug, Parser)]
-#[command(
-    name = "tethys",
-    version,
-    args_override_self = true,
-    about = "A distributed wide-column database that speaks CQL."
-)]
-pub struct Flags {
-    /// What to do; without one, the node is started.
-    #[command(subcommand)]
-    pub verb: Option<Verb>,
-    /// Configuration file (YAML, cassandra.yaml's key names).
-    #[arg(long, env = "TETHYS_CONFIG", value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// Where the node keeps its data [default: ./data]
-    #[arg(long, env = "TETHYS_DATA_DIR", value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
-    /// Address to listen on, for clients and for other nodes [default: 127.0.0.1]
-    #[arg(long, env = "TETHYS_ADDRESS")]
-    pub address: Option<String>,
-    /// Nodes to find the cluster by, as HOST or HOST:PORT with commas between; all nodes are given
-    /// the same ones [default: none, a cluster of its own]
-    #[arg(long, env = "TETHYS_SEEDS", value_name = "HOSTS")]
-    pub seeds: Option<String>,
-    /// Port for other nodes [default: 7000]
-    #[arg(long, env = "TETHYS_STORAGE_PORT", value_name = "PORT")]
-    pub storage_port: Option<u16>,
-    /// Address to listen on for other nodes [default: that of --address]
-    #[arg(long, env = "TETHYS_LISTEN_ADDRESS", value_name = "ADDRESS")]
-    pub listen_address: Option<String>,
-    /// Address at which other nodes reach this one [default: that of --listen-address]
-    #[arg(long, env = "TETHYS_BROADCAST_ADDRESS", value_name = "ADDRESS")]
-    pub broadcast_address: Option<String>,
-    /// Address at which clients are told to reach this node [default: that of --address]
-    #[arg(long, env = "TETHYS_BROADCAST_RPC_ADDRESS", value_name = "ADDRESS")]
-    pub broadcast_rpc_address: Option<String>,
-    /// Port for CQL clients [default: 9042]
-    #[arg(long, env = "TETHYS_PORT")]
-    pub port: Option<u16>,
-    /// Port for shard-aware CQL clients [default: 19042]
-    #[arg(long, env = "TETHYS_SHARD_AWARE_PORT", value_name = "PORT")]
-    pub shard_aware_port: Option<u16>,
-    /// Port for /metrics, /healthz and /readyz [default: 9180]
-    #[arg(long, env = "TETHYS_HTTP_PORT", value_name = "PORT")]
-    pub http_port: Option<u16>,
-    /// How many shards, each one thread [default: one per core]
-    #[arg(long, env = "TETHYS_SHARDS")]
-    pub shards: Option<u16>,
-    /// Memory for data in all shards together, such as 512M or 4G [default: a quarter of the
-    /// machine's]
-    #[arg(long, env = "TETHYS_MEMORY", value_name = "SIZE")]
-    pub memory: Option<String>,
-    /// When a write is answered: group (synced), batch (the same), or periodic (before the sync)
-    #[arg(long, env = "TETHYS_COMMITLOG_SYNC", value_name = "MODE")]
-    pub commitlog_sync: Option<String>,
-    /// The cluster's name, the same on all nodes [default: Test Cluster]
-    #[arg(long, env = "TETHYS_CLUSTER_NAME", value_name = "NAME")]
-    pub cluster_name: Option<String>,
-    /// The data centre this node stands in [default: datacenter1]
-    #[arg(long, env = "TETHYS_DC", value_name = "NAME")]
-    pub dc: Option<String>,
-    /// The rack within the data centre [default: rack1]
-    #[arg(long, env = "TETHYS_RACK", value_name = "NAME")]
-    pub rack: Option<String>,
-    /// How log lines look: text or json
-    #[arg(long, env = "TETHYS_LOG_FORMAT", value_name = "FORMAT")]
-    pub log_format: Option<String>,
-}
-
-/// What `tethys` does beside running a node.
-#[derive(Debug, Subcommand)]
-pub enum Verb {
-    /// Shows the nodes of a running cluster, as nodetool does.
-    Status(StatusFlags),
-}
+use value::{data_directory, number, parse_duration, parse_log_format, parse_size, text};
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,6 +126,22 @@ pub struct Machine {
     pub memory_bytes: usize,
 }
 
+/// What a configuration is made from.
+pub struct Sources<'s> {
+    /// The command line; it holds `TETHYS_…` variables too.
+    pub flags: &'s Flags,
+    /// Variables of Cassandra's image: those that [`is_variable_of_cassandra`].
+    pub variables: &'s [(String, String)],
+    /// The file's text.
+    pub file: Option<&'s str>,
+    /// What defaults depend on.
+    pub machine: Machine,
+    /// This host's name, whose address is `auto`.
+    pub host_name: &'s str,
+    /// How other hosts are found by their names.
+    pub look_up: LookUp<'s>,
+}
+
 /// A configuration that cannot be used; the text names the key and the reason.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ConfigError(
@@ -201,25 +156,25 @@ impl std::fmt::Display for ConfigError {
 }
 
 impl Config {
-    /// Combines flags (which hold the environment too), the file's text and the machine's facts.
-    /// Returns the warnings to log once logging runs.
-    pub fn resolve(
-        flags: &Flags,
-        file: Option<&str>,
-        machine: Machine,
-    ) -> Result<(Config, Vec<String>), ConfigError> {
-        let mut config = Config::defaults(machine);
-        let mut warnings = Vec::new();
-        if let Some(text) = file {
+    /// Combines all sources. Returns the warnings to log once logging runs.
+    pub fn resolve(sources: &Sources) -> Result<(Config, Vec<String>), ConfigError> {
+        let mut config = Config::defaults(sources.machine);
+        let (mut addresses, mut warnings) = (Addresses::default(), Vec::new());
+        if let Some(text) = sources.file {
             let keys: BTreeMap<String, Value> = if text.trim().is_empty() {
                 BTreeMap::new()
             } else {
                 serde_saphyr::from_str(text)
                     .map_err(|e| ConfigError(format!("the configuration file is not YAML: {e}")))?
             };
-            config.apply_file(&keys, &mut warnings)?;
+            config.apply_file(&keys, &mut addresses, &mut warnings)?;
         }
-        config.apply_flags(flags)?;
+        environment::apply(&mut config, &mut addresses, sources.variables, &mut warnings)?;
+        config.apply_flags(sources.flags, &mut addresses)?;
+        for flag in sources.flags.unused.given() {
+            warnings.push(format!("{flag} has no effect in Tethys"));
+        }
+        addresses.settle(&mut config, sources.host_name, sources.look_up)?;
         config.check()?;
         Ok((config, warnings))
     }
@@ -251,6 +206,7 @@ impl Config {
     fn apply_file(
         &mut self,
         keys: &BTreeMap<String, Value>,
+        addresses: &mut Addresses,
         warnings: &mut Vec<String>,
     ) -> Result<(), ConfigError> {
         for (key, value) in keys {
@@ -258,12 +214,14 @@ impl Config {
                 "cluster_name" => self.cluster_name = Some(text(key, value)?),
                 "dc" => self.data_center = text(key, value)?,
                 "rack" => self.rack = text(key, value)?,
-                "rpc_address" | "native_transport_address" => self.address = address(key, value)?,
-                "broadcast_rpc_address" | "broadcast_native_address" => {
-                    self.broadcast_rpc_address = Some(address(key, value)?);
+                "rpc_address" | "native_transport_address" => {
+                    addresses.set(Role::Rpc, key, &text(key, value)?);
                 }
-                "listen_address" => self.listen_address = Some(address(key, value)?),
-                "broadcast_address" => self.broadcast_address = Some(address(key, value)?),
+                "broadcast_rpc_address" | "broadcast_native_address" => {
+                    addresses.set(Role::BroadcastRpc, key, &text(key, value)?);
+                }
+                "listen_address" => addresses.set(Role::Listen, key, &text(key, value)?),
+                "broadcast_address" => addresses.set(Role::Broadcast, key, &text(key, value)?),
                 "storage_port" => self.storage_port = number(key, value)?,
                 "seeds" => self.seeds = seed::from_value(key, value)?,
                 "seed_provider" => self.seeds = seed::from_provider(key, value)?,
@@ -283,19 +241,19 @@ impl Config {
                     }
                 }
                 "log_format" => self.log_format = parse_log_format(key, &text(key, value)?)?,
-                _ if KNOWN_UNUSED_KEYS.contains(&key.as_str()) => {
+                _ if keys::KNOWN_UNUSED_KEYS.contains(&key.as_str()) => {
                     warnings.push(format!("configuration key `{key}` has no effect in Tethys"));
                 }
                 _ => warnings.push(format!(
                     "unknown configuration key `{key}`; the nearest known key is `{}`",
-                    nearest_key(key)
+                    keys::nearest_key(key)
                 )),
             }
         }
         Ok(())
     }
 
-    fn apply_flags(&mut self, flags: &Flags) -> Result<(), ConfigError> {
+    fn apply_flags(&mut self, flags: &Flags, addresses: &mut Addresses) -> Result<(), ConfigError> {
         if let Some(data_dir) = &flags.data_dir {
             self.data_dir.clone_from(data_dir);
         }
@@ -307,9 +265,10 @@ impl Config {
         if flags.cluster_name.is_some() {
             self.cluster_name.clone_from(&flags.cluster_name);
         }
-        self.apply_network_flags(flags)?;
+        self.apply_network_flags(flags, addresses)?;
         self.shard_aware_port = flags.shard_aware_port.unwrap_or(self.shard_aware_port);
         self.http_port = flags.http_port.unwrap_or(self.http_port);
+        self.token_count = flags.num_tokens.unwrap_or(self.token_count);
         self.shard_count = flags.shards.or(self.shard_count);
         if let Some(size) = &flags.memory {
             self.memory_bytes = parse_size("--memory", size)?;
@@ -323,21 +282,19 @@ impl Config {
         Ok(())
     }
 
-    fn apply_network_flags(&mut self, flags: &Flags) -> Result<(), ConfigError> {
-        if let Some(text) = &flags.address {
-            self.address = parse_address("--address", text)?;
-        }
-        for (key, flag, value) in [
-            ("--listen-address", &flags.listen_address, &mut self.listen_address),
-            ("--broadcast-address", &flags.broadcast_address, &mut self.broadcast_address),
-            (
-                "--broadcast-rpc-address",
-                &flags.broadcast_rpc_address,
-                &mut self.broadcast_rpc_address,
-            ),
+    fn apply_network_flags(
+        &mut self,
+        flags: &Flags,
+        addresses: &mut Addresses,
+    ) -> Result<(), ConfigError> {
+        for (role, key, flag) in [
+            (Role::Rpc, "--address", &flags.address),
+            (Role::BroadcastRpc, "--broadcast-rpc-address", &flags.broadcast_rpc_address),
+            (Role::Listen, "--listen-address", &flags.listen_address),
+            (Role::Broadcast, "--broadcast-address", &flags.broadcast_address),
         ] {
             if let Some(text) = flag {
-                *value = Some(parse_address(key, text)?);
+                addresses.set(role, key, text);
             }
         }
         if let Some(text) = &flags.seeds {
@@ -431,7 +388,7 @@ impl Config {
             if heard.is_unspecified() && !told(address) {
                 return Err(ConfigError(format!(
                     "{key}: a node with seeds that listens on {heard} must be told the address at \
-                     which it is reached"
+                     which it is reached; `auto` is that of the host's name"
                 )));
             }
         }
@@ -439,253 +396,5 @@ impl Config {
     }
 }
 
-fn address(key: &str, value: &Value) -> Result<IpAddr, ConfigError> {
-    parse_address(key, &text(key, value)?)
-}
-
-/// An IP address, or `localhost`, which is what cassandra.yaml comes with.
-fn parse_address(key: &str, address: &str) -> Result<IpAddr, ConfigError> {
-    if address == "localhost" {
-        return Ok(IpAddr::from([127, 0, 0, 1]));
-    }
-    address.parse().map_err(|_| ConfigError(format!("{key}: `{address}` is not an IP address")))
-}
-
-fn text(key: &str, value: &Value) -> Result<String, ConfigError> {
-    match value {
-        Value::String(text) => Ok(text.clone()),
-        Value::Number(number) => Ok(number.to_string()),
-        Value::Bool(flag) => Ok(flag.to_string()),
-        _ => Err(ConfigError(format!("{key}: expected a text, got {value}"))),
-    }
-}
-
-fn number(key: &str, value: &Value) -> Result<u16, ConfigError> {
-    value.as_u64().and_then(|n| u16::try_from(n).ok()).ok_or_else(|| {
-        ConfigError(format!("{key}: expected a number from 0 to 65535, got {value}"))
-    })
-}
-
-fn data_directory(key: &str, value: &Value) -> Result<PathBuf, ConfigError> {
-    match value {
-        Value::Array(list) if list.len() == 1 => Ok(PathBuf::from(text(key, &list[0])?)),
-        Value::Array(_) => {
-            Err(ConfigError(format!("{key}: expected one directory; Tethys uses exactly one")))
-        }
-        other => Ok(PathBuf::from(text(key, other)?)),
-    }
-}
-
-fn parse_log_format(key: &str, name: &str) -> Result<LogFormat, ConfigError> {
-    match name {
-        "text" => Ok(LogFormat::Text),
-        "json" => Ok(LogFormat::Json),
-        _ => Err(ConfigError(format!("{key}: `{name}` is not a format; use text or json"))),
-    }
-}
-
-/// A size such as `512M`, `4G`, `4GiB` or plain bytes.
-fn parse_size(key: &str, size: &str) -> Result<usize, ConfigError> {
-    let error = || ConfigError(format!("{key}: `{size}` is not a size; write 512M or 4G"));
-    let (digits, unit) = split_number(size);
-    let shift = match unit.to_ascii_lowercase().trim_end_matches("ib").trim_end_matches('b') {
-        "" => 0,
-        "k" => 10,
-        "m" => 20,
-        "g" => 30,
-        "t" => 40,
-        _ => return Err(error()),
-    };
-    let count: usize = digits.parse().map_err(|_| error())?;
-    count.checked_mul(1 << shift).ok_or_else(error)
-}
-
-/// A duration such as `10s`, `5000ms`, `1m`; a bare number is milliseconds.
-fn parse_duration(key: &str, duration: &str) -> Result<Duration, ConfigError> {
-    let error =
-        || ConfigError(format!("{key}: `{duration}` is not a duration; write 10s or 500ms"));
-    let (digits, unit) = split_number(duration);
-    let count: u64 = digits.parse().map_err(|_| error())?;
-    match unit {
-        "" | "ms" => Ok(Duration::from_millis(count)),
-        "s" => Ok(Duration::from_secs(count)),
-        "m" => Ok(Duration::from_secs(count.checked_mul(60).ok_or_else(error)?)),
-        _ => Err(error()),
-    }
-}
-
-fn split_number(text: &str) -> (&str, &str) {
-    let text = text.trim();
-    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    (&text[..end], text[end..].trim())
-}
-
-fn nearest_key(key: &str) -> &'static str {
-    USED_KEYS
-        .iter()
-        .chain(KNOWN_UNUSED_KEYS)
-        .min_by_key(|known| edit_distance(key, known))
-        .copied()
-        .unwrap_or("cluster_name")
-}
-
-fn edit_distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let substituted = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
-}
-
-const USED_KEYS: &[&str] = &[
-    "cluster_name",
-    "dc",
-    "rack",
-    "rpc_address",
-    "broadcast_rpc_address",
-    "listen_address",
-    "broadcast_address",
-    "storage_port",
-    "seeds",
-    "seed_provider",
-    "native_transport_port",
-    "native_shard_aware_transport_port",
-    "prometheus_port",
-    "num_tokens",
-    "shards",
-    "memory",
-    "data_file_directories",
-    "commitlog_sync",
-    "commitlog_sync_period",
-    "log_format",
-];
-
-/// Keys of cassandra.yaml and scylla.yaml that people set and that mean nothing here: the log is
-/// the repair, hints and snitches do not exist, or every node says itself where it stands.
-const KNOWN_UNUSED_KEYS: &[&str] = &[
-    "allocate_tokens_for_local_replication_factor",
-    "authenticator",
-    "authorizer",
-    "auto_snapshot",
-    "batchlog_endpoint_strategy",
-    "cdc_enabled",
-    "column_index_size",
-    "commitlog_directory",
-    "commitlog_segment_size",
-    "commitlog_total_space",
-    "compaction_throughput",
-    "concurrent_compactors",
-    "concurrent_reads",
-    "concurrent_writes",
-    "developer_mode",
-    "disk_optimization_strategy",
-    "endpoint_snitch",
-    "hinted_handoff_enabled",
-    "hints_directory",
-    "incremental_backups",
-    "internode_compression",
-    "key_cache_size",
-    "max_hint_window",
-    "memtable",
-    "partitioner",
-    "row_cache_size",
-    "saved_caches_directory",
-    "start_native_transport",
-    "trickle_fsync",
-];
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MACHINE: Machine = Machine { core_count: 2, memory_bytes: 8 << 30 };
-
-    fn flags(arguments: &[&str]) -> Flags {
-        let arguments = std::iter::once("tethys").chain(arguments.iter().copied());
-        Flags::try_parse_from(arguments).unwrap()
-    }
-
-    #[test]
-    fn flags_win_over_the_file_and_the_file_over_defaults() {
-        let file = "native_transport_port: 7777\nshards: 3\ndata_file_directories: [/x]\n";
-        let arguments = flags(&["--port", "1", "--dc", "north", "--port", "8888"]);
-        let (config, warnings) = Config::resolve(&arguments, Some(file), MACHINE).unwrap();
-        assert_eq!((&*config.data_center, &*config.rack), ("north", "rack1"));
-        assert_eq!((config.port, config.shard_count), (8888, Some(3)));
-        assert_eq!(config.data_dir, PathBuf::from("/x"));
-        assert_eq!(config.memory_bytes, 2 << 30);
-        assert!(warnings.is_empty());
-    }
-
-    #[test]
-    fn a_file_of_cassandra_says_where_the_others_are() {
-        let file = "
-cluster_name: north
-storage_port: 7001
-listen_address: localhost
-broadcast_address: 10.0.0.5
-seed_provider:
-  - class_name: org.apache.cassandra.locator.SimpleSeedProvider
-    parameters:
-      - seeds: \"10.0.0.5, node2:7005\"
-";
-        let (config, warnings) = Config::resolve(&flags(&[]), Some(file), MACHINE).unwrap();
-        assert_eq!(config.cluster_name(), "north");
-        assert_eq!(config.listen_address(), IpAddr::from([127, 0, 0, 1]));
-        assert_eq!(config.broadcast_address, Some(IpAddr::from([10, 0, 0, 5])));
-        assert_eq!(config.storage_port, 7001);
-        let seed = |host: &str, port| Seed { host: host.to_owned(), port };
-        assert_eq!(config.seeds, [seed("10.0.0.5", None), seed("node2", Some(7005))]);
-        assert!(warnings.is_empty(), "{warnings:?}");
-        let arguments = flags(&["--seeds", "[::1]:7000"]);
-        let (config, _) = Config::resolve(&arguments, Some(file), MACHINE).unwrap();
-        assert_eq!(config.seeds, [seed("::1", Some(7000))]);
-    }
-
-    #[test]
-    fn unknown_keys_are_warned_of_with_the_nearest_one() {
-        let (_, warnings) =
-            Config::resolve(&flags(&[]), Some("clustername: x\nendpoint_snitch: y\n"), MACHINE)
-                .unwrap();
-        assert!(warnings[0].contains("`clustername`") && warnings[0].contains("`cluster_name`"));
-        assert!(warnings[1].contains("has no effect"));
-    }
-
-    #[test]
-    fn values_that_make_no_sense_name_their_key() {
-        for (arguments, file, key) in [
-            (&["--shards", "65"][..], None, "shards"),
-            (&["--memory", "12Q"], None, "--memory"),
-            (&["--memory", "1M"], None, "memory"),
-            (&["--address", "nowhere"], None, "--address"),
-            (&["--seeds", "a:b"], None, "--seeds"),
-            (&["--seeds", "a", "--address", "0.0.0.0"], None, "broadcast_address"),
-            (&["--broadcast-rpc-address", "0.0.0.0"], None, "broadcast_rpc_address"),
-            (&["--rack", ""], None, "rack"),
-            (&[], Some("cluster_name: ''"), "cluster_name"),
-            (&[], Some("seed_provider: here"), "seed_provider"),
-            (&[], Some("listen_address: eth0"), "listen_address"),
-            (&["--commitlog-sync", "never"], None, "--commitlog-sync"),
-            (&[], Some("num_tokens: many"), "num_tokens"),
-            (&[], Some("data_file_directories: [a, b]"), "data_file_directories"),
-            (&[], Some("}{"), "YAML"),
-        ] {
-            let error = Config::resolve(&flags(arguments), file, MACHINE).unwrap_err();
-            assert!(error.0.contains(key), "{error:?}");
-        }
-    }
-
-    #[test]
-    fn sizes_and_durations_take_the_usual_spellings() {
-        assert_eq!(parse_size("k", "4GiB").unwrap(), 4 << 30);
-        assert_eq!(parse_size("k", "512m").unwrap(), 512 << 20);
-        assert_eq!(parse_duration("k", "10s").unwrap(), Duration::from_secs(10));
-        assert_eq!(parse_duration("k", "500").unwrap(), Duration::from_millis(500));
-    }
-}
+mod tests;

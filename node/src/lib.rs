@@ -8,6 +8,7 @@
 //! system       the system's tables      http         metrics, health
 //! remote       data on other nodes      config       what the operator chose
 //! founding     a cluster's first start  status       the cluster as operators see it
+//! client       the node asks itself     health       whether it serves
 //! ```
 //!
 //! A node decides little itself: the language is `cql`'s, placement `cluster`'s, log rows `cdc`'s,
@@ -16,11 +17,13 @@
 
 mod batch_log;
 mod cdc_tables;
+mod client;
 mod config;
 mod connection;
 mod coordinator;
 mod data_directory;
 mod founding;
+mod health;
 mod http;
 mod internode;
 pub mod logging;
@@ -35,8 +38,9 @@ mod traces;
 mod view;
 
 pub use config::{
-    CONFIG_FILE_BYTES_MAX, CommitLogSync, Config, ConfigError, Flags, LogFormat, Machine, Seed,
-    Verb,
+    CONFIG_FILE_BYTES_MAX, CommitLogSync, Config, ConfigError, Flags, LogFormat, LookUp, Machine,
+    Seed, Sources, UnusedFlags, Verb, is_variable_of_cassandra,
 };
+pub use health::check_health;
 pub use node::{Node, StartError};
 pub use status::{StatusFlags, StatusFormat, show_status};

@@ -4,8 +4,17 @@
 use clap::Parser;
 use env::Env;
 use env::signals::ShutdownSignals;
-use node::{CONFIG_FILE_BYTES_MAX, Config, Flags, Machine, Node, Verb, logging, show_status};
+use node::{
+    CONFIG_FILE_BYTES_MAX, Config, Flags, Machine, Node, Sources, Verb, check_health,
+    is_variable_of_cassandra, logging, show_status,
+};
+use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::time::Duration;
+use tokio::runtime::Runtime;
+
+/// How long an orderly end may take: whoever runs containers kills them after ten seconds.
+const STOP_TIME_MAX: Duration = Duration::from_secs(9);
 
 fn main() -> ExitCode {
     let flags = Flags::parse();
@@ -15,15 +24,15 @@ fn main() -> ExitCode {
         Err(error) => return fail(&format!("cannot start: {error}")),
     };
     if let Some(Verb::Status(status)) = &flags.verb {
-        return match runtime.block_on(show_status(&env, status)) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => fail(&error),
-        };
+        return end(runtime.block_on(show_status(&env, status)));
     }
-    let (config, warnings) = match configure(&flags, &env) {
+    let (config, warnings) = match configure(&flags, &env, &runtime) {
         Ok(configured) => configured,
         Err(error) => return fail(&error),
     };
+    if let Some(Verb::Health) = flags.verb {
+        return end(runtime.block_on(check_health(&env, &config)));
+    }
     logging::start(config.log_format);
     for warning in warnings {
         tracing::warn!("{warning}");
@@ -31,7 +40,7 @@ fn main() -> ExitCode {
     tokio::task::LocalSet::new().block_on(&runtime, run(env, config))
 }
 
-fn configure(flags: &Flags, env: &Env) -> Result<(Config, Vec<String>), String> {
+fn configure(flags: &Flags, env: &Env, runtime: &Runtime) -> Result<(Config, Vec<String>), String> {
     let file = match &flags.config {
         None => None,
         Some(path) => {
@@ -46,7 +55,24 @@ fn configure(flags: &Flags, env: &Env) -> Result<(Config, Vec<String>), String> 
     };
     let machine =
         Machine { core_count: env::tasks::core_count(), memory_bytes: env::tasks::memory_bytes() };
-    Config::resolve(flags, file.as_deref(), machine).map_err(|error| error.to_string())
+    let variables: Vec<(String, String)> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(name, _)| is_variable_of_cassandra(name))
+        .collect();
+    let look_up = |name: &str| {
+        let addresses = runtime.block_on(env.net.resolve(name, 0));
+        let addresses = addresses.map_err(|error| error.to_string())?;
+        Ok(addresses.iter().map(SocketAddr::ip).collect())
+    };
+    let sources = Sources {
+        flags,
+        variables: &variables,
+        file: file.as_deref(),
+        machine,
+        host_name: &env::net::host_name(),
+        look_up: &look_up,
+    };
+    Config::resolve(&sources).map_err(|error| error.to_string())
 }
 
 async fn run(env: Env, config: Config) -> ExitCode {
@@ -54,6 +80,7 @@ async fn run(env: Env, config: Config) -> ExitCode {
         Ok(signals) => signals,
         Err(error) => return fail(&format!("cannot hear signals: {error}")),
     };
+    let clock = env.clock.clone();
     // A node that waits for its seeds can be told to end.
     let started = tokio::select! {
         started = Node::start(env, config) => started,
@@ -71,9 +98,16 @@ async fn run(env: Env, config: Config) -> ExitCode {
     tracing::info!("{signal}: writing out what is in memory");
     tokio::select! {
         () = node.stop() => tracing::info!("stopped"),
+        () = clock.sleep(STOP_TIME_MAX) => tracing::warn!(
+            "not all of it was written within {STOP_TIME_MAX:?}; the next start reads it from the log"
+        ),
         signal = signals.next() => tracing::warn!("{signal} again: stopping at once"),
     }
     ExitCode::SUCCESS
+}
+
+fn end(outcome: Result<(), String>) -> ExitCode {
+    outcome.map_or_else(|error| fail(&error), |()| ExitCode::SUCCESS)
 }
 
 #[expect(clippy::print_stderr, reason = "logging may not run yet, and this line must be seen")]

@@ -42,7 +42,7 @@ pub enum StatusFormat {
 pub async fn show_status(env: &Env, flags: &StatusFlags) -> Result<(), String> {
     let place = format!("{}:{}", flags.host, flags.http_port);
     let body = tokio::select! {
-        body = get(env, flags) => body?,
+        body = ask(env, flags) => body?,
         () = env.clock.sleep(ANSWER_TIME_MAX) => {
             return Err(format!("{place} does not answer within {ANSWER_TIME_MAX:?}"));
         }
@@ -63,28 +63,37 @@ pub async fn show_status(env: &Env, flags: &StatusFlags) -> Result<(), String> {
 }
 
 /// The body of the node's answer.
-async fn get(env: &Env, flags: &StatusFlags) -> Result<Vec<u8>, String> {
+async fn ask(env: &Env, flags: &StatusFlags) -> Result<Vec<u8>, String> {
     let StatusFlags { host, http_port, keyspace, .. } = flags;
+    let query = keyspace.as_ref().map_or_else(String::new, |name| {
+        name.bytes().fold("?keyspace=".to_owned(), |query, byte| query + &format!("%{byte:02x}"))
+    });
+    match get(env, host, *http_port, &format!("/status{query}")).await? {
+        (200, body) => Ok(body),
+        (_, body) => Err(format!("{host}:{http_port}: {}", String::from_utf8_lossy(&body).trim())),
+    }
+}
+
+/// The status and the body of a node's answer to `GET` on its HTTP port. It sets no limit of time.
+pub(crate) async fn get(
+    env: &Env,
+    host: &str,
+    http_port: u16,
+    path: &str,
+) -> Result<(u16, Vec<u8>), String> {
     let unreachable = |error: std::io::Error| {
         format!(
             "no node answers on {host}:{http_port}: {error}; --host and --http-port say where it is"
         )
     };
-    let query = keyspace.as_ref().map_or_else(String::new, |name| {
-        name.bytes().fold("?keyspace=".to_owned(), |query, byte| query + &format!("%{byte:02x}"))
-    });
-    let mut stream = connect(env, host, *http_port).await.map_err(unreachable)?;
-    let request =
-        format!("GET /status{query} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    let mut stream = connect(env, host, http_port).await.map_err(unreachable)?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.map_err(unreachable)?;
     let mut answer = Vec::new();
     stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await.map_err(unreachable)?;
     let (status, body) = split(&answer)
         .ok_or_else(|| format!("what answers on {host}:{http_port} does not speak HTTP"))?;
-    match status {
-        200 => Ok(body.to_vec()),
-        _ => Err(format!("{host}:{http_port}: {}", String::from_utf8_lossy(body).trim())),
-    }
+    Ok((status, body.to_vec()))
 }
 
 async fn connect(env: &Env, host: &str, port: u16) -> std::io::Result<TcpStream> {

@@ -6,6 +6,7 @@
 mod command;
 mod table;
 
+pub(crate) use command::get;
 pub use command::{StatusFlags, StatusFormat, show_status};
 
 use crate::internode::{self, NodeStatus};

@@ -17,6 +17,7 @@
 mod bad_input;
 mod cdc_consumer;
 mod consistency;
+mod containers;
 mod contention;
 mod cqlsh;
 mod crash;

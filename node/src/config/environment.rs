@@ -1,0 +1,85 @@
+//! The variables by which containers of Cassandra are told what to do.
+//!
+//! They are between file and flags: a `TETHYS_…` variable, which is a flag to us, wins over them.
+//! An empty one is as good as none, as in Cassandra's own image. What has no meaning here is
+//! warned of.
+
+use super::address::{Addresses, Role};
+use super::keys::nearest;
+use super::{Config, ConfigError, seed};
+
+/// Every variable of Cassandra's image begins so, but those of [`UNUSED`].
+const PREFIX: &str = "CASSANDRA_";
+
+/// What has a meaning.
+const USED: &[&str] = &[
+    "CASSANDRA_BROADCAST_ADDRESS",
+    "CASSANDRA_BROADCAST_RPC_ADDRESS",
+    "CASSANDRA_CLUSTER_NAME",
+    "CASSANDRA_DC",
+    "CASSANDRA_LISTEN_ADDRESS",
+    "CASSANDRA_NUM_TOKENS",
+    "CASSANDRA_RACK",
+    "CASSANDRA_RPC_ADDRESS",
+    "CASSANDRA_SEEDS",
+];
+
+/// What people set for Cassandra, about a Java machine, a snitch or a protocol that are not here.
+const UNUSED: &[&str] = &[
+    "CASSANDRA_ENDPOINT_SNITCH",
+    "CASSANDRA_START_RPC",
+    "HEAP_NEWSIZE",
+    "JVM_EXTRA_OPTS",
+    "JVM_OPTS",
+    "MAX_HEAP_SIZE",
+];
+
+/// Set by orchestrators for every service that is called cassandra; nobody asked for anything.
+const OF_ORCHESTRATORS: &[&str] = &["CASSANDRA_PORT", "CASSANDRA_SERVICE_"];
+
+/// Whether a variable is one of Cassandra's image.
+pub fn is_variable_of_cassandra(name: &str) -> bool {
+    name.starts_with(PREFIX) || UNUSED.contains(&name)
+}
+
+/// Takes the variables that [`is_variable_of_cassandra`]; others say nothing.
+pub(super) fn apply(
+    config: &mut Config,
+    addresses: &mut Addresses,
+    variables: &[(String, String)],
+    warnings: &mut Vec<String>,
+) -> Result<(), ConfigError> {
+    for (name, value) in variables.iter().filter(|(_, value)| !value.is_empty()) {
+        let role = match name.as_str() {
+            "CASSANDRA_RPC_ADDRESS" => Some(Role::Rpc),
+            "CASSANDRA_BROADCAST_RPC_ADDRESS" => Some(Role::BroadcastRpc),
+            "CASSANDRA_LISTEN_ADDRESS" => Some(Role::Listen),
+            "CASSANDRA_BROADCAST_ADDRESS" => Some(Role::Broadcast),
+            _ => None,
+        };
+        match name.as_str() {
+            "CASSANDRA_SEEDS" => config.seeds = seed::parse_list(name, value)?,
+            "CASSANDRA_CLUSTER_NAME" => config.cluster_name = Some(value.clone()),
+            "CASSANDRA_DC" => config.data_center.clone_from(value),
+            "CASSANDRA_RACK" => config.rack.clone_from(value),
+            "CASSANDRA_NUM_TOKENS" => {
+                let is_no_number =
+                    |_| ConfigError(format!("{name}: `{value}` is not a number of tokens"));
+                config.token_count = value.parse().map_err(is_no_number)?;
+            }
+            name if UNUSED.contains(&name) => {
+                warnings.push(format!("environment variable {name} has no effect in Tethys"));
+            }
+            name if OF_ORCHESTRATORS.iter().any(|prefix| name.starts_with(prefix)) => {}
+            name if role.is_none() && name.starts_with(PREFIX) => warnings.push(format!(
+                "unknown environment variable {name}; the nearest known one is {}",
+                nearest(name, USED.iter().chain(UNUSED))
+            )),
+            _ => {}
+        }
+        if let Some(role) = role {
+            addresses.set(role, name, value);
+        }
+    }
+    Ok(())
+}

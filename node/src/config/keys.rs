@@ -1,0 +1,87 @@
+//! The keys of the file that Tethys uses, and those that Cassandra or ScyllaDB use and Tethys does
+//! not need.
+
+/// The key of the file that is most like this one.
+pub(super) fn nearest_key(key: &str) -> &'static str {
+    nearest(key, USED_KEYS.iter().chain(KNOWN_UNUSED_KEYS))
+}
+
+/// The name that is most like this one; empty when there is none.
+pub(super) fn nearest(
+    name: &str,
+    known: impl Iterator<Item = &'static &'static str>,
+) -> &'static str {
+    known.min_by_key(|known| edit_distance(name, known)).copied().unwrap_or_default()
+}
+
+fn edit_distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let substituted = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+/// Keys that have a meaning here.
+const USED_KEYS: &[&str] = &[
+    "cluster_name",
+    "dc",
+    "rack",
+    "rpc_address",
+    "broadcast_rpc_address",
+    "listen_address",
+    "broadcast_address",
+    "storage_port",
+    "seeds",
+    "seed_provider",
+    "native_transport_port",
+    "native_shard_aware_transport_port",
+    "prometheus_port",
+    "num_tokens",
+    "shards",
+    "memory",
+    "data_file_directories",
+    "commitlog_sync",
+    "commitlog_sync_period",
+    "log_format",
+];
+
+/// Keys of cassandra.yaml and scylla.yaml that people set and that mean nothing here: the log is
+/// the repair, hints and snitches do not exist, or every node says itself where it stands.
+pub(super) const KNOWN_UNUSED_KEYS: &[&str] = &[
+    "allocate_tokens_for_local_replication_factor",
+    "authenticator",
+    "authorizer",
+    "auto_snapshot",
+    "batchlog_endpoint_strategy",
+    "cdc_enabled",
+    "column_index_size",
+    "commitlog_directory",
+    "commitlog_segment_size",
+    "commitlog_total_space",
+    "compaction_throughput",
+    "concurrent_compactors",
+    "concurrent_reads",
+    "concurrent_writes",
+    "developer_mode",
+    "disk_optimization_strategy",
+    "endpoint_snitch",
+    "hinted_handoff_enabled",
+    "hints_directory",
+    "incremental_backups",
+    "internode_compression",
+    "key_cache_size",
+    "max_hint_window",
+    "memtable",
+    "partitioner",
+    "row_cache_size",
+    "saved_caches_directory",
+    "start_native_transport",
+    "trickle_fsync",
+];
