@@ -13,8 +13,10 @@
 //! made: nothing else runs meanwhile, and it takes no simulated time. So races between a worker's
 //! disk calls and its shard are not explored there, but every order of messages is.
 
+use crate::disk::OpenMode;
 use std::future::Future;
 use std::io;
+use std::path::Path;
 use std::thread;
 
 use tokio::sync::oneshot;
@@ -188,12 +190,27 @@ pub fn core_count() -> usize {
     thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-/// The memory of the machine in bytes; 1 GiB when the system does not say.
+/// Where a container finds how much memory it may use: cgroups of version 2, and of version 1.
+const MEMORY_LIMITS: [&str; 2] =
+    ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
+
+/// The memory of the machine in bytes, or of the container if that may use less; 1 GiB when the
+/// system does not say.
 pub fn memory_bytes() -> usize {
     const UNKNOWN_BYTES: usize = 1 << 30;
     let info = rustix::system::sysinfo();
-    let bytes = u64::from(info.mem_unit).saturating_mul(info.totalram);
-    usize::try_from(bytes).ok().filter(|bytes| *bytes > 0).unwrap_or(UNKNOWN_BYTES)
+    let of_machine = u64::from(info.mem_unit).saturating_mul(info.totalram);
+    // No limit is a word, or a number that no machine has.
+    let limits = MEMORY_LIMITS.iter().filter_map(|path| memory_limit(Path::new(path)));
+    let bytes = limits.chain([of_machine]).filter(|bytes| *bytes > 0).min();
+    bytes.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(UNKNOWN_BYTES)
+}
+
+fn memory_limit(file: &Path) -> Option<u64> {
+    // Such a file does not say how long it is.
+    let mut text = [0; 64];
+    let length = crate::Disk::real().open(file, OpenMode::Read).ok()?.read_at(&mut text, 0).ok()?;
+    std::str::from_utf8(text.get(..length)?).ok()?.trim().parse().ok()
 }
 
 /// Pins this thread, or leaves it as it is where the system refuses: pinning is for speed only.
