@@ -19,25 +19,39 @@ const ANSWER_BYTES_MAX: u32 = 16 << 20;
 /// Rows of a statement's first and only page.
 const PAGE_ROWS: u32 = 100;
 
-/// Why a statement was not carried out; a sentence for operators.
+/// Unavailable, overloaded, bootstrapping: surely not done, and perhaps later.
+const REFUSED_FOR_NOW: std::ops::RangeInclusive<i32> = 0x1000..=0x1002;
+
+/// Why a statement was not carried out.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct ClientError(pub String);
+pub(crate) struct ClientError {
+    /// For operators.
+    pub text: String,
+    /// It was surely not carried out, and may be if it is asked again.
+    pub is_passing: bool,
+}
+
+impl ClientError {
+    fn new(text: impl Into<String>) -> ClientError {
+        ClientError { text: text.into(), is_passing: false }
+    }
+}
 
 impl fmt::Display for ClientError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
 impl From<WireError> for ClientError {
     fn from(error: WireError) -> Self {
-        ClientError(format!("what answers does not speak CQL: {}", error.message))
+        ClientError::new(format!("what answers does not speak CQL: {}", error.message))
     }
 }
 
 impl From<std::io::Error> for ClientError {
     fn from(error: std::io::Error) -> Self {
-        ClientError(error.to_string())
+        ClientError::new(error.to_string())
     }
 }
 
@@ -68,7 +82,7 @@ impl Client {
                 client.decoder.started(VERSION, Framing::Plain, ANSWER_BYTES_MAX);
                 Ok(client)
             }
-            other => Err(ClientError(format!("STARTUP was answered with {other:?}"))),
+            other => Err(ClientError::new(format!("STARTUP was answered with {other:?}"))),
         }
     }
 
@@ -89,7 +103,7 @@ impl Client {
                 return Ok(frame);
             }
             if self.stream.read_buf(self.decoder.read_buffer()).await? == 0 {
-                return Err(ClientError("the node ends the connection".to_owned()));
+                return Err(ClientError::new("the node ends the connection"));
             }
         }
     }
@@ -98,7 +112,10 @@ impl Client {
 /// The message of a frame; an ERROR is an error.
 fn answer(frame: &Frame) -> Result<Message<'_>, ClientError> {
     match Response::parse(frame, Extensions::default())?.message {
-        Message::Error { message, .. } => Err(ClientError(message.to_owned())),
+        Message::Error { code, message, .. } => Err(ClientError {
+            text: message.to_owned(),
+            is_passing: REFUSED_FOR_NOW.contains(&code),
+        }),
         message => Ok(message),
     }
 }

@@ -102,6 +102,10 @@ pub struct Config {
     pub commitlog_sync: CommitLogSync,
     /// How log lines look.
     pub log_format: LogFormat,
+    /// A folder of scripts that a cluster's first start runs.
+    pub init_scripts: Option<PathBuf>,
+    /// How many nodes must be up for them; `None`: as many as there are seeds.
+    pub init_scripts_node_count: Option<u16>,
 }
 
 /// The name of a cluster that was given none: Cassandra's.
@@ -200,6 +204,8 @@ impl Config {
             memory_bytes: (machine.memory_bytes / 4).max(MEMORY_BYTES_MIN),
             commitlog_sync: CommitLogSync::Group,
             log_format: LogFormat::Text,
+            init_scripts: None,
+            init_scripts_node_count: None,
         }
     }
 
@@ -240,6 +246,8 @@ impl Config {
                         self.commitlog_sync = CommitLogSync::Periodic(period);
                     }
                 }
+                "init_scripts" => self.init_scripts = Some(PathBuf::from(text(key, value)?)),
+                "init_scripts_nodes" => self.init_scripts_node_count = Some(number(key, value)?),
                 "log_format" => self.log_format = parse_log_format(key, &text(key, value)?)?,
                 _ if keys::KNOWN_UNUSED_KEYS.contains(&key.as_str()) => {
                     warnings.push(format!("configuration key `{key}` has no effect in Tethys"));
@@ -276,6 +284,10 @@ impl Config {
         if let Some(mode) = &flags.commitlog_sync {
             self.set_sync("--commitlog-sync", mode)?;
         }
+        if flags.init_scripts.is_some() {
+            self.init_scripts.clone_from(&flags.init_scripts);
+        }
+        self.init_scripts_node_count = flags.init_scripts_nodes.or(self.init_scripts_node_count);
         if let Some(format) = &flags.log_format {
             self.log_format = parse_log_format("--log-format", format)?;
         }
@@ -326,6 +338,12 @@ impl Config {
     /// Where this node listens for others.
     pub fn listen_address(&self) -> IpAddr {
         self.listen_address.unwrap_or(self.address)
+    }
+
+    /// How many nodes must be up before scripts are run.
+    pub(crate) fn init_scripts_nodes(&self) -> u16 {
+        let seed_count = u16::try_from(self.seeds.len()).unwrap_or(u16::MAX);
+        self.init_scripts_node_count.unwrap_or(seed_count).max(1)
     }
 
     /// How many shards a new data directory gets.

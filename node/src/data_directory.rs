@@ -4,6 +4,7 @@
 //! data/LOCK                held by the running node
 //! data/node.json           format version, host id, shard count, number of starts: who this is
 //! data/metadata.json       what all nodes agree on, at some index of the metadata log
+//! data/init-scripts.json   which scripts of a cluster's first start were run
 //! data/shard-N/log/        the shard's commit log
 //! data/shard-N/tables/     the shard's sstables and manifest
 //! ```

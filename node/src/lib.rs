@@ -9,6 +9,7 @@
 //! remote       data on other nodes      config       what the operator chose
 //! founding     a cluster's first start  status       the cluster as operators see it
 //! client       the node asks itself     health       whether it serves
+//! init_scripts a cluster's first schema
 //! ```
 //!
 //! A node decides little itself: the language is `cql`'s, placement `cluster`'s, log rows `cdc`'s,
@@ -25,6 +26,7 @@ mod data_directory;
 mod founding;
 mod health;
 mod http;
+mod init_scripts;
 mod internode;
 pub mod logging;
 mod metadata;

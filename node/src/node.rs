@@ -3,6 +3,7 @@
 use crate::config::{CommitLogSync, Config, Seed};
 use crate::data_directory::{ClusterIdentity, DataDirectory};
 use crate::founding;
+use crate::init_scripts;
 use crate::internode;
 use crate::metadata::{self, Metadata, Snapshot};
 use crate::shard::{self, Boards, Message, PublishedClock};
@@ -268,6 +269,7 @@ impl Node {
         shared.belong_to(&shared.views().newest().metadata).map_err(StartError::Data)?;
         listeners.serve(&shared);
         shared.is_ready.store(true, Ordering::Release);
+        tokio::task::spawn_local(init_scripts::run(shared.clone()));
         Ok(Node { shared, tasks })
     }
 

@@ -21,6 +21,7 @@ mod limits;
 mod modifications;
 mod parser;
 mod relations;
+mod script;
 mod selectors;
 mod statements;
 mod terms;
@@ -35,3 +36,4 @@ pub use limits::{
     NODE_COUNT_MAX, STATEMENT_BYTES_MAX,
 };
 pub use parser::parse;
+pub use script::{SCRIPT_BYTES_MAX, ScriptStatement, split_script};

@@ -32,7 +32,7 @@ pub fn parse(text: &str) -> Result<ParsedStatement, SyntaxError> {
 }
 
 /// Where a text begins.
-const START: Position = Position { line: 1, column: 0, offset: 0 };
+pub(super) const START: Position = Position { line: 1, column: 0, offset: 0 };
 
 /// A place in a text, and what was read before it.
 pub(super) struct Parser<'a> {

@@ -76,6 +76,12 @@ pub struct Flags {
     /// How log lines look: text or json
     #[arg(long, env = "TETHYS_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<String>,
+    /// Folder of scripts (*.cql) that the founder of a cluster runs once [default: none]
+    #[arg(long, env = "TETHYS_INIT_SCRIPTS", value_name = "DIR")]
+    pub init_scripts: Option<PathBuf>,
+    /// How many nodes must be up before they are run [default: as many as seeds]
+    #[arg(long, env = "TETHYS_INIT_SCRIPTS_NODES", value_name = "COUNT")]
+    pub init_scripts_nodes: Option<u16>,
     /// What has no meaning here.
     #[command(flatten)]
     pub unused: UnusedFlags,

@@ -50,6 +50,8 @@ const USED_KEYS: &[&str] = &[
     "commitlog_sync",
     "commitlog_sync_period",
     "log_format",
+    "init_scripts",
+    "init_scripts_nodes",
 ];
 
 /// Keys of cassandra.yaml and scylla.yaml that people set and that mean nothing here: the log is

@@ -21,6 +21,7 @@ mod containers;
 mod contention;
 mod cqlsh;
 mod crash;
+mod first_scripts;
 mod founding;
 mod joined_nodes;
 mod leader_changes;

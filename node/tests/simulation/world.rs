@@ -289,5 +289,7 @@ pub(crate) fn config(commitlog_sync: CommitLogSync) -> Config {
         memory_bytes: MEMORY_BYTES,
         commitlog_sync,
         log_format: LogFormat::Text,
+        init_scripts: None,
+        init_scripts_node_count: None,
     }
 }
