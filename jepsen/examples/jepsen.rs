@@ -14,21 +14,18 @@
     reason = "a program for the command line"
 )]
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
+use jepsen::catalogue::Name;
 use jepsen::checker::Verdict;
 use jepsen::cluster::{ClusterOptions, built_program};
 use jepsen::history;
 use jepsen::nemesis::Fault;
-use jepsen::run::{Report, RunOptions, judge, run};
-use jepsen::workload::counter::Counters;
-use jepsen::workload::log::Log;
-use jepsen::workload::lwt::Transactions;
-use jepsen::workload::register::Registers;
-use jepsen::workload::set::Set;
+use jepsen::run::{Report, RunOptions};
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
+use tokio::runtime::Runtime;
 
 #[derive(Debug, Parser)]
 #[command(about = "Fault tests of real processes")]
@@ -42,7 +39,7 @@ enum Command {
     /// Starts a cluster, torments it under load, and judges what clients were told.
     Run {
         /// What clients ask.
-        workload: WorkloadName,
+        workload: Name,
         /// What happens to the nodes; may be given several times.
         #[arg(long = "fault")]
         faults: Vec<Fault>,
@@ -74,24 +71,10 @@ enum Command {
     /// Judges a history.
     Check {
         /// What clients asked.
-        workload: WorkloadName,
+        workload: Name,
         /// The file.
         history: PathBuf,
     },
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum WorkloadName {
-    /// Reads and writes of single rows.
-    Register,
-    /// The same with compare-and-set by light-weight transactions.
-    Lwt,
-    /// Increments of counters.
-    Counter,
-    /// Inserts that all stay.
-    Set,
-    /// Upserts of a table with a change log.
-    Log,
 }
 
 fn main() -> ExitCode {
@@ -112,13 +95,7 @@ fn carry_out(command: Command) -> io::Result<Report> {
         Command::Check { workload, history } => {
             let events = history::from_lines(&std::fs::read_to_string(history)?);
             let events = events.map_err(io::Error::other)?;
-            match workload {
-                WorkloadName::Register => judge(&Registers::default(), events, Vec::new()),
-                WorkloadName::Lwt => judge(&Transactions::default(), events, Vec::new()),
-                WorkloadName::Counter => judge(&Counters, events, Vec::new()),
-                WorkloadName::Set => judge(&Set::default(), events, Vec::new()),
-                WorkloadName::Log => judge(&Log::default(), events, Vec::new()),
-            }
+            workload.judge(events)
         }
         Command::Run {
             workload,
@@ -146,8 +123,8 @@ fn carry_out(command: Command) -> io::Result<Report> {
                 duration: Duration::from_secs(seconds),
                 seed,
             };
-            let report = run_named(workload, &options)?;
-            let name = format!("{workload:?}-{seed}.jsonl").to_lowercase();
+            let report = runtime()?.block_on(workload.run(&options))?;
+            let name = format!("{workload}-{seed}.jsonl");
             let path = history.unwrap_or_else(|| PathBuf::from(name));
             std::fs::write(&path, history::to_lines(&report.history))?;
             println!("history: {}", path.display());
@@ -159,13 +136,6 @@ fn carry_out(command: Command) -> io::Result<Report> {
     }
 }
 
-fn run_named(workload: WorkloadName, options: &RunOptions) -> io::Result<Report> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    match workload {
-        WorkloadName::Register => runtime.block_on(run(Registers::default(), options)),
-        WorkloadName::Lwt => runtime.block_on(run(Transactions::default(), options)),
-        WorkloadName::Counter => runtime.block_on(run(Counters, options)),
-        WorkloadName::Set => runtime.block_on(run(Set::default(), options)),
-        WorkloadName::Log => runtime.block_on(run(Log::default(), options)),
-    }
+fn runtime() -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }

@@ -52,6 +52,18 @@ pub enum Operation {
         /// Ascending.
         values: Vec<i64>,
     },
+    /// Adds an element to both of two sets, by one batch.
+    AddBoth {
+        /// The element; nobody adds it twice.
+        value: i64,
+    },
+    /// All elements of both sets.
+    ReadBoth {
+        /// Ascending.
+        left: Vec<i64>,
+        /// Ascending.
+        right: Vec<i64>,
+    },
     /// Raises a counter.
     Increment {
         /// The counter.

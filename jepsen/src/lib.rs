@@ -10,6 +10,7 @@
 //!   client.rs     a session whose errors tell: refused, or perhaps done
 //!   nemesis.rs    which faults, when
 //!   workload/     what clients ask, and which checker judges it
+//!   catalogue.rs  the workloads by their names
 //!   run.rs        all of it together: load, faults, healing, last reads, verdict
 //!   history.rs    what was asked and answered
 //!   checker/      whether that can be true; pure, and tested on histories that are wrong
@@ -25,6 +26,7 @@
     reason = "it stands outside of the nodes, in real time, with real processes and ports"
 )]
 
+pub mod catalogue;
 pub mod checker;
 pub mod client;
 pub mod cluster;

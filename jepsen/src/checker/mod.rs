@@ -3,11 +3,13 @@
 //! - [`linearizable`]: registers behave as one copy that is changed at one moment within each call.
 //! - [`set`]: no acknowledged element is lost, no refused one appears.
 //! - [`counter`]: what is read lies between what was surely added and what may have been.
+//! - [`batch`]: of a logged batch both rows are there, or neither.
 //! - [`log`]: the change log tells each write once and in order, and replayed it is the table.
 //!
 //! A checker that cannot decide says [`Verdict::Unknown`]; that is no pass. Each is tested with
 //! histories that are wrong.
 
+pub mod batch;
 pub mod counter;
 pub mod linearizable;
 pub mod log;

@@ -4,11 +4,15 @@
 //! - [`lwt`]: the same with light-weight transactions, at SERIAL.
 //! - [`counter`]: counters, which count every increment once.
 //! - [`set`]: inserts of rows of their own, which all stay.
+//! - [`batch`]: logged batches, of which all is done or nothing.
 //! - [`log`]: upserts of a table with a change log, which tells of each exactly once.
+//! - [`planted`]: registers asked for with a mistake, which must be noticed.
 
+pub mod batch;
 pub mod counter;
 pub mod log;
 pub mod lwt;
+pub mod planted;
 pub mod register;
 mod rows;
 pub mod set;

@@ -18,7 +18,7 @@ pub struct Registers {
 /// Its statements.
 #[derive(Debug)]
 pub struct Prepared {
-    read: PreparedStatement,
+    pub(super) read: PreparedStatement,
     write: PreparedStatement,
 }
 
