@@ -3,6 +3,8 @@
 //! ```text
 //! cargo build --release -p node
 //! cargo run --release -p jepsen --example jepsen -- run set --fault kill --seconds 60
+//! cargo run --release -p jepsen --example jepsen -- run lwt --nodes 3 --fault isolate --seconds 60
+//! cargo run --release -p jepsen --example jepsen -- campaign --minutes 60 reports/here
 //! cargo run --release -p jepsen --example jepsen -- check set set-7.jsonl
 //! ```
 //! The program ends with 0 when the history is valid, with 1 when it is not or nobody knows.
@@ -15,6 +17,7 @@
 )]
 
 use clap::{Parser, Subcommand};
+use jepsen::campaign;
 use jepsen::catalogue::Name;
 use jepsen::checker::Verdict;
 use jepsen::cluster::{ClusterOptions, built_program};
@@ -68,6 +71,35 @@ enum Command {
         #[arg(last = true)]
         node_arguments: Vec<String>,
     },
+    /// Runs test after test, with all workloads and faults in turn, and writes a page about them.
+    Campaign {
+        /// How long.
+        #[arg(long, default_value_t = 60)]
+        minutes: u64,
+        /// How long each test has load.
+        #[arg(long, default_value_t = 30)]
+        seconds: u64,
+        /// Nodes of each cluster, and replicas of the data.
+        #[arg(long, default_value_t = 3)]
+        nodes: u8,
+        /// Clients at work.
+        #[arg(long, default_value_t = 9)]
+        clients: u32,
+        /// The seed of the first test; each has the next.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// The program; the one that was built beside this one unless told.
+        #[arg(long)]
+        binary: Option<PathBuf>,
+        /// The page's title.
+        #[arg(long, default_value = "A campaign of fault tests")]
+        title: String,
+        /// Where the page goes, as `index.md`, and the histories that are not valid.
+        folder: PathBuf,
+        /// Further arguments of every node.
+        #[arg(last = true)]
+        node_arguments: Vec<String>,
+    },
     /// Judges a history.
     Check {
         /// What clients asked.
@@ -79,10 +111,8 @@ enum Command {
 
 fn main() -> ExitCode {
     match carry_out(Arguments::parse().command) {
-        Ok(report) => {
-            println!("{report}");
-            if report.verdict == Verdict::Valid { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-        }
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("jepsen: {error}");
             ExitCode::FAILURE
@@ -90,12 +120,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn carry_out(command: Command) -> io::Result<Report> {
+/// Whether all was valid.
+fn carry_out(command: Command) -> io::Result<bool> {
     match command {
         Command::Check { workload, history } => {
             let events = history::from_lines(&std::fs::read_to_string(history)?);
             let events = events.map_err(io::Error::other)?;
-            workload.judge(events)
+            Ok(tell(&workload.judge(events)?))
         }
         Command::Run {
             workload,
@@ -131,9 +162,48 @@ fn carry_out(command: Command) -> io::Result<Report> {
             if report.verdict != Verdict::Valid {
                 println!("data and logs: {}", folder.keep().display());
             }
-            Ok(report)
+            Ok(tell(&report))
+        }
+        Command::Campaign {
+            minutes,
+            seconds,
+            nodes,
+            clients,
+            seed,
+            binary,
+            title,
+            folder,
+            node_arguments,
+        } => {
+            let data = tempfile::TempDir::with_prefix("jepsen-")?;
+            let options = RunOptions {
+                cluster: ClusterOptions {
+                    binary: binary.map_or_else(built_program, Ok)?,
+                    node_count: nodes,
+                    folder: data.path().to_path_buf(),
+                    arguments: node_arguments,
+                },
+                replication_factor: nodes,
+                client_count: clients,
+                faults: Vec::new(),
+                duration: Duration::from_secs(seconds),
+                seed,
+            };
+            let time = Duration::from_secs(60 * minutes);
+            let running = campaign::run(&options, time, &folder, &title);
+            let is_valid = runtime()?.block_on(running)?;
+            println!("page: {}", folder.join("index.md").display());
+            if !is_valid {
+                println!("data and logs: {}", data.keep().display());
+            }
+            Ok(is_valid)
         }
     }
+}
+
+fn tell(report: &Report) -> bool {
+    println!("{report}");
+    report.verdict == Verdict::Valid
 }
 
 fn runtime() -> io::Result<Runtime> {

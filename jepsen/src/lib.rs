@@ -13,6 +13,7 @@
 //!   catalogue.rs  the workloads by their names
 //!   run.rs        all of it together: load, faults, healing, last reads, verdict
 //!   history.rs    what was asked and answered
+//!   campaign.rs   many tests, and a page that says what came of them
 //!   checker/      whether that can be true; pure, and tested on histories that are wrong
 //! ```
 //! `cargo run --release -p jepsen --example jepsen -- --help` runs one test, or checks a history
@@ -26,6 +27,7 @@
     reason = "it stands outside of the nodes, in real time, with real processes and ports"
 )]
 
+pub mod campaign;
 pub mod catalogue;
 pub mod checker;
 pub mod client;

@@ -1,4 +1,5 @@
-//! Each workload for a few seconds, with faults, against the program that was built with these tests.
+//! Each workload for a few seconds, with faults, against the program that was built with these tests:
+//! on one node, and on three with three copies of everything.
 //! The same at length: `cargo run --release -p jepsen --example jepsen`.
 
 #![expect(clippy::print_stdout, reason = "a failed test shows what was asked and answered")]
@@ -8,9 +9,11 @@ use jepsen::cluster::{ClusterOptions, built_program};
 use jepsen::nemesis::Fault;
 use jepsen::run::{Report, RunOptions, run};
 use jepsen::workload::Workload;
+use jepsen::workload::batch::Batches;
 use jepsen::workload::counter::Counters;
 use jepsen::workload::log::Log;
 use jepsen::workload::lwt::Transactions;
+use jepsen::workload::planted::{ReadsAtOne, SkewedClocks};
 use jepsen::workload::register::Registers;
 use jepsen::workload::set::Set;
 use std::path::PathBuf;
@@ -32,19 +35,19 @@ fn program() -> PathBuf {
     built_program().expect("just built")
 }
 
-fn report<W: Workload>(workload: W, faults: &[Fault], seed: u64) -> Report {
+fn report<W: Workload>(workload: W, node_count: u8, faults: &[Fault], seed: u64) -> Report {
     let folder = tempfile::TempDir::with_prefix("jepsen-").expect("a temporary folder");
     let options = RunOptions {
         cluster: ClusterOptions {
             binary: program(),
-            node_count: 1,
+            node_count,
             folder: folder.path().to_path_buf(),
             arguments: ["--shards", "2", "--memory", "64M"].map(str::to_owned).to_vec(),
         },
-        replication_factor: 1,
+        replication_factor: node_count,
         client_count: 8,
         faults: faults.to_vec(),
-        duration: Duration::from_secs(6),
+        duration: Duration::from_secs(if node_count == 1 { 6 } else { 12 }),
         seed,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -58,12 +61,21 @@ fn report<W: Workload>(workload: W, faults: &[Fault], seed: u64) -> Report {
 }
 
 fn holds<W: Workload>(workload: W, faults: &[Fault], seed: u64) {
-    assert_eq!(report(workload, faults, seed).verdict, Verdict::Valid);
+    assert_eq!(report(workload, 1, faults, seed).verdict, Verdict::Valid);
 }
 
-/// A planted bug: the node forgets what it has acknowledged.
-fn is_caught<W: Workload>(workload: W, seed: u64) {
-    let verdict = report(workload, &[Fault::Rollback], seed).verdict;
+fn holds_on_three<W: Workload>(workload: W, faults: &[Fault], seed: u64) {
+    assert_eq!(report(workload, 3, faults, seed).verdict, Verdict::Valid);
+}
+
+/// A planted bug: all nodes forget what they have acknowledged.
+fn is_caught<W: Workload>(workload: W, node_count: u8, seed: u64) {
+    is_noticed(workload, node_count, &[Fault::Rollback], seed);
+}
+
+/// A planted bug of the workload itself, or of its faults.
+fn is_noticed<W: Workload>(workload: W, node_count: u8, faults: &[Fault], seed: u64) {
+    let verdict = report(workload, node_count, faults, seed).verdict;
     assert!(matches!(verdict, Verdict::Invalid(_)), "{verdict}");
 }
 
@@ -94,15 +106,57 @@ fn the_change_log_is_the_table_across_kills() {
 
 #[test]
 fn forgotten_writes_of_registers_are_noticed() {
-    is_caught(Registers::default(), 4);
+    is_caught(Registers::default(), 1, 4);
 }
 
 #[test]
 fn forgotten_elements_are_noticed() {
-    is_caught(Set::default(), 5);
+    is_caught(Set::default(), 1, 5);
 }
 
 #[test]
 fn a_forgetful_change_log_is_noticed() {
-    is_caught(Log::default(), 6);
+    is_caught(Log::default(), 1, 6);
+}
+
+#[test]
+fn timestamps_of_clocks_that_differ_are_noticed() {
+    is_noticed(SkewedClocks::default(), 1, &[Fault::Pause], 9);
+}
+
+#[test]
+fn registers_are_linearizable_on_three_nodes() {
+    let faults = [Fault::Kill, Fault::Isolate, Fault::Pause, Fault::Bridge];
+    holds_on_three(Registers::default(), &faults, 10);
+}
+
+#[test]
+fn transactions_and_plain_writes_have_one_order_on_three_nodes() {
+    let faults = [Fault::Kill, Fault::Halves, Fault::Mute, Fault::Deafen];
+    holds_on_three(Transactions::default(), &faults, 11);
+}
+
+#[test]
+fn counters_count_once_on_three_nodes() {
+    holds_on_three(Counters, &[Fault::Kill, Fault::Mute, Fault::Restart], 12);
+}
+
+#[test]
+fn logged_batches_are_whole_on_three_nodes() {
+    holds_on_three(Batches::default(), &[Fault::Kill, Fault::Isolate, Fault::KillAll], 13);
+}
+
+#[test]
+fn the_change_log_is_the_table_on_three_nodes() {
+    holds_on_three(Log::default(), &[Fault::Kill, Fault::Halves, Fault::Pause], 14);
+}
+
+#[test]
+fn forgotten_elements_are_noticed_on_three_nodes() {
+    is_caught(Set::default(), 3, 15);
+}
+
+#[test]
+fn reads_of_any_replica_are_noticed_on_three_nodes() {
+    is_noticed(ReadsAtOne::default(), 3, &[Fault::Isolate, Fault::Deafen], 16);
 }

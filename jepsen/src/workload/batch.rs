@@ -67,6 +67,10 @@ impl Workload for Batches {
         vec![Operation::ReadBoth { left: Vec::new(), right: Vec::new() }]
     }
 
+    fn has_settled(told: &Operation) -> bool {
+        matches!(told, Operation::ReadBoth { left, right } if left == right)
+    }
+
     fn check(&self, calls: &[Call]) -> Verdict {
         checker::batch::check(calls)
     }

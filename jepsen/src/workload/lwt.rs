@@ -9,6 +9,7 @@ use crate::history::{Call, Operation};
 use crate::random::Random;
 use scylla::statement::Consistency;
 use scylla::statement::prepared::PreparedStatement;
+use scylla::value::{CqlValue, Row};
 
 /// Values of a register: few, so that a compare-and-set often finds what it asks for.
 const VALUES: u64 = 5;
@@ -73,8 +74,14 @@ impl Workload for Transactions {
             Operation::CompareAndSet { key, from, to, .. } => {
                 let answer = client.execute(&prepared.compare_and_set, (to, key, from)).await?;
                 let rows = answer.into_rows_result().map_err(malformed)?;
-                let row = rows.first_row::<(bool, Option<i64>)>().map_err(malformed)?;
-                Ok(Operation::CompareAndSet { key, from, to, applied: Some(row.0) })
+                // A refusal also shows the value that was found.
+                let row = rows.first_row::<Row>().map_err(malformed)?;
+                match row.columns.first() {
+                    Some(Some(CqlValue::Boolean(applied))) => {
+                        Ok(Operation::CompareAndSet { key, from, to, applied: Some(*applied) })
+                    }
+                    other => Err(malformed(format!("applied is {other:?}"))),
+                }
             }
             other => Err(foreign(&other)),
         }

@@ -47,6 +47,12 @@ pub trait Workload {
     /// What is asked when all faults are healed and nobody else asks anything.
     fn last_reads(&self) -> Vec<Operation>;
 
+    /// Whether a last read shows what stays. If not it is asked again, for a while: what clients heard
+    /// nothing of may yet be finished.
+    fn has_settled(_told: &Operation) -> bool {
+        true
+    }
+
     /// Whether the history can be true.
     fn check(&self, calls: &[Call]) -> Verdict;
 }
