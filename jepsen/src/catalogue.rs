@@ -7,6 +7,7 @@ use crate::workload::counter::Counters;
 use crate::workload::log::Log;
 use crate::workload::lwt::Transactions;
 use crate::workload::register::Registers;
+use crate::workload::schema::Tables;
 use crate::workload::set::Set;
 use clap::ValueEnum;
 use std::fmt;
@@ -27,12 +28,14 @@ pub enum Name {
     Batch,
     /// Upserts of a table with a change log.
     Log,
+    /// Tables that are made from all nodes.
+    Schema,
 }
 
 impl Name {
     /// All of them.
-    pub const ALL: [Name; 6] =
-        [Name::Register, Name::Lwt, Name::Counter, Name::Set, Name::Batch, Name::Log];
+    pub const ALL: [Name; 7] =
+        [Name::Register, Name::Lwt, Name::Counter, Name::Set, Name::Batch, Name::Log, Name::Schema];
 
     /// Runs a test.
     pub async fn run(self, options: &RunOptions) -> io::Result<Report> {
@@ -43,6 +46,7 @@ impl Name {
             Name::Set => run(Set::default(), options).await,
             Name::Batch => run(Batches::default(), options).await,
             Name::Log => run(Log::default(), options).await,
+            Name::Schema => run(Tables::default(), options).await,
         }
     }
 
@@ -55,6 +59,7 @@ impl Name {
             Name::Set => judge(&Set::default(), events, Vec::new()),
             Name::Batch => judge(&Batches::default(), events, Vec::new()),
             Name::Log => judge(&Log::default(), events, Vec::new()),
+            Name::Schema => judge(&Tables::default(), events, Vec::new()),
         }
     }
 }

@@ -24,6 +24,8 @@ use std::time::Duration;
 /// How long a client waits for an answer. Longer than the server's own limits, so that the server's
 /// word is heard.
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(12);
+/// How long nodes may take to agree on the schema.
+const AGREEMENT_TIME_MAX: Duration = Duration::from_secs(10);
 /// How long a connection may take to be made.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(2);
 
@@ -58,6 +60,8 @@ impl Client {
             .pool_size(PoolSize::PerHost(NonZeroUsize::MIN))
             .connection_timeout(CONNECT_TIME_MAX)
             .fetch_schema_metadata(false)
+            .auto_await_schema_agreement(false)
+            .schema_agreement_timeout(AGREEMENT_TIME_MAX)
             .build()
             .await
             .map_err(|error| error.to_string())?;
@@ -82,6 +86,12 @@ impl Client {
         values: impl SerializeRow,
     ) -> Result<QueryResult, Failure> {
         self.session.execute_unpaged(statement, values).await.map_err(|error| failure(&error))
+    }
+
+    /// Returns when all nodes say that they know the same schema.
+    pub async fn agree(&self) -> Result<(), Failure> {
+        let agreed = self.session.await_schema_agreement().await;
+        agreed.map(|_| ()).map_err(|error| Failure::Unknown(error.to_string()))
     }
 
     /// All rows of a query, page by page.

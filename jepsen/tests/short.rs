@@ -15,6 +15,7 @@ use jepsen::workload::log::Log;
 use jepsen::workload::lwt::Transactions;
 use jepsen::workload::planted::{ReadsAtOne, SkewedClocks};
 use jepsen::workload::register::Registers;
+use jepsen::workload::schema::Tables;
 use jepsen::workload::set::Set;
 use std::path::PathBuf;
 use std::process::Command;
@@ -149,6 +150,11 @@ fn logged_batches_are_whole_on_three_nodes() {
 #[test]
 fn the_change_log_is_the_table_on_three_nodes() {
     holds_on_three(Log::default(), &[Fault::Kill, Fault::Halves, Fault::Pause], 14);
+}
+
+#[test]
+fn tables_are_made_once_on_three_nodes() {
+    holds_on_three(Tables::default(), &[Fault::Kill, Fault::Isolate, Fault::Restart], 17);
 }
 
 #[test]

@@ -6,6 +6,7 @@
 //! - [`set`]: inserts of rows of their own, which all stay.
 //! - [`batch`]: logged batches, of which all is done or nothing.
 //! - [`log`]: upserts of a table with a change log, which tells of each exactly once.
+//! - [`schema`]: tables made from all nodes, each once.
 //! - [`planted`]: registers asked for with a mistake, which must be noticed.
 
 pub mod batch;
@@ -15,6 +16,7 @@ pub mod lwt;
 pub mod planted;
 pub mod register;
 mod rows;
+pub mod schema;
 pub mod set;
 
 use crate::checker::Verdict;

@@ -1,0 +1,72 @@
+//! Changes of the schema from all nodes at once: tables that are made once and stay, and that every
+//! node knows in the end.
+//!
+//! A node answers for the schema from what it knows, so the tables are read when all nodes say that
+//! they agree.
+
+use super::{Workload, foreign};
+use crate::checker::{self, Verdict};
+use crate::client::{Client, Failure};
+use crate::history::{Call, Operation};
+use crate::random::Random;
+
+/// What the names of the tables begin with; a number follows.
+const PREFIX: &str = "made_";
+/// Tables of a run: each takes memory on every node.
+const TABLES_MAX: i64 = 400;
+
+/// The workload.
+#[derive(Debug, Default)]
+pub struct Tables {
+    next_value: i64,
+}
+
+impl Workload for Tables {
+    type Prepared = ();
+
+    fn tables(&self) -> &[&'static str] {
+        &[]
+    }
+
+    async fn prepare(_client: &Client) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn next(&mut self, _random: &mut Random) -> Operation {
+        if self.next_value >= TABLES_MAX {
+            return Operation::ReadSet { values: Vec::new() };
+        }
+        self.next_value += 1;
+        Operation::Add { value: self.next_value }
+    }
+
+    async fn perform(client: &Client, (): &(), operation: Operation) -> Result<Operation, Failure> {
+        match operation {
+            Operation::Add { value } => {
+                let table = format!("jepsen.{PREFIX}{value}");
+                client.query(&format!("CREATE TABLE {table} (k int PRIMARY KEY)")).await?;
+                Ok(operation)
+            }
+            Operation::ReadSet { .. } => {
+                client.agree().await?;
+                let text = "SELECT table_name FROM system_schema.tables \
+                            WHERE keyspace_name = 'jepsen'";
+                let names: Vec<(String,)> = client.rows(text).await?;
+                let numbers = names.iter().filter_map(|(name,)| name.strip_prefix(PREFIX));
+                let mut values: Vec<i64> =
+                    numbers.filter_map(|number| number.parse().ok()).collect();
+                values.sort_unstable();
+                Ok(Operation::ReadSet { values })
+            }
+            other => Err(foreign(&other)),
+        }
+    }
+
+    fn last_reads(&self) -> Vec<Operation> {
+        vec![Operation::ReadSet { values: Vec::new() }]
+    }
+
+    fn check(&self, calls: &[Call]) -> Verdict {
+        checker::set::check(calls)
+    }
+}
