@@ -4,7 +4,8 @@
 
 use cql::wire::client::{Message, PreparedStatement, RequestWriter, Response};
 use cql::wire::{
-    Consistency, Extensions, Frame, FrameDecoder, Framing, QueryParameters, Version, WireError,
+    Consistency, Extensions, Frame, FrameDecoder, Framing, QueryParameters, Value, Version,
+    WireError,
 };
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -97,6 +98,18 @@ impl Client {
             Ok(other) => Err(ClientError(format!("PREPARE was answered with {other:?}"))),
             Err(error) => Err(ClientError(format!("{text}: {error}"))),
         }
+    }
+
+    /// Runs a prepared statement.
+    pub fn execute(
+        &mut self,
+        id: &[u8],
+        consistency: Consistency,
+        values: &[Value<'_>],
+    ) -> Result<(), ClientError> {
+        let parameters = QueryParameters::with_consistency(consistency);
+        let frame = self.ask(|writer| writer.execute(id, None, &parameters, values))?;
+        answer(&frame).map(|_| ())
     }
 
     /// The socket, with nothing unread.

@@ -25,7 +25,7 @@ pub mod check;
 pub mod client;
 pub mod dataset;
 pub mod load;
-mod owners;
+pub mod owners;
 pub mod process;
 pub mod report;
 mod request;

@@ -7,19 +7,19 @@ use std::net::SocketAddr;
 
 /// The tokens of the servers, or none if any server will do.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Owners {
+pub struct Owners {
     /// Ascending, with the position of the server that has it.
     tokens: Vec<(Token, usize)>,
 }
 
 impl Owners {
     /// Every server may be asked for every key.
-    pub(crate) fn any() -> Self {
+    pub fn any() -> Self {
         Owners::default()
     }
 
     /// Asks each server for its tokens.
-    pub(crate) fn ask(addresses: &[SocketAddr]) -> Result<Self, ClientError> {
+    pub fn ask(addresses: &[SocketAddr]) -> Result<Self, ClientError> {
         let mut tokens = Vec::new();
         for (server, address) in addresses.iter().enumerate() {
             let cell = Client::connect(*address)?.cell("SELECT tokens FROM system.local")?;
@@ -36,7 +36,7 @@ impl Owners {
     }
 
     /// Whether a server is the one to ask for a key.
-    pub(crate) fn may_serve(&self, server: usize, key: &[u8]) -> bool {
+    pub fn may_serve(&self, server: usize, key: &[u8]) -> bool {
         if self.tokens.is_empty() {
             return true;
         }
