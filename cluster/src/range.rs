@@ -1,10 +1,14 @@
 //! The ring as a sorted list of ranges, and the shard that each range lives on.
 //!
-//! A range is an interval of tokens `(previous end, end]`, as in Cassandra. Ranges end at every
-//! node's tokens and, besides, at [`CUTS`] even points. The cuts have two effects:
+//! A range is an interval of tokens `(previous end, end]`, as in Cassandra. The ring is cut at even
+//! points, whose number is fixed when a cluster is founded ([`cuts_for`]), and nodes own tokens that
+//! are such points ([`choose_tokens`](crate::ring::choose_tokens)). A token that is none cuts the
+//! ring as well. So:
 //!
-//! - Every range lies on one shard of each of its nodes, whatever power of two up to [`CUTS`] a
-//!   node has of shards. So a range's log, memtable and leader are one thread's alone.
+//! - Ranges do not change when nodes come and go: each is held by other nodes, and neither its log
+//!   nor a stream of changes has to be cut.
+//! - Every range lies on one shard of each of its nodes, whatever power of two up to the number of
+//!   cuts a node has of shards. So a range's log, memtable and leader are one thread's alone.
 //! - The last range always ends at the greatest token, so no range wraps around. The range that
 //!   would (from the last node's token, over the end of the ring, to the first node's) is cut in
 //!   two at the top; both parts have the same replicas.
@@ -20,10 +24,35 @@
 
 use model::Token;
 
-/// How many even cuts the ring has, and so how many shards can share a node evenly.
-pub const CUTS: usize = 64;
-const CUT_BITS: u32 = CUTS.trailing_zeros();
-const _: () = assert!(CUTS.is_power_of_two(), "cuts must divide the ring evenly");
+/// Fewest even cuts of a ring: sixteen nodes can have sixteen tokens each.
+pub const CUTS_MIN: usize = 256;
+/// Most even cuts of a ring.
+pub const CUTS_MAX: usize = 4_096;
+/// Ranges for each shard of a node, so that what shards lead is even.
+const CUTS_PER_SHARD: usize = 32;
+
+/// How many even cuts the ring of a cluster has whose first node has that many shards.
+pub fn cuts_for(shard_count: u16) -> usize {
+    (usize::from(shard_count).next_power_of_two() * CUTS_PER_SHARD).clamp(CUTS_MIN, CUTS_MAX)
+}
+
+/// The tokens at which a ring with `cuts` even cuts is cut, ascending. `cuts` is a power of two
+/// between 2 and [`CUTS_MAX`].
+pub(crate) fn cut_tokens(
+    cuts: usize,
+) -> impl DoubleEndedIterator<Item = Token> + ExactSizeIterator {
+    assert!(is_cut_count(cuts), "{cuts} cuts do not divide the ring evenly");
+    let shift = 64 - cuts.trailing_zeros();
+    (1..cuts + 1).map(move |cut| {
+        // The last one is the end of the ring: 2^64 - 1.
+        token_at((((cut as u128) << shift) as u64).wrapping_sub(1))
+    })
+}
+
+/// Whether a ring can have that many even cuts.
+pub(crate) fn is_cut_count(cuts: usize) -> bool {
+    cuts.is_power_of_two() && (2..=CUTS_MAX).contains(&cuts)
+}
 
 /// A range's position in the list, ascending by token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -43,10 +72,10 @@ pub struct Ranges {
 }
 
 impl Ranges {
-    /// Cuts the ring at `tokens` (any order, repeats allowed) and at the even points.
-    pub fn new(tokens: impl IntoIterator<Item = Token>) -> Ranges {
+    /// Cuts the ring at `tokens` (any order, repeats allowed) and at so many even points.
+    pub fn new(tokens: impl IntoIterator<Item = Token>, cuts: usize) -> Ranges {
         let mut ends: Vec<Token> = tokens.into_iter().collect();
-        ends.extend((0..CUTS as u64).map(|cut| token_at((cut << (64 - CUT_BITS)).wrapping_sub(1))));
+        ends.extend(cut_tokens(cuts));
         ends.sort_unstable();
         ends.dedup();
         assert!(ends.len() < u32::MAX as usize, "a ring has fewer than 2^32 ranges");
@@ -144,7 +173,7 @@ mod tests {
         for tokens in [0_u64, 1, 16, 48, 1600] {
             let clustered = (0..tokens).map(|i| Token(7_000 + i as i64));
             let spread = (0..tokens).map(|i| Token(mixed(i) as i64));
-            let ranges = Ranges::new(clustered.chain(spread));
+            let ranges = Ranges::new(clustered.chain(spread), 64);
             let edges = ranges.iter().flat_map(|r| {
                 let end = ranges.end_token(r).0;
                 [end, end.wrapping_add(1), end.wrapping_sub(1)]
@@ -161,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_range_lies_on_one_shard_when_shards_are_a_power_of_two() {
-        let ranges = Ranges::new((0..48).map(|i| Token(mixed(i) as i64)));
+        let ranges = Ranges::new((0..48).map(|i| Token(mixed(i) as i64)), 64);
         for shards in [1_u16, 2, 4, 8, 16, 32, 64] {
             for range in ranges.iter() {
                 let last = shard_of(ranges.end_token(range), shards);
@@ -172,7 +201,7 @@ mod tests {
 
     #[test]
     fn other_shard_counts_misroute_only_the_ranges_at_borders() {
-        let ranges = Ranges::new([]);
+        let ranges = Ranges::new([], 64);
         for shards in [3_u16, 5, 6, 7, 12, 48] {
             let split = ranges.iter().filter(|&range| {
                 ranges.shard_of_range(range, shards) != shard_of(ranges.end_token(range), shards)
@@ -184,11 +213,18 @@ mod tests {
     }
 
     #[test]
+    fn a_ring_has_enough_ranges_for_the_shards_of_its_first_node() {
+        let counts = [1, 2, 8, 9, 16, 64, u16::MAX].map(cuts_for);
+        assert_eq!(counts, [256, 256, 256, 512, 512, 2_048, CUTS_MAX]);
+        assert!(counts.into_iter().all(is_cut_count));
+    }
+
+    #[test]
     fn the_cuts_alone_make_even_ranges_up_to_the_greatest_token() {
-        let ranges = Ranges::new([]);
-        assert_eq!(ranges.len(), CUTS);
+        let ranges = Ranges::new([], 64);
+        assert_eq!(ranges.len(), 64);
         assert_eq!(ranges.first_token(RangeIndex(0)), Token::MIN);
-        assert_eq!(ranges.end_token(RangeIndex(CUTS as u32 - 1)), Token::MAX);
+        assert_eq!(ranges.end_token(RangeIndex(63)), Token::MAX);
         assert_eq!(ranges.end_token(RangeIndex(31)), Token(-1), "the middle of the ring is a cut");
     }
 }

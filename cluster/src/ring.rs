@@ -11,7 +11,7 @@
 //!
 //! It does not know which nodes are alive, nor how the ring changes: that is metadata's.
 
-use crate::range::{Ranges, position_of, token_at};
+use crate::range::{CUTS_MIN, Ranges, cut_tokens, is_cut_count, position_of, token_at};
 use model::Token;
 use model::schema::Replication;
 use std::collections::BTreeSet;
@@ -21,9 +21,6 @@ use std::sync::Arc;
 
 /// Tokens that a node owns unless it is configured otherwise.
 pub const TOKENS_PER_NODE: usize = 16;
-
-/// Candidates that [`choose_tokens`] compares for each token.
-const CANDIDATES_PER_TOKEN: usize = 8;
 
 /// A node's identity, a UUID; it never changes and is never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -54,10 +51,12 @@ pub struct Node {
 ///
 /// Invariants: `nodes` ascends by host id, `owners` ascends by token, neither has repeats, and each
 /// token of `owners` is one of its node's.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ring {
     nodes: Vec<Node>,
     owners: Vec<(Token, NodeIndex)>,
+    /// How many even cuts it has.
+    cuts: usize,
 }
 
 /// Why some nodes do not make a ring.
@@ -73,6 +72,8 @@ pub enum RingError {
     NoTokens(HostId),
     /// There are more nodes than a [`NodeIndex`] can number.
     TooManyNodes,
+    /// It cannot have that many even cuts.
+    Cuts(usize),
 }
 
 impl Ring {
@@ -100,7 +101,12 @@ impl Ring {
         if let Some(pair) = owners.windows(2).find(|pair| pair[0].0 == pair[1].0) {
             return Err(RingError::DuplicateToken(pair[0].0));
         }
-        Ok(Ring { nodes, owners })
+        Ok(Ring { nodes, owners, cuts: CUTS_MIN })
+    }
+
+    /// The ring with so many even cuts, a power of two; a new one has the fewest.
+    pub fn with_cuts(self, cuts: usize) -> Result<Ring, RingError> {
+        if is_cut_count(cuts) { Ok(Ring { cuts, ..self }) } else { Err(RingError::Cuts(cuts)) }
     }
 
     /// The nodes, ascending by host id.
@@ -124,9 +130,9 @@ impl Ring {
         &self.owners
     }
 
-    /// The ring cut into ranges: at every node's tokens and at the even points.
+    /// The ring cut into ranges: at the even points, and at tokens that are none.
     pub fn ranges(&self) -> Ranges {
-        Ranges::new(self.owners.iter().map(|&(token, _)| token))
+        Ranges::new(self.owners.iter().map(|&(token, _)| token), self.cuts)
     }
 
     /// The nodes that hold `token`, the preferred leader first. `local` is the node that asks: local
@@ -228,42 +234,44 @@ impl<'a> CentreWalk<'a> {
     }
 }
 
-/// Chooses `count` tokens for a node that joins `ring`, ascending: one in each of `count` equal
-/// parts, so that the node's shards fill evenly, and there the farthest from everybody's tokens of
-/// a few candidates drawn from `random`, so that nodes do.
+/// Chooses tokens for a node that joins `ring`, ascending: `count` of its even cuts that nobody
+/// owns, so that no range has to be cut. One lies in each of `count` equal parts as far as cuts are
+/// free there, so that the node's shards fill evenly, and each as far as can be from everybody's
+/// tokens, so that nodes do; `random` decides among equals. When few are left they are fewer, so
+/// that some are left for others; none are chosen only when there are none.
 pub fn choose_tokens(count: usize, ring: &Ring, mut random: impl FnMut() -> u64) -> Vec<Token> {
-    if count == 0 {
-        return Vec::new();
-    }
-    let width = ((1_u128 << 64) / count as u128) as u64;
-    // One part is the whole ring, whose width does not fit; all but the last token will do.
-    let width = if count == 1 { u64::MAX } else { width };
+    let mut taken: BTreeSet<u64> =
+        ring.owners.iter().map(|(token, _)| position_of(*token)).collect();
+    let positions = cut_tokens(ring.cuts).map(position_of);
+    let mut free: Vec<u64> = positions.filter(|position| !taken.contains(position)).collect();
+    let count = count.min(free.len().div_ceil(2));
     let mut tokens: Vec<Token> = Vec::with_capacity(count);
-    for part in 0..count as u64 {
-        let start = part * width;
-        let draws = (0..CANDIDATES_PER_TOKEN).map(|_| start + random() % width);
-        let farthest = draws.max_by_key(|&position| distance_to_nearest(ring, position));
-        let mut position = farthest.unwrap_or(start);
-        while position == 0 || distance_to_nearest(ring, position) == 0 {
-            position = position.wrapping_add(1);
+    for part in 0..count {
+        let is_of_part =
+            |position: u64| ((u128::from(position) * count as u128) >> 64) as usize == part;
+        let is_any_here = free.iter().any(|position| is_of_part(*position));
+        let candidates = free.iter().enumerate();
+        let farthest = candidates
+            .filter(|(_, position)| !is_any_here || is_of_part(**position))
+            .max_by_key(|(_, position)| (distance_to_nearest(&taken, **position), random()));
+        if let Some((index, _)) = farthest {
+            let position = free.remove(index);
+            taken.insert(position);
+            tokens.push(token_at(position));
         }
-        tokens.push(token_at(position));
     }
+    tokens.sort_unstable();
     tokens
 }
 
-/// How far a position is from the nearest token of the ring, either way around.
-fn distance_to_nearest(ring: &Ring, position: u64) -> u64 {
-    let owners = &ring.owners;
-    let above = owners.partition_point(|&(owned, _)| position_of(owned) < position);
-    let (Some(first), Some(last)) = (owners.first(), owners.last()) else {
-        return u64::MAX;
-    };
-    let next = owners.get(above).unwrap_or(first);
-    let previous = above.checked_sub(1).map_or(last, |below| &owners[below]);
-    let up = position_of(next.0).wrapping_sub(position);
-    let down = position.wrapping_sub(position_of(previous.0));
-    up.min(down)
+/// How far a position is from the nearest that is taken, either way around.
+fn distance_to_nearest(taken: &BTreeSet<u64>, position: u64) -> u64 {
+    let above = taken.range(position..).next().or_else(|| taken.first());
+    let below = taken.range(..position).next_back().or_else(|| taken.last());
+    match above.zip(below) {
+        None => u64::MAX,
+        Some((above, below)) => above.wrapping_sub(position).min(position.wrapping_sub(*below)),
+    }
 }
 
 impl fmt::Display for RingError {
@@ -273,6 +281,7 @@ impl fmt::Display for RingError {
             RingError::DuplicateToken(token) => write!(f, "token {} has two owners", token.0),
             RingError::ReservedToken => write!(f, "token {} cannot be owned", i64::MIN),
             RingError::NoTokens(host) => write!(f, "node {:032x} owns no token", host.0),
+            RingError::Cuts(cuts) => write!(f, "a ring cannot be cut at {cuts} even points"),
             RingError::TooManyNodes => write!(f, "a ring has at most {} nodes", u16::MAX),
         }
     }

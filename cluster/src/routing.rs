@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     fn stretches_cover_the_interval_once_and_in_order() {
-        let ranges = Ranges::new([Token(-7), Token(100), Token(i64::MAX - 3)]);
+        let ranges = Ranges::new([Token(-7), Token(100), Token(i64::MAX - 3)], 64);
         let of = |range: RangeIndex| Ok::<u32, ()>(range.0 / 5);
         for (first, last) in
             [(i64::MIN, i64::MAX), (-7, -7), (-8, 101), (0, i64::MAX), (i64::MAX, i64::MAX)]

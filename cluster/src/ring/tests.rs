@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::golden::{self, Command, Interpreter};
-use crate::range::CUTS;
+use crate::range::{CUTS_MIN, Ranges, cut_tokens};
 use std::collections::BTreeMap;
 
 /// A node for tests, at an address that nobody dials.
@@ -78,10 +78,10 @@ fn numbers(mut seed: u64) -> impl FnMut() -> u64 {
 }
 
 #[test]
-fn chosen_tokens_lie_one_in_each_part_and_are_free() {
+fn chosen_tokens_lie_one_in_each_part_and_cut_nothing() {
     let mut random = numbers(0x1234_5678);
     let mut nodes = Vec::new();
-    for host in 1..=40 {
+    for host in 1..=8 {
         let ring = Ring::new(nodes.clone()).unwrap();
         let tokens = choose_tokens(TOKENS_PER_NODE, &ring, &mut random);
         for (part, &token) in tokens.iter().enumerate() {
@@ -90,18 +90,40 @@ fn chosen_tokens_lie_one_in_each_part_and_are_free() {
         nodes.push(Node { tokens, ..node(host, "dc1", "r1", &[]) });
     }
     let ring = Ring::new(nodes).unwrap();
-    assert_eq!(ring.owners().len(), 40 * TOKENS_PER_NODE);
-    assert_eq!(ring.ranges().len(), 40 * TOKENS_PER_NODE + CUTS);
+    assert_eq!(ring.owners().len(), 8 * TOKENS_PER_NODE);
+    assert_eq!(ring.ranges(), Ranges::new([], CUTS_MIN), "every token is an even cut");
 }
 
 #[test]
-fn chosen_tokens_avoid_taken_and_reserved_ones_whatever_the_draws() {
-    let taken = Node { tokens: vec![token_at(1), token_at(2)], ..node(1, "dc1", "r1", &[]) };
-    let ring = Ring::new(vec![taken]).unwrap();
-    assert_eq!(choose_tokens(1, &ring, || 0), [token_at(3)]);
-    assert_eq!(choose_tokens(1, &ring, || 1), [token_at(3)]);
-    assert_eq!(choose_tokens(0, &ring, || 1), []);
-    assert_eq!(choose_tokens(1, &Ring::default(), || 0), [token_at(1)]);
+fn nodes_share_what_is_left_and_some_is_left_for_others() {
+    let mut random = numbers(0x8765_4321);
+    let mut nodes = Vec::new();
+    let mut counts = Vec::new();
+    loop {
+        let ring = Ring::new(nodes.clone()).unwrap().with_cuts(64).unwrap();
+        let tokens = choose_tokens(TOKENS_PER_NODE, &ring, &mut random);
+        if tokens.is_empty() {
+            assert_eq!(ring.owners().len(), 64, "every cut is owned");
+            break;
+        }
+        counts.push(tokens.len());
+        let host = nodes.len() as u128 + 1;
+        nodes.push(Node { tokens, ..node(host, "dc1", "r1", &[]) });
+    }
+    assert_eq!(counts, [16, 16, 16, 8, 4, 2, 1, 1]);
+}
+
+#[test]
+fn chosen_tokens_are_free_and_far_whatever_the_draws() {
+    let cuts: Vec<Token> = cut_tokens(4).collect();
+    let taken = Node { tokens: vec![cuts[1]], ..node(1, "dc1", "r1", &[]) };
+    let ring = Ring::new(vec![taken]).unwrap().with_cuts(4).unwrap();
+    for draw in [0, 1, u64::MAX] {
+        assert_eq!(choose_tokens(1, &ring, || draw), [cuts[3]], "the other side of the ring");
+        assert_eq!(choose_tokens(2, &ring, || draw).len(), 2);
+        assert_eq!(choose_tokens(0, &ring, || draw), []);
+    }
+    assert_eq!(ring.with_cuts(3), Err(RingError::Cuts(3)));
 }
 
 #[test]
