@@ -3,10 +3,10 @@
 //!
 //! A node that asks again, since the answer was lost or it was killed before it had it, is told the
 //! same: who is in the ring already goes on with the tokens it was given. One node joins at a time.
-//! As long as ranges cannot move, a node joins only while the schema was never changed: the members
+//! As long as ranges cannot move, a node joins only while there is no keyspace of a user: the members
 //! of a group are the placement's replicas when the group is made, and a new node changes the
-//! placement. That a keyspace was dropped again does not help, since the logs may still hold its
-//! groups, which a later keyspace of the same setting would be given.
+//! placement. What logs still hold of keyspaces that were dropped is of no group any more
+//! (`placement`).
 //!
 //! A pure function. Names of clusters, their ids and the version of what is said between nodes are
 //! compared earlier, when a connection is introduced (`peer`).
@@ -45,8 +45,6 @@ pub struct Cluster<'a> {
     pub partitioner: &'a str,
     /// The node that is joining now.
     pub joining: Option<HostId>,
-    /// The ring is in use: the schema was changed, or a generation of change logs announced.
-    pub is_ring_used: bool,
     /// A keyspace of a user, if there is any.
     pub keyspace: Option<&'a str>,
     /// What the leader's clock shows, in microseconds since 1970.
@@ -90,10 +88,10 @@ pub enum Refusal {
     TokenCount(usize),
     /// Another node is joining.
     Busy(HostId),
-    /// There is or was data, which cannot move yet.
+    /// There is data, which cannot move yet.
     HasData {
-        /// One of the keyspaces; nothing if all were dropped.
-        keyspace: Option<String>,
+        /// One of the keyspaces.
+        keyspace: String,
     },
     /// All members take part in the metadata, and there are as many as may.
     Full,
@@ -123,8 +121,8 @@ pub fn judge(applicant: &Applicant, cluster: &Cluster) -> Result<Admitted, Refus
     if cluster.ring.index_of(us).is_some() {
         return Ok(Admitted::IsMember);
     }
-    if cluster.is_ring_used {
-        return Err(Refusal::HasData { keyspace: cluster.keyspace.map(str::to_owned) });
+    if let Some(keyspace) = cluster.keyspace {
+        return Err(Refusal::HasData { keyspace: keyspace.to_owned() });
     }
     if cluster.ring.nodes().len() >= MEMBERS_MAX {
         return Err(Refusal::Full);
@@ -177,14 +175,10 @@ impl fmt::Display for Refusal {
                 write!(f, "a node has 1 to {TOKENS_PER_NODE_MAX} tokens, not {count}")
             }
             Refusal::Busy(other) => write!(f, "the node {:032x} is joining", other.0),
-            Refusal::HasData { keyspace: Some(keyspace) } => write!(
+            Refusal::HasData { keyspace } => write!(
                 f,
                 "the cluster has data (keyspace {keyspace}), which this version cannot move to a \
                  new node"
-            ),
-            Refusal::HasData { keyspace: None } => f.write_str(
-                "the cluster has had data, and this version cannot give a part of the ring to a \
-                 new node from then on",
             ),
             Refusal::Full => {
                 write!(f, "the cluster has {MEMBERS_MAX} nodes, and this version takes no more")
@@ -206,7 +200,6 @@ mod tests {
     #[derive(Default)]
     struct JoinScript {
         members: Vec<Node>,
-        is_ring_used: bool,
         keyspace: Option<String>,
         joining: Option<HostId>,
     }
@@ -237,7 +230,6 @@ mod tests {
                 ring: &Ring::new(self.members.clone()).map_err(|error| error.to_string())?,
                 partitioner: "Murmur3",
                 joining: self.joining,
-                is_ring_used: self.is_ring_used,
                 keyspace: self.keyspace.as_deref(),
                 clock_micros: NOW_MICROS,
             };
@@ -256,10 +248,7 @@ mod tests {
                     let host = command.word::<u128>(0)?;
                     self.members.push(node(host, "dc1", "r1", &[host as i64]));
                 }
-                "keyspace" => {
-                    self.keyspace = Some(command.word(0)?);
-                    self.is_ring_used = true;
-                }
+                "keyspace" => self.keyspace = Some(command.word(0)?),
                 "drop" => self.keyspace = None,
                 "joining" => self.joining = Some(HostId(command.word(0)?)),
                 "ask" => return self.ask(command),

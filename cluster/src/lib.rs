@@ -46,6 +46,6 @@ mod simulation;
 
 pub use consistency::{Access, Unavailable};
 pub use placement::{GroupId, Placement};
-pub use range::{RangeIndex, Ranges, shard_of};
+pub use range::{RangeIndex, Ranges, cuts_for, shard_of};
 pub use ring::{HostId, Node, NodeIndex, Ring, RingError};
 pub use wire::DecodeError;

@@ -4,13 +4,13 @@
 //! all tables of the keyspaces with that setting share it. A [`Placement`] is computed once for a
 //! ring and a setting, and answers the read and write path without allocating.
 //!
-//! A group's identity names its log on the disk, so it must survive restarts and be the same on
-//! every replica. It is derived for now: a hash of the setting, mixed with the range's end token by
-//! a bijection, so that ids of one setting never collide, and those of two settings only by the
-//! odds of 64 bits. This holds while the ring does not change under data. Once it can (ranges that
-//! split, move or get another setting keep their log), ids are numbers that the metadata group
-//! hands out with the list of groups, and this module reads that list; nothing else looks inside an
-//! id. Id 0 is the metadata group's in both schemes.
+//! A group's identity names its log on the disk, so it must survive restarts, be the same on every
+//! replica, and never come back for another group. It is a hash of the setting and of the metadata
+//! index at which a keyspace first used it, mixed with the range's end token by a bijection: ids of
+//! one setting never collide, and others only by the odds of 64 bits. A setting that nobody used
+//! for a while begins anew, with new logs, when somebody does again, so whatever an old replica
+//! kept is of no group any more. Ranges do not change, so each keeps its group for as long as the
+//! setting is used. Nothing else looks inside an id. Id 0 is the metadata group's.
 
 use crate::range::{RangeIndex, Ranges};
 use crate::ring::{NodeIndex, Ring};
@@ -26,9 +26,10 @@ impl GroupId {
     /// The group that holds schema, topology and everything else the cluster agrees on.
     pub const METADATA: GroupId = GroupId(0);
 
-    /// The group of the range that ends at `end_token` under `replication`.
-    pub fn derive(replication: &Replication, end_token: Token) -> GroupId {
-        let id = mix(end_token.0 as u64 ^ hash_setting(replication));
+    /// The group of the range that ends at `end_token` under `replication`, which has been used
+    /// since that index of the metadata.
+    pub fn derive(replication: &Replication, used_since: u64, end_token: Token) -> GroupId {
+        let id = mix(end_token.0 as u64 ^ hash_setting(replication, used_since));
         GroupId(if id == GroupId::METADATA.0 { u64::MAX } else { id })
     }
 }
@@ -45,12 +46,12 @@ pub struct Placement {
 }
 
 impl Placement {
-    /// Places the data of `replication` on `ring`, as the node `local` sees it. `ranges` are the
-    /// ring's own, shared by all its placements.
+    /// Places the data of `replication`, used since that index of the metadata, on `ring`, as the
+    /// node `local` sees it. `ranges` are the ring's own, shared by all its placements.
     pub fn new(
         ring: &Ring,
         ranges: &Arc<Ranges>,
-        replication: &Replication,
+        (replication, used_since): (&Replication, u64),
         local: NodeIndex,
     ) -> Placement {
         let mut placement = Placement {
@@ -61,7 +62,7 @@ impl Placement {
         };
         for range in ranges.iter() {
             let end_token = ranges.end_token(range);
-            placement.groups.push(GroupId::derive(replication, end_token));
+            placement.groups.push(GroupId::derive(replication, used_since, end_token));
             placement.replicas.extend(ring.replicas(replication, end_token, local));
             placement.replica_starts.push(placement.replicas.len() as u32);
         }
@@ -88,14 +89,15 @@ impl Placement {
     }
 }
 
-/// FNV-1a over an unambiguous byte form of the setting: a tag, then lengths before names.
-fn hash_setting(replication: &Replication) -> u64 {
+/// FNV-1a over an unambiguous byte form of both: a tag, then lengths before names.
+fn hash_setting(replication: &Replication, used_since: u64) -> u64 {
     let mut hash = 0xCBF2_9CE4_8422_2325_u64;
     let mut feed = |bytes: &[u8]| {
         for &byte in bytes {
             hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3);
         }
     };
+    feed(&used_since.to_be_bytes());
     match replication {
         Replication::Local => feed(&[0]),
         Replication::Simple { factor } => {
@@ -142,15 +144,20 @@ mod tests {
         ];
         let mut seen = BTreeSet::from([GroupId::METADATA]);
         for setting in &settings {
-            let placement = Placement::new(&ring, &ranges, setting, NodeIndex(0));
-            for range in ranges.iter() {
-                assert!(seen.insert(placement.group(range)), "{setting:?} {range:?}");
+            for since in [0, 1, 7] {
+                let placement = Placement::new(&ring, &ranges, (setting, since), NodeIndex(0));
+                for range in ranges.iter() {
+                    assert!(seen.insert(placement.group(range)), "{setting:?} {since} {range:?}");
+                }
             }
         }
         // Logs on the disk carry these: another value would lose them.
-        assert_eq!(GroupId::derive(&settings[0], Token(-1)), GroupId(0xB7A0_5D13_6BD1_50C6));
-        assert_eq!(GroupId::derive(&settings[1], Token::MAX), GroupId(0x6320_B9A1_3BF2_8EC7));
-        assert_eq!(GroupId::derive(&settings[3], Token(100)), GroupId(0xB855_C67F_D9EC_3940));
+        assert_eq!(GroupId::derive(&settings[0], 0, Token(-1)), GroupId(0xD487_C94B_9CF8_93F0));
+        assert_eq!(GroupId::derive(&settings[1], 5, Token::MAX), GroupId(0x238A_F870_D90D_A1D8));
+        assert_eq!(
+            GroupId::derive(&settings[3], 1 << 40, Token(100)),
+            GroupId(0xB06D_01FB_BC11_AC5A)
+        );
     }
 
     #[test]
@@ -163,7 +170,7 @@ mod tests {
         .unwrap();
         let ranges = Arc::new(ring.ranges());
         let setting = Replication::Simple { factor: 2 };
-        let placement = Placement::new(&ring, &ranges, &setting, NodeIndex(0));
+        let placement = Placement::new(&ring, &ranges, (&setting, 0), NodeIndex(0));
         for range in ranges.iter() {
             for token in [ranges.first_token(range), ranges.end_token(range)] {
                 let replicas = ring.replicas(&setting, token, NodeIndex(0));

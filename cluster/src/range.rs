@@ -38,12 +38,10 @@ pub fn cuts_for(shard_count: u16) -> usize {
 
 /// The tokens at which a ring with `cuts` even cuts is cut, ascending. `cuts` is a power of two
 /// between 2 and [`CUTS_MAX`].
-pub(crate) fn cut_tokens(
-    cuts: usize,
-) -> impl DoubleEndedIterator<Item = Token> + ExactSizeIterator {
+pub(crate) fn cut_tokens(cuts: usize) -> impl Iterator<Item = Token> {
     assert!(is_cut_count(cuts), "{cuts} cuts do not divide the ring evenly");
     let shift = 64 - cuts.trailing_zeros();
-    (1..cuts + 1).map(move |cut| {
+    (1..=cuts).map(move |cut| {
         // The last one is the end of the ring: 2^64 - 1.
         token_at((((cut as u128) << shift) as u64).wrapping_sub(1))
     })

@@ -110,7 +110,7 @@ pub struct Config {
 
 /// The name of a cluster that was given none: Cassandra's.
 const CLUSTER_NAME_DEFAULT: &str = "Test Cluster";
-/// Most shards a node can have: the ring is cut at that many even points.
+/// Most shards a node can have, as far as drivers and the cuts of the ring go.
 pub(crate) const SHARD_COUNT_MAX: u16 = 64;
 /// Largest configuration file that is read.
 pub const CONFIG_FILE_BYTES_MAX: u64 = 1 << 20;

@@ -102,9 +102,11 @@ impl View {
         let mut tables = IdMap::default();
         for keyspace in schema.keyspaces.values() {
             let replication = &keyspace.replication;
-            let placement: &Arc<Placement> = placements
-                .entry(replication.clone())
-                .or_insert_with(|| Arc::new(Placement::new(&ring, &ranges, replication, local)));
+            let placement: &Arc<Placement> =
+                placements.entry(replication.clone()).or_insert_with(|| {
+                    let setting = (replication, metadata.used_since(replication));
+                    Arc::new(Placement::new(&ring, &ranges, setting, local))
+                });
             let is_virtual = system.iter().any(|own| own.name == keyspace.name);
             for definition in keyspace.tables.values() {
                 let placed = PlacedTable {

@@ -13,7 +13,7 @@
 //! time; the others are told to ask again.
 
 use super::AskKind;
-use crate::metadata::{Command, NodeRecord, Snapshot};
+use crate::metadata::{Command, Metadata, NodeRecord, Snapshot};
 use crate::node::Shared;
 use crate::remote::Deadline;
 use crate::shard::Shard;
@@ -265,7 +265,6 @@ impl Shard {
             ring: &view.ring,
             partitioner: PARTITIONER,
             joining: self.joining.get(),
-            is_ring_used: view.metadata.ring_is_used(),
             keyspace: view.metadata.schema.keyspaces.keys().next().map(|name| &**name),
             clock_micros: self.shared.env.clock.now_micros(),
         };
@@ -280,7 +279,8 @@ impl Shard {
         let tokens =
             cluster::ring::choose_tokens(request.token_count, &view.ring, || entropy.u64());
         let node = request.record(tokens.into_iter().map(|token| token.0).collect());
-        Command::AddNode { cluster_name: view.metadata.cluster_name.clone(), node }
+        let Metadata { cluster_name, cuts, .. } = &view.metadata;
+        Command::AddNode { cluster_name: cluster_name.clone(), cuts: *cuts, node }
     }
 
     /// The metadata as it is applied, once the node is a member of its group by that.
@@ -298,7 +298,7 @@ impl Shard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metadata::{GroupBase, Metadata};
+    use crate::metadata::GroupBase;
     use cluster::consensus::{EntryId, LogIndex, Membership, Term};
 
     fn request() -> JoinRequest {
@@ -347,7 +347,7 @@ mod tests {
         let group = GroupBase::new(last, (LogIndex(4), &members)).sent();
         let node = request().record(vec![-3]);
         let mut metadata = Metadata::default();
-        metadata.apply(3, Command::AddNode { cluster_name: "c".to_owned(), node });
+        metadata.apply(3, Command::AddNode { cluster_name: "c".to_owned(), cuts: 256, node });
         let snapshot = Snapshot { metadata, group: Some(group) };
         let answer = JoinAnswer::Admitted(Box::new(snapshot));
         let bytes = serde_json::to_vec(&answer).unwrap();

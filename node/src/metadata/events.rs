@@ -141,7 +141,8 @@ pub(super) mod tests {
         let mut metadata = Metadata::default();
         for (index, (host_id, port)) in (1..).zip(nodes) {
             let node = node(*host_id, *port);
-            metadata.apply(index, Command::AddNode { cluster_name: "c".to_owned(), node });
+            metadata
+                .apply(index, Command::AddNode { cluster_name: "c".to_owned(), cuts: 256, node });
         }
         metadata
     }

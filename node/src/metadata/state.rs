@@ -8,7 +8,7 @@
 
 use crate::node::Shared;
 use cluster::{HostId, Node, Ring};
-use model::schema::{KeyspaceDef, Schema};
+use model::schema::{KeyspaceDef, Replication, Schema};
 use model::{TableId, Token};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -46,11 +46,20 @@ pub(crate) struct GenerationRecord {
     pub range_ends: Vec<i64>,
 }
 
+/// A setting of replication that keyspaces use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SettingRecord {
+    pub replication: Replication,
+    /// The index of the command by which the first of them had it.
+    pub since: u64,
+}
+
 /// A decided change.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Command {
-    /// A node has its tokens; the first one also names the cluster.
-    AddNode { cluster_name: String, node: NodeRecord },
+    /// A node has its tokens; the first one also names the cluster, and says at how many even
+    /// points its ring is cut.
+    AddNode { cluster_name: String, cuts: usize, node: NodeRecord },
     /// A node came back with other properties (address, shards).
     UpdateNode { node: NodeRecord },
     /// Keyspaces that are new or changed, and keyspaces that are gone.
@@ -67,9 +76,14 @@ pub(crate) struct Metadata {
     pub cluster_name: String,
     /// Tells clusters of one name apart: the id of the node that founded this one.
     pub cluster_id: u128,
+    /// At how many even points the ring is cut, for good.
+    pub cuts: usize,
     pub nodes: BTreeMap<String, NodeRecord>,
     /// The user's keyspaces; the system's own are not agreed on, they are the program's.
     pub schema: Schema,
+    /// The settings of replication that keyspaces use, and since which index without a break: the
+    /// groups of each are named by it.
+    pub settings: Vec<SettingRecord>,
     /// Oldest first.
     pub generations: Vec<Arc<GenerationRecord>>,
     /// The ids of tables that were dropped, oldest first: no table may get one of them again, since
@@ -84,9 +98,10 @@ impl Metadata {
         assert!(index > self.index, "metadata commands are applied once and in order");
         self.index = index;
         match command {
-            Command::AddNode { cluster_name, node } => {
+            Command::AddNode { cluster_name, cuts, node } => {
                 if self.cluster_name.is_empty() {
                     self.cluster_name = cluster_name;
+                    self.cuts = cuts;
                     self.cluster_id = node.host_id;
                 }
                 self.nodes.insert(host_key(node.host_id), node);
@@ -104,6 +119,7 @@ impl Metadata {
                     self.schema.keyspaces.insert(keyspace.name.clone(), Arc::new(keyspace));
                 }
                 self.dropped_tables.extend(before.difference(&table_ids(&self.schema)));
+                self.note_settings(index);
                 let surplus = self.dropped_tables.len().saturating_sub(DROPPED_TABLES_MAX);
                 self.dropped_tables.drain(..surplus);
             }
@@ -124,6 +140,18 @@ impl Metadata {
         let is_forgotten =
             || self.dropped_tables.len() >= DROPPED_TABLES_MAX && self.nodes.len() <= 1;
         self.dropped_tables.contains(&table) || is_forgotten()
+    }
+
+    /// Settings that no keyspace uses any more are forgotten, and others are new at this index.
+    fn note_settings(&mut self, index: u64) {
+        let used: BTreeSet<&Replication> =
+            self.schema.keyspaces.values().map(|keyspace| &keyspace.replication).collect();
+        self.settings.retain(|setting| used.contains(&setting.replication));
+        let known: BTreeSet<&Replication> = self.settings.iter().map(|s| &s.replication).collect();
+        let new: Vec<Replication> = used.difference(&known).map(|r| (*r).clone()).collect();
+        let records =
+            new.into_iter().map(|replication| SettingRecord { replication, since: index });
+        self.settings.extend(records);
     }
 
     /// The record of a node.
@@ -157,14 +185,20 @@ impl Metadata {
         Ok(known != record)
     }
 
-    /// Whether there is or was anything that lies on the ring as it is.
+    /// Whether there is anything that lies on the ring as it is.
     pub(crate) fn ring_is_used(&self) -> bool {
-        self.schema.version > 0 || !self.generations.is_empty()
+        !self.settings.is_empty()
+    }
+
+    /// Since when a setting is used; 0 for one that no keyspace of a user has.
+    pub(crate) fn used_since(&self, replication: &Replication) -> u64 {
+        let found = self.settings.iter().find(|setting| setting.replication == *replication);
+        found.map_or(0, |setting| setting.since)
     }
 
     /// The ring of all nodes.
     pub(crate) fn ring(&self) -> Result<Ring, cluster::RingError> {
-        Ring::new(self.nodes.values().map(NodeRecord::to_ring_node).collect())
+        Ring::new(self.nodes.values().map(NodeRecord::to_ring_node).collect())?.with_cuts(self.cuts)
     }
 }
 

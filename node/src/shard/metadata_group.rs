@@ -134,6 +134,7 @@ impl Opened {
             }
             None => Some(Command::AddNode {
                 cluster_name: shared.registry.us().cluster_name,
+                cuts: cluster::cuts_for(shared.shard_count),
                 node: NodeRecord::of_this_node(shared, first_tokens(shared, entropy)),
             }),
             Some(known) => {
@@ -161,7 +162,10 @@ impl Opened {
 /// The tokens of the first node of a cluster.
 fn first_tokens(shared: &Shared, entropy: &mut Entropy) -> Vec<i64> {
     let count = usize::from(shared.config.token_count);
-    let tokens = cluster::ring::choose_tokens(count, &Ring::default(), || entropy.u64());
+    let ring = Ring::new(Vec::new())
+        .and_then(|ring| ring.with_cuts(cluster::cuts_for(shared.shard_count)));
+    let ring = ring.expect("there are rings with that many cuts");
+    let tokens = cluster::ring::choose_tokens(count, &ring, || entropy.u64());
     tokens.into_iter().map(|token| token.0).collect()
 }
 

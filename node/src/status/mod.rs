@@ -64,7 +64,10 @@ pub(crate) async fn of_cluster(
 ) -> Result<ClusterStatus, UnknownKeyspace> {
     let view = shard.view();
     let replication = ownership(&view, keyspace)?;
-    let placement = replication.map(|r| Placement::new(&view.ring, &view.ranges, &r, view.local));
+    let placement = replication.map(|replication| {
+        let setting = (&replication, view.metadata.used_since(&replication));
+        Placement::new(&view.ring, &view.ranges, setting, view.local)
+    });
     let mut asking = JoinSet::new();
     for (index, node) in (0_u16..).zip(view.ring.nodes()) {
         let (shard, host_id) = (shard.clone(), node.host_id);
