@@ -114,6 +114,9 @@ const SHARD_FIGURES: &[Figure] = &[
     ("client_connections", "gauge", "CQL connections.", |s| s.connections),
     ("connection_memory_bytes", "gauge", "Memory of requests and answers.", |s| s.connection_bytes),
     ("requests_total", "counter", "CQL requests.", |s| s.requests),
+    ("requests_forwarded_total", "counter", "Writes and reads sent to other nodes.", |s| {
+        s.forwarded
+    }),
     (
         "logged_batches_unfinished",
         "gauge",

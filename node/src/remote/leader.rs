@@ -222,6 +222,7 @@ impl Shard {
             *bytes = message::write_bytes(request, place.view.index(), terms.is_decided);
         }
         let Some(bytes) = bytes else { return Answer::Failed(own_change()) };
+        self.forwarded_count.set(self.forwarded_count.get() + 1);
         let asking = self.ask_write(peer, bytes, time_left);
         if !request.change.may_be_repeated() {
             return asking.await;
@@ -331,6 +332,7 @@ impl Shard {
     ) -> Answer<Page, ReadError> {
         if node != view.local {
             let bytes = message::read_bytes(&command, barrier, view.index());
+            self.forwarded_count.set(self.forwarded_count.get() + 1);
             let asking = self.ask_read(peer, &bytes, deadline.time_left(self));
             let answer = self.while_it_lives(peer.host_id, asking).await;
             return match answer.unwrap_or(Answer::NotLeader { hint: None }) {

@@ -196,6 +196,8 @@ pub(crate) struct Shard {
     /// The statements that were run last.
     pub recent_statements: RefCell<RecentStatements>,
     pub request_count: Cell<u64>,
+    /// Writes and reads that were sent to other nodes.
+    pub forwarded_count: Cell<u64>,
     /// Room for the frames of one read; empty between turns.
     pub frames: RefCell<VecDeque<DecodedFrame>>,
     /// Room for one row's columns, for all reads of the shard.
@@ -258,6 +260,7 @@ impl Shard {
             values: RefCell::new(Values::new()),
             recent_statements: RefCell::default(),
             request_count: Cell::new(0),
+            forwarded_count: Cell::new(0),
             frames: RefCell::default(),
             row_scratch: RefCell::new(RowScratch::default()),
         });
@@ -418,6 +421,7 @@ impl Shard {
                 statistics.unknown_messages = self.unknown_message_count.get();
                 statistics.connections = self.sessions.borrow().len() as u64;
                 statistics.requests = self.request_count.get();
+                statistics.forwarded = self.forwarded_count.get();
                 statistics.connection_bytes = self.memory.held_bytes() as u64;
                 statistics.unreadable_batches = self.unreadable_batches.get();
                 reply.send(statistics).ok();

@@ -124,6 +124,7 @@ pub(crate) struct ShardStatistics {
     pub connections: u64,
     pub connection_bytes: u64,
     pub requests: u64,
+    pub forwarded: u64,
     pub unfinished_batches: u64,
     pub unreadable_batches: u64,
     pub unknown_messages: u64,

@@ -16,6 +16,7 @@
 
 mod bad_input;
 mod cdc_consumer;
+mod clients_of_several;
 mod consistency;
 mod containers;
 mod contention;

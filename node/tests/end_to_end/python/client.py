@@ -1,6 +1,7 @@
 """What the scripts share: a connection, and a runner for their tests.
 
-Every script is called as `python SCRIPT PORT [ARGUMENT...]`. It runs each of its functions named
+Every script is called as `python SCRIPT PORT [ARGUMENT...]`, for a node at 127.0.0.1 unless it says
+otherwise. It runs each of its functions named
 test_* with a session, says which failed and how, and ends with 1 if any did.
 """
 
