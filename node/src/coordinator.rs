@@ -47,6 +47,17 @@ impl From<WriteError> for CoordinatorError {
     }
 }
 
+impl From<CoordinatorError> for WriteError {
+    /// Of a write that had to read first.
+    fn from(error: CoordinatorError) -> Self {
+        match error {
+            CoordinatorError::Unavailable(unavailable) => WriteError::Unavailable(unavailable),
+            CoordinatorError::Write(error) => error,
+            CoordinatorError::Read(error) => error.into(),
+        }
+    }
+}
+
 impl From<ReadError> for CoordinatorError {
     fn from(error: ReadError) -> Self {
         CoordinatorError::Read(error)

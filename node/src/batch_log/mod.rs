@@ -16,7 +16,8 @@
 //! changes it is the first, and its leader looks in the very step in which it decides. Of several
 //! the last is the first group; the others are looked at before, and between the look and the end of
 //! the batch no other such change may look at those partitions: they are held
-//! ([`crate::shard::ListHold`]). After a crash every such change waits until the batches of before
+//! ([`crate::shard::ListHold`]). Where other nodes hold them too, they are not: two such changes at
+//! once may mean the same element there, as in Cassandra. After a crash every such change waits until the batches of before
 //! are finished, as far as this node alone holds their ranges.
 //!
 //! A record that cannot be read is named in the log and counted, and stays where it is.
@@ -28,17 +29,17 @@ pub(crate) use finish::OpenBatches;
 pub(crate) use record::{BatchId, TABLE, TABLE_ID};
 
 use crate::coordinator::Routed;
-use crate::remote::WriteTerms;
+use crate::remote::{Deadline, WriteTerms};
 use crate::shard::{
     Barrier, Change, ListHold, PartitionId, Shard, WriteError, above_all, resolve_lists, slices_of,
 };
 use crate::view::View;
 use cluster::GroupId;
 use cql::plan::write::PartitionWrite;
-use model::TimestampMicros;
 use model::mutation::stamp;
 use model::partition::Partition;
 use model::read::{ReadCommand, ReadScope};
+use model::{Consistency, TimestampMicros};
 use record::Record;
 use std::cell::Cell;
 use std::rc::Rc;
@@ -118,8 +119,8 @@ impl Shard {
             let lists = writes.iter().filter(|write| !write.list_operations.is_empty());
             let partitions: Vec<PartitionId> =
                 lists.map(|write| (write.table.id, write.key().to_vec())).collect();
-            if !partitions.is_empty() {
-                holds.push(self.hold_on(sole_shard(&view, *group)?, partitions).await?);
+            if let Some(shard) = sole_shard(&view, *group).filter(|_| !partitions.is_empty()) {
+                holds.push(self.hold_on(shard, partitions).await?);
             }
         }
         Ok(holds)
@@ -142,7 +143,8 @@ impl Shard {
             for write in writes {
                 stamp_write(write, timestamp);
                 if *group != first && !write.list_operations.is_empty() {
-                    self.look_at_lists(sole_shard(&view, *group)?, write, wall).await?;
+                    let shard = sole_shard(&view, *group);
+                    self.look_at_lists(shard, write, wall, terms.deadline).await?;
                 }
             }
         }
@@ -162,12 +164,14 @@ impl Shard {
         }
     }
 
-    /// Replaces changes of lists by the cells they come to.
+    /// Replaces changes of lists by the cells they come to; `shard` is where this node alone holds
+    /// them, if it does.
     async fn look_at_lists(
         self: &Rc<Self>,
-        shard: u16,
+        shard: Option<u16>,
         write: &mut PartitionWrite,
         wall: TimestampMicros,
+        deadline: Deadline,
     ) -> Result<(), WriteError> {
         let now = wall / 1_000_000;
         let operations = std::mem::take(&mut write.list_operations);
@@ -183,8 +187,16 @@ impl Shard {
             page_bytes: usize::MAX,
             resume: None,
         };
-        let barrier = Barrier { undecided: true, by_leader: false };
-        let page = self.read_on(shard, command, barrier).await?;
+        let page = if let Some(shard) = shard {
+            let barrier = Barrier { undecided: true, by_leader: false };
+            self.read_on(shard, command, barrier).await?
+        } else {
+            let by_leader = (Consistency::Quorum, deadline);
+            self.read_range(write.token, command, true, by_leader).await?
+        };
+        if page.resume.is_some() {
+            return Err(WriteError::Invalid("the lists are too large for a batch".to_owned()));
+        }
         let mut content = Partition::default();
         for partition in page.partitions() {
             let partition = partition.map_err(|error| WriteError::Read(error.to_string()))?;
@@ -205,18 +217,12 @@ fn first_group(routed: &Routed) -> Option<GroupId> {
     with_lists.or_else(|| routed.first_key_value()).map(|(group, _)| *group)
 }
 
-/// The shard of this node that alone holds a group. Lists can be held there only: a hold is in the
-/// memory of the leader, and does not outlive it or reach another node yet.
-fn sole_shard(view: &View, group: GroupId) -> Result<u16, WriteError> {
+/// The shard of this node that alone holds a group. Lists are held there only: a hold is in the
+/// memory of the leader, and does not outlive it or reach another node.
+fn sole_shard(view: &View, group: GroupId) -> Option<u16> {
     let place = view.place_of(group);
     let sole = place.filter(|(setting, range)| setting.placement.replicas(*range) == [view.local]);
-    sole.map(|(_, range)| view.shard_on(view.local, range)).ok_or_else(|| {
-        WriteError::Invalid(
-            "A logged batch cannot change lists by index or value in several partitions when other \
-             nodes hold them; use an unlogged batch, or change whole elements"
-                .to_owned(),
-        )
-    })
+    sole.map(|(_, range)| view.shard_on(view.local, range))
 }
 
 /// Gives a change the batch's timestamp unless it has one of its own.

@@ -407,6 +407,21 @@ fn a_logged_batch_changes_a_list_that_another_node_leads() {
         };
         assert_eq!(run(&mut raw, &batch(1), QUORUM), Ok(Vec::new()));
         assert_eq!(run(&mut raw, &batch(2), QUORUM), Err(INVALID), "there are two elements left");
+        let two = |value: i32| {
+            format!(
+                "BEGIN BATCH DELETE l[0] FROM ks.t WHERE k = {k}; \
+                 UPDATE ks.t SET l = l - [{value}] WHERE k = 5000; APPLY BATCH"
+            )
+        };
+        let insert = "INSERT INTO ks.t (k, l) VALUES (5000, [7, 8, 9])";
+        assert_eq!(run(&mut raw, insert, ONE), Ok(Vec::new()));
+        assert_eq!(run(&mut raw, &two(8), QUORUM), Ok(Vec::new()));
+        for (k, left) in [(k, vec![3]), (5000, vec![7, 9])] {
+            let list = format!("SELECT l FROM ks.t WHERE k = {k}");
+            let values = raw.rows(&list).expect("a row")[0][0].clone().expect("a list");
+            let numbers = values[4..].chunks(8).map(|element| i32::from(element[7]));
+            assert_eq!(numbers.collect::<Vec<_>>(), left);
+        }
         let one_of = |table: &str, k: i32| format!("SELECT v FROM ks.{table} WHERE k = {k}");
         assert_eq!(run(&mut raw, &one_of("u", k + 100), QUORUM), Ok(vec![1]));
         assert_eq!(run(&mut raw, &one_of("w", k + 200), QUORUM), Ok(vec![1]));
