@@ -30,6 +30,13 @@ use model::read::{Page, ReadCommand};
 use model::{TableDef, TableId};
 use std::sync::Arc;
 
+/// Room for what is around the mutations of a write, as far as it is usual.
+const WRITE_HEAD_BYTES: usize = 64;
+/// Room for a read of one row.
+const READ_BYTES_USUAL: usize = 192;
+/// Room for an answer without rows.
+const ANSWER_BYTES_USUAL: usize = 32;
+
 const CHANGE_WRITE: u8 = 1;
 const CHANGE_TRUNCATE: u8 = 2;
 const CHANGE_IMAGES: u8 = 3;
@@ -74,7 +81,9 @@ pub(crate) fn write_bytes(
     planned_at: u64,
     is_decided: bool,
 ) -> Option<Vec<u8>> {
-    let mut out = vec![AskKind::Write as u8, if is_decided { FLAG_DECIDED } else { 0 }];
+    let mutations = request.change.writes().iter().map(|write| write.mutation.len());
+    let mut out = Vec::with_capacity(WRITE_HEAD_BYTES + mutations.sum::<usize>());
+    out.extend([AskKind::Write as u8, if is_decided { FLAG_DECIDED } else { 0 }]);
     put_varint(&mut out, planned_at);
     out.extend_from_slice(&request.clock_floor.to_le_bytes());
     out.extend_from_slice(&request.group.0.to_le_bytes());
@@ -147,7 +156,8 @@ pub(crate) fn read_change(
 pub(crate) fn read_bytes(command: &ReadCommand, barrier: Barrier, planned_at: u64) -> Vec<u8> {
     let by_leader = if barrier.by_leader { FLAG_BY_LEADER } else { 0 };
     let undecided = if barrier.undecided { FLAG_UNDECIDED } else { 0 };
-    let mut out = vec![AskKind::Read as u8, by_leader | undecided];
+    let mut out = Vec::with_capacity(READ_BYTES_USUAL);
+    out.extend([AskKind::Read as u8, by_leader | undecided]);
     put_varint(&mut out, planned_at);
     command.write(&mut out);
     out
@@ -192,7 +202,7 @@ pub(crate) trait Body: Sized {
 impl<T: Body, E: Body> Answer<T, E> {
     /// The answer's bytes.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        let mut out = Vec::new();
+        let mut out = Vec::with_capacity(ANSWER_BYTES_USUAL);
         match self {
             Answer::Done(what) => {
                 out.push(ANSWER_DONE);

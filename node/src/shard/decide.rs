@@ -201,7 +201,12 @@ impl ShardState {
             None
         };
         if !write.is_stamped {
-            let timestamp = self.clock.next(step.wall, newest);
+            let mut timestamp = self.clock.next(step.wall, newest);
+            if write.is_counter {
+                // No client stamps counters: what lies far ahead was given out by a leader whose
+                // clock was, and a sum below it would be lost.
+                timestamp = timestamp.max(newest.map_or(timestamp, |n| n.saturating_add(1)));
+            }
             stamp(&mut write.mutation, timestamp).expect("the planner's bytes are well-formed");
             for operation in &mut write.list_operations {
                 operation.timestamp = timestamp;
