@@ -34,3 +34,4 @@ mod rust_driver;
 mod several_nodes;
 mod status;
 mod support;
+mod timeouts;

@@ -170,7 +170,7 @@ fn all_pages(raw: &mut Raw, text: &str, level: u16, size: i32) -> Vec<i32> {
 }
 
 /// Nodes of one cluster with that schema.
-fn cluster(schema: &[&str]) -> Vec<Node> {
+pub(crate) fn cluster(schema: &[&str]) -> Vec<Node> {
     let nodes = Node::start_together::<3>(&["--memory", "64M"]);
     let mut raw = Raw::ready(&nodes[0]);
     for statement in schema {
@@ -181,7 +181,7 @@ fn cluster(schema: &[&str]) -> Vec<Node> {
 }
 
 /// Waits until a node can read the whole ring.
-fn wait_until_all_answer(node: &Node) {
+pub(crate) fn wait_until_all_answer(node: &Node) {
     let deadline = Instant::now() + MEETING_TIME_MAX;
     let mut raw = Raw::ready(node);
     while run(&mut raw, "SELECT k FROM ks.t", QUORUM).is_err() {
@@ -190,7 +190,7 @@ fn wait_until_all_answer(node: &Node) {
     }
 }
 
-const SCHEMA: [&str; 6] = [
+pub(crate) const SCHEMA: [&str; 6] = [
     "CREATE KEYSPACE ks WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}",
     "CREATE TABLE ks.t (k int PRIMARY KEY, v int, l list<int>)",
     "CREATE TABLE ks.u (k int PRIMARY KEY, v int)",
