@@ -215,8 +215,8 @@ fn a_failed_sync_reaches_the_next_write_of_the_shard() {
                 index += 1;
                 log.submit()
             }
-            // The log's thread is late: what was appended waits until it has looked.
-            Err(LogError::LogFull { .. }) => log.submit(),
+            // The log's thread is late, or its report of a new segment has not been taken.
+            Err(LogError::LogFull { .. }) => log.poll_synced().map(drop),
             Err(error) => Err(error),
         };
         match result {
