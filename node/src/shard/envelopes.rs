@@ -99,6 +99,14 @@ impl Shard {
         let read = self.shared.env.tasks.run_blocking(move || reading.run()).await;
         let entries = match read {
             Ok(read) => {
+                tracing::debug!(
+                    "shard {}: {} entries of group {:016x} from {} to {} for a follower",
+                    self.index,
+                    read.entries.len(),
+                    request.group.0,
+                    request.first.0,
+                    request.last.0
+                );
                 let next = LogIndex(request.first.0 + read.entries.len() as u64);
                 if let Some(place) = read.place {
                     self.read_places.borrow_mut().insert(key, (next, place));

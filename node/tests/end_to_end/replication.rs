@@ -169,3 +169,46 @@ fn a_death_costs_a_moment_and_nothing_else() {
 fn a_death_costs_a_moment_and_nothing_else_when_the_log_is_synced_periodically() {
     survives(&["--memory", "256M", "--commitlog-sync", "periodic"]);
 }
+
+/// Segments that tables have no use for any more are kept for a node that is away, and go when it
+/// has what is in them.
+#[test]
+fn the_log_is_kept_for_a_node_that_is_away() {
+    // The first segment is short, the next is full by then: two more than are written to.
+    const BATCHES: i32 = 45;
+    const ROWS: i32 = 100;
+    let mut nodes = Node::start_together::<3>(&["--memory", "64M"]);
+    for statement in SCHEMA {
+        Raw::ready(&nodes[0]).run(statement);
+    }
+    let mut raw = Raw::ready(&nodes[1]);
+    acknowledged(&mut raw, "INSERT INTO ks.wide (k, c) VALUES (1, -1)", ALL);
+    nodes[0].kill();
+    let pad = "x".repeat(10_000);
+    for batch in 0..BATCHES {
+        let inserts = (batch * ROWS..(batch + 1) * ROWS)
+            .map(|c| format!("INSERT INTO ks.wide (k, c, pad) VALUES (1, {c}, '{pad}');"));
+        let text = format!("BEGIN UNLOGGED BATCH {} APPLY BATCH", inserts.collect::<String>());
+        acknowledged(&mut raw, &text, QUORUM);
+    }
+    let is_flushed = |node: &Node| figure(node, "flushes_total") > 0;
+    let deadline = Instant::now() + TIME_MAX;
+    while !is_flushed(&nodes[1]) {
+        assert!(Instant::now() < deadline, "nothing is flushed:\n{}", nodes[1].log());
+        thread::sleep(Duration::from_millis(100));
+    }
+    let kept = figure(&nodes[1], "commitlog_segments");
+    assert!(kept >= 4, "{kept} segments of two shards");
+
+    nodes[0].restart();
+    let last = BATCHES * ROWS - 1;
+    let select = format!("SELECT c FROM ks.wide WHERE k = 1 AND c = {last}");
+    wait_until_it_shows(&nodes[0], &select, &[last]);
+    let count = sorted(&mut Raw::ready(&nodes[0]), "SELECT COUNT(*) FROM ks.wide WHERE k = 1", ONE);
+    assert_eq!(count, [BATCHES * ROWS + 1]);
+    let deadline = Instant::now() + TIME_MAX;
+    while figure(&nodes[1], "commitlog_segments") >= kept {
+        assert!(Instant::now() < deadline, "segments stay:\n{}", nodes[1].log());
+        thread::sleep(Duration::from_millis(100));
+    }
+}
