@@ -60,16 +60,21 @@ fn insert(table: &str, k: i32, v: i32) -> String {
 /// Keys that the frozen node holds, and keys that it does not.
 fn keys(nodes: &[Node], raw: &mut Raw) -> (Vec<i32>, Vec<i32>) {
     let (mut there, mut elsewhere) = (Vec::new(), Vec::new());
+    let deadline = Instant::now() + TIME_MAX;
+    nodes[2].freeze();
     for k in 0..KEYS {
-        let text = format!("{} USING TIMEOUT 200ms", insert("t", k, 0));
-        match timeout_of(nodes, raw, &text, ONE) {
-            None => elsewhere.push(k),
-            Some(found) => {
-                assert_eq!(found, timeout(ONE, "SIMPLE"));
-                there.push(k);
+        // Until it is known to be frozen, what it holds is not answered.
+        let is_there = loop {
+            match run(raw, &format!("SELECT v FROM ks.t WHERE k = {k}"), ONE) {
+                Ok(_) => break false,
+                Err(UNAVAILABLE) => break true,
+                Err(code) => assert!(Instant::now() < deadline, "key {k}: {code:#x}"),
             }
-        }
+        };
+        if is_there { there.push(k) } else { elsewhere.push(k) }
     }
+    nodes[2].thaw();
+    nodes.iter().for_each(wait_until_all_answer);
     (there, elsewhere)
 }
 
@@ -80,14 +85,16 @@ fn a_timeout_says_what_was_left_open() {
     let (there, elsewhere) = keys(&nodes, &mut raw);
     let (k, other) = (there[0], elsewhere[0]);
 
-    let count = format!("UPDATE ks.counted USING TIMEOUT 200ms SET n = n + 1 WHERE k = {k}");
+    let simple = format!("{} USING TIMEOUT 500ms", insert("t", k, 0));
+    assert_eq!(timeout_of(&nodes, &mut raw, &simple, ONE), Some(timeout(ONE, "SIMPLE")));
+    let count = format!("UPDATE ks.counted USING TIMEOUT 500ms SET n = n + 1 WHERE k = {k}");
     assert_eq!(timeout_of(&nodes, &mut raw, &count, QUORUM), Some(timeout(QUORUM, "COUNTER")));
-    let compare = format!("UPDATE ks.t USING TIMEOUT 200ms SET v = 1 WHERE k = {k} IF v = 0");
+    let compare = format!("UPDATE ks.t USING TIMEOUT 500ms SET v = 1 WHERE k = {k} IF v = 0");
     assert_eq!(timeout_of(&nodes, &mut raw, &compare, ONE), Some(timeout(SERIAL, "CAS")));
 
     let batch = |kind: &str, (one, two): (i32, i32), v: i32| {
         let (one, two) = (insert("u", one, v), insert("u", two, v));
-        format!("BEGIN {kind} BATCH USING TIMEOUT 200ms {one}; {two}; APPLY BATCH")
+        format!("BEGIN {kind} BATCH USING TIMEOUT 500ms {one}; {two}; APPLY BATCH")
     };
     let unlogged = batch("UNLOGGED", (k, other), 1);
     let unlogged = timeout_of(&nodes, &mut raw, &unlogged, ONE);
