@@ -3,7 +3,7 @@
 //! what was acknowledged is in it.
 
 use crate::client::{Client, ClientError, Dialect, Home};
-use crate::cluster_world::ClusterWorld;
+use crate::cluster::{Cluster, Cut};
 use crate::seeds;
 use env::Entropy;
 use env::EntropySource;
@@ -106,12 +106,7 @@ async fn define_one(
 }
 
 /// Harms nodes and networks for a while, and leaves them whole.
-pub(crate) fn harm(
-    world: &mut ClusterWorld,
-    entropy: &mut Entropy,
-    faults: u64,
-    networks_too: bool,
-) {
+fn harm(world: &mut Cluster, entropy: &mut Entropy, faults: u64, networks_too: bool) {
     for _ in 0..faults {
         world.steps(entropy.below(1_500));
         let node = entropy.below(NODES as u64) as usize;
@@ -119,20 +114,21 @@ pub(crate) fn harm(
             let others = (0..NODES).filter(|other| *other != node);
             let parted: Vec<usize> = others.filter(|_| entropy.below(3) > 0).collect();
             for other in &parted {
-                world.part(node, *other);
+                world.cut(node, *other, Cut::BothWays);
             }
             world.steps(entropy.below(6_000));
             for other in &parted {
-                world.mend(node, *other);
+                world.mend(node, *other, Cut::BothWays);
             }
         } else {
-            world.cut_power(node, Survival::Random);
+            world.crash(node, Survival::Random);
+            world.restart(node);
         }
     }
 }
 
 /// Every node knows all the others, and each once.
-pub(crate) fn wait_for_members(world: &mut ClusterWorld) {
+pub(crate) fn wait_for_members(world: &mut Cluster) {
     let peers = "SELECT peer, schema_version FROM system.peers_v2";
     for node in 0..NODES {
         let one = vec![world.home(node)];
@@ -141,9 +137,9 @@ pub(crate) fn wait_for_members(world: &mut ClusterWorld) {
 }
 
 fn history(seed: u64) {
-    let mut world = ClusterWorld::new(seed, NODES as u64);
+    let mut world = Cluster::new(seed, NODES);
     let mut entropy = EntropySource::simulated(seed).generator("faults");
-    let homes: Vec<Home> = (0..NODES).map(|node| world.home(node)).collect();
+    let homes = world.homes();
 
     // While they join.
     let faults = entropy.below(8);

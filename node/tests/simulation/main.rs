@@ -1,8 +1,9 @@
 //! A whole node with its clients inside the simulation: one thread, one seed, one history.
 //!
 //! ```text
-//! world        turmoil, the node on a simulated disk, power cuts, restarts
-//! cluster_world  the same with several nodes, and networks between them that fail
+//! machine      a node on a simulated disk, as often as it is started
+//! world        turmoil with one machine: power cuts, restarts
+//! cluster      turmoil with several machines: cuts between them besides
 //! client       a CQL client over the simulated network
 //! trace        everything that clients sent and got, for comparing two runs
 //! statements   random statements of every shape
@@ -18,19 +19,20 @@ mod bit_rot;
 mod cdc_switches;
 mod change_log;
 mod client;
-mod cluster_world;
+mod cluster;
 mod counting;
 mod determinism;
 mod disk_faults;
 mod expiry;
 mod joining;
 mod list_batches;
+mod machine;
 mod network;
 mod periodic_sync;
 mod power_cuts;
 mod replay;
-mod replication;
 mod statements;
+mod three_nodes;
 mod trace;
 mod world;
 

@@ -4,40 +4,17 @@
 //! the disk do it in the middle of one.
 
 use crate::client::Home;
+use crate::machine::{self, NodeState, PORT, START_MICROS};
 use crate::trace::Trace;
 use env::disk::{Disk, Survival};
-use env::{EntropySource, Env, SimControl};
-use node::{CommitLogSync, Config, LogFormat, Node};
-use std::cell::{Cell, RefCell};
-use std::future::pending;
+use env::{Env, SimControl};
+use node::CommitLogSync;
+use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::rc::Rc;
-use std::time::{Duration, UNIX_EPOCH};
 use turmoil::Sim;
 
-/// The wall clock when a simulation begins.
-pub(crate) const START_MICROS: i64 = 1_800_000_000_000_000;
-/// Simulated time after which a run counts as stuck.
-const RUN_SECONDS_MAX: u64 = 3_600;
-/// Segments that a simulated connection holds.
-const TCP_SEGMENTS_MAX: usize = 65_536;
-const SHARDS: u16 = 2;
-pub(crate) const PORT: u16 = 9042;
-/// Little, so that memtables are written out and merged all the time.
-const MEMORY_BYTES: usize = 256 << 10;
 const NODE: &str = "node";
-
-/// What a node's host says of itself.
-#[derive(Debug, Default)]
-pub(crate) struct NodeState {
-    pub boots: Cell<u64>,
-    pub is_serving: Cell<bool>,
-    is_to_stop: Cell<bool>,
-    has_stopped: Cell<bool>,
-    /// Why it did not start.
-    pub start_error: RefCell<Option<String>>,
-}
 
 /// What can be wrong between a client and the node.
 #[derive(Clone, Copy, Debug)]
@@ -76,17 +53,13 @@ impl World {
 
     /// A world whose node syncs its log so.
     pub(crate) fn with_sync(seed: u64, sync: CommitLogSync) -> World {
-        let mut sim = simulation(seed);
+        let mut sim = machine::network(seed);
         let (env, control) = Env::simulated(seed, START_MICROS);
         let node = Rc::new(NodeState::default());
-        let (host, host_env, host_control) = (node.clone(), env.clone(), control.clone());
+        let (host_env, host_control, state) = (env.clone(), control.clone(), node.clone());
         sim.host(NODE, move || {
-            let boot = host.boots.get();
-            host.boots.set(boot + 1);
-            let mut env = host_env.clone();
-            // A machine that starts again does not draw its old random numbers.
-            env.entropy = EntropySource::simulated(seed.wrapping_mul(1_000) + boot);
-            run_node(env, config(sync), host_control.clone(), host.clone())
+            let config = machine::config(sync);
+            machine::boot(seed, &host_env, config, &host_control, &state)
         });
         let address: IpAddr = sim.lookup(NODE);
         let home = Home {
@@ -225,71 +198,5 @@ impl World {
             self.step_or_fail()?;
         }
         Ok(())
-    }
-}
-
-/// Time and network, without anybody yet.
-pub(crate) fn simulation(seed: u64) -> Sim<'static> {
-    turmoil::Builder::new()
-        .rng_seed(seed)
-        .epoch(UNIX_EPOCH + Duration::from_micros(START_MICROS as u64))
-        .simulation_duration(Duration::from_secs(RUN_SECONDS_MAX))
-        .min_message_latency(Duration::from_micros(100))
-        .max_message_latency(Duration::from_millis(3))
-        .tcp_capacity(TCP_SEGMENTS_MAX)
-        .enable_random_order()
-        .build()
-}
-
-/// A node's life on its host, from one start to the end.
-pub(crate) async fn run_node(
-    env: Env,
-    config: Config,
-    control: SimControl,
-    state: Rc<NodeState>,
-) -> turmoil::Result {
-    let clock = env.clock.clone();
-    let node = match Node::start(env, config).await {
-        Ok(node) => node,
-        // The power went while it started: the test starts it again.
-        Err(_) if control.disk.is_off() => return pending().await,
-        Err(error) => {
-            *state.start_error.borrow_mut() = Some(error.to_string());
-            return pending().await;
-        }
-    };
-    state.is_serving.set(true);
-    while !state.is_to_stop.get() {
-        clock.sleep(Duration::from_millis(1)).await;
-    }
-    node.stop().await;
-    state.has_stopped.set(true);
-    pending().await
-}
-
-/// A node that founds a cluster.
-pub(crate) fn config(commitlog_sync: CommitLogSync) -> Config {
-    Config {
-        cluster_name: Some("simulation".to_owned()),
-        data_center: "datacenter1".to_owned(),
-        rack: "rack1".to_owned(),
-        data_dir: PathBuf::from("/data"),
-        address: IpAddr::from([0, 0, 0, 0]),
-        broadcast_rpc_address: None,
-        listen_address: None,
-        broadcast_address: None,
-        storage_port: 7000,
-        seeds: Vec::new(),
-        port: PORT,
-        shard_aware_port: 19042,
-        http_port: 9180,
-        token_count: 16,
-        shard_count: Some(SHARDS),
-        core_count: usize::from(SHARDS),
-        memory_bytes: MEMORY_BYTES,
-        commitlog_sync,
-        log_format: LogFormat::Text,
-        init_scripts: None,
-        init_scripts_node_count: None,
     }
 }

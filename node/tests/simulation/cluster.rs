@@ -1,0 +1,190 @@
+//! Several nodes that form one cluster, and their clients, in turmoil: time, network and disks
+//! follow the seed.
+//!
+//! Each node is a machine with a disk and a wall clock of its own. All of them start with the first
+//! step and find each other by themselves.
+
+use crate::client::Home;
+use crate::machine::{self, NodeState, PORT, START_MICROS};
+use crate::trace::Trace;
+use env::disk::Survival;
+use env::{Clock, Env, Net, SimControl};
+use node::{CommitLogSync, Config, Seed};
+use std::cell::RefCell;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use turmoil::Sim;
+
+/// What can be wrong between two nodes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Cut {
+    /// What they send each other is lost.
+    BothWays,
+    /// What the first sends is lost.
+    OneWay,
+    /// What they send each other arrives afterwards.
+    Held,
+}
+
+/// One node's machine.
+#[derive(Debug)]
+struct Machine {
+    name: String,
+    address: IpAddr,
+    control: SimControl,
+    state: Rc<NodeState>,
+}
+
+/// A simulation.
+pub(crate) struct Cluster {
+    sim: Sim<'static>,
+    pub seed: u64,
+    machines: Vec<Machine>,
+    net: Net,
+    clock: Clock,
+    trace: Trace,
+    clients: u64,
+}
+
+impl Cluster {
+    /// Machines whose nodes start with the first step, all at once.
+    pub(crate) fn new(seed: u64, node_count: usize) -> Cluster {
+        let mut sim = machine::network(seed);
+        let names: Vec<String> = (1..=node_count).map(|number| format!("node-{number}")).collect();
+        let addresses: Vec<IpAddr> = names.iter().map(|name| sim.lookup(name.as_str())).collect();
+        let seeds: Vec<Seed> = addresses.iter().take(2).map(seed_at).collect();
+        let mut machines = Vec::new();
+        for ((number, name), address) in (0..).zip(names).zip(addresses) {
+            let own_seed = seed.wrapping_mul(16).wrapping_add(number);
+            let (env, control) = Env::simulated(own_seed, START_MICROS);
+            let state = Rc::new(NodeState::default());
+            let (host_control, host_state, seeds) = (control.clone(), state.clone(), seeds.clone());
+            sim.host(name.as_str(), move || {
+                let config = Config {
+                    broadcast_rpc_address: Some(address),
+                    broadcast_address: Some(address),
+                    seeds: seeds.clone(),
+                    ..machine::config(CommitLogSync::Group)
+                };
+                machine::boot(own_seed, &env, config, &host_control, &host_state)
+            });
+            machines.push(Machine { name, address, control, state });
+        }
+        let (Env { net, clock, .. }, _) = Env::simulated(seed, START_MICROS);
+        Cluster { sim, seed, machines, net, clock, trace: Trace::default(), clients: 0 }
+    }
+
+    /// Where a client of a node lives.
+    pub(crate) fn home(&self, node: usize) -> Home {
+        let (net, clock, trace) = (self.net, self.clock.clone(), self.trace.clone());
+        let node = SocketAddr::new(self.machines[node].address, PORT);
+        Home { net, clock, trace, node }
+    }
+
+    /// The same for every node.
+    pub(crate) fn homes(&self) -> Vec<Home> {
+        (0..self.machines.len()).map(|node| self.home(node)).collect()
+    }
+
+    /// Lets a client begin with the next step; its result is there when it is done.
+    pub(crate) fn start<T: 'static>(
+        &mut self,
+        client: impl Future<Output = T> + 'static,
+    ) -> Rc<RefCell<Option<T>>> {
+        let slot = Rc::new(RefCell::new(None));
+        let result = slot.clone();
+        self.clients += 1;
+        self.sim.client(format!("client-{}", self.clients), async move {
+            let value = client.await;
+            *result.borrow_mut() = Some(value);
+            Ok(())
+        });
+        slot
+    }
+
+    /// Runs a client to its end.
+    pub(crate) fn run<T: 'static>(&mut self, client: impl Future<Output = T> + 'static) -> T {
+        let slot = self.start(client);
+        loop {
+            if let Some(value) = slot.borrow_mut().take() {
+                return value;
+            }
+            self.step();
+        }
+    }
+
+    /// Runs everything for one tick. Panics when a node or a client failed.
+    pub(crate) fn step(&mut self) {
+        if let Err(error) = self.sim.step() {
+            panic!("seed {}: {error}", self.seed);
+        }
+        for machine in &self.machines {
+            if let Some(error) = machine.state.start_error.take() {
+                panic!("seed {}: {} does not start: {error}", self.seed, machine.name);
+            }
+        }
+    }
+
+    /// The same, so many times.
+    pub(crate) fn steps(&mut self, count: u64) {
+        (0..count).for_each(|_| self.step());
+    }
+
+    /// Ends a node where it stands; its disk keeps what survives. Nothing if it is down.
+    pub(crate) fn crash(&mut self, node: usize, survival: Survival) {
+        let Machine { name, control, state, .. } = &self.machines[node];
+        if !self.sim.is_host_running(name.as_str()) {
+            return;
+        }
+        control.disk.power_off();
+        self.sim.crash(name.as_str());
+        control.disk.restart(survival);
+        state.is_serving.set(false);
+    }
+
+    /// Starts a node that is down; nothing if it is not.
+    pub(crate) fn restart(&mut self, node: usize) {
+        let name = self.machines[node].name.as_str();
+        if !self.sim.is_host_running(name) {
+            self.sim.bounce(name);
+        }
+    }
+
+    /// Breaks what is between two nodes.
+    pub(crate) fn cut(&self, one: usize, other: usize, cut: Cut) {
+        let (one, other) = (&*self.machines[one].name, &*self.machines[other].name);
+        match cut {
+            Cut::BothWays => self.sim.partition(one, other),
+            Cut::OneWay => self.sim.partition_oneway(one, other),
+            Cut::Held => self.sim.hold(one, other),
+        }
+    }
+
+    /// Mends it again.
+    pub(crate) fn mend(&self, one: usize, other: usize, cut: Cut) {
+        let (one, other) = (&*self.machines[one].name, &*self.machines[other].name);
+        match cut {
+            Cut::BothWays => self.sim.repair(one, other),
+            Cut::OneWay => self.sim.repair_oneway(one, other),
+            Cut::Held => self.sim.release(one, other),
+        }
+    }
+
+    /// Somebody sets a node's wall clock.
+    pub(crate) fn jump_wall(&self, node: usize, micros: i64) {
+        self.machines[node].control.clock.jump_wall(micros);
+    }
+
+    /// Everything that clients saw, and last what the disks hold.
+    pub(crate) fn history(&self) -> Vec<String> {
+        let mut lines = self.trace.lines();
+        for Machine { name, control, .. } in &self.machines {
+            lines.push(format!("{name} {:016x}", control.disk.fingerprint()));
+        }
+        lines
+    }
+}
+
+fn seed_at(address: &IpAddr) -> Seed {
+    Seed { host: address.to_string(), port: None }
+}
