@@ -24,9 +24,9 @@ const WRITE_INTERVAL: Duration = Duration::from_millis(5);
 
 /// What was consumed: of each key its values in their order, and the streams they came from.
 #[derive(Default)]
-struct Seen {
-    values: BTreeMap<i32, Vec<i32>>,
-    streams: BTreeSet<StreamID>,
+pub(crate) struct Seen {
+    pub values: BTreeMap<i32, Vec<i32>>,
+    pub streams: BTreeSet<StreamID>,
 }
 
 struct Recorder(Arc<Mutex<Seen>>);
@@ -47,7 +47,7 @@ impl Consumer for Recorder {
     }
 }
 
-struct Recorders(Arc<Mutex<Seen>>);
+pub(crate) struct Recorders(pub Arc<Mutex<Seen>>);
 
 #[async_trait]
 impl ConsumerFactory for Recorders {
@@ -56,11 +56,11 @@ impl ConsumerFactory for Recorders {
     }
 }
 
-fn now() -> Duration {
+pub(crate) fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970")
 }
 
-async fn run(session: &Session, text: &str) {
+pub(crate) async fn run(session: &Session, text: &str) {
     session.query_unpaged(text, ()).await.unwrap_or_else(|error| panic!("{text}: {error}"));
 }
 

@@ -15,6 +15,7 @@
 )]
 
 mod bad_input;
+mod cdc_cluster;
 mod cdc_consumer;
 mod clients_of_several;
 mod consistency;
