@@ -177,7 +177,10 @@ impl ShardState {
                     placement.raise(&placed);
                 }
             }
-            LeaderTimes { placement, placed_at_start: placement.placed }
+            // Images of a log may have been switched while another led, and the entry that closes
+            // what was placed under the other rules not be there yet.
+            let placed_at_start = placement.placed;
+            LeaderTimes { placement: cdc::place::close_for_images(&placement), placed_at_start }
         })
     }
 

@@ -45,8 +45,10 @@ const PATIENCE: Duration = Duration::from_mins(2);
 /// How long a client waits for an answer.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(20);
+const SWITCH_PAUSE: Duration = Duration::from_millis(700);
 
-/// Each table with rows of one client each: its name, its options, and whether it has images.
+/// Each table with rows of one client each: its name, its options, and whether every change of it
+/// has images.
 const TABLES: [(&str, &str, bool); 3] = [
     ("plain", "", false),
     ("deltas", " WITH cdc = {'enabled': true}", false),
@@ -122,6 +124,22 @@ async fn make_tables(home: Home) {
     for row in 0..COUNTED {
         let insert = format!("INSERT INTO ks.compared (p, n) VALUES ({row}, 0) IF NOT EXISTS");
         insist(&mut client, &home, &insert).await;
+    }
+}
+
+/// Switches the images of a log on and off, from one node after the other.
+async fn switch_images(homes: Vec<Home>, is_to_end: Rc<Cell<bool>>) {
+    let mut has_images = false;
+    while !is_to_end.get() {
+        for home in &homes {
+            has_images = !has_images;
+            let mut client = Client::connect(home, "switch", Dialect::of(0)).await;
+            client.patience = ANSWER_PATIENCE;
+            let options = format!("{{'enabled': true, 'preimage': {has_images}}}");
+            // Whether it is done does not matter.
+            client.query(&format!("ALTER TABLE ks.deltas WITH cdc = {options}")).await.ok();
+            home.clock.sleep(SWITCH_PAUSE).await;
+        }
     }
 }
 
@@ -539,13 +557,14 @@ fn run(seed: u64, faults: u64) -> Vec<String> {
     let workers: Vec<_> = (0..CLIENT_CLOCKS.len() as i32)
         .map(|number| cluster.start(work(cluster.homes(), number, seed, is_to_end.clone())))
         .collect();
+    let switching = cluster.start(switch_images(cluster.homes(), is_to_end.clone()));
     for _ in 0..faults {
         cluster.steps(entropy.below(QUIET_TICKS_MAX));
         disturb(&mut cluster, &mut entropy);
     }
     cluster.steps(QUIET_TICKS_MAX);
     is_to_end.set(true);
-    while workers.iter().any(|known| known.borrow().is_none()) {
+    while workers.iter().any(|known| known.borrow().is_none()) || switching.borrow().is_none() {
         cluster.step();
     }
     let mut known: Vec<Known> = workers.iter().map(|k| k.take().expect("it has ended")).collect();
