@@ -219,11 +219,17 @@ impl Shard {
 impl ShardState {
     /// What of the log is needed no more, and what has to be done to need less of it.
     fn retention_plan(&self) -> Plan {
-        let segments: Vec<Segment> = self.log.log.closed_segments().map(segment).collect();
-        if segments.is_empty() {
+        let log = &self.log.log;
+        let Some((_, oldest)) = log.closed_segments().next() else { return Plan::default() };
+        let needed = self.engine.needed_indexes();
+        let is_unflushed = |(group, end): (&u64, &u64)| {
+            needed.get(group).is_some_and(|first| first <= end) && *group != GroupId::METADATA.0
+        };
+        // The usual case is found without looking at every group.
+        if log.segment_count() <= LOG_SEGMENTS_MAX && oldest.iter().any(is_unflushed) {
             return Plan::default();
         }
-        let needed = self.engine.needed_indexes();
+        let segments: Vec<Segment> = log.closed_segments().map(segment).collect();
         let needs = self.replicas.ids().map(|id| (id, self.needs(id, &needed))).collect();
         let limits = Limits {
             unflushed_bytes_max: segments[0].bytes * (LOG_SEGMENTS_MAX as u64 - 1),

@@ -14,6 +14,11 @@ const SCHEMA: [&str; 3] = [
     "CREATE TABLE ks.t (k int PRIMARY KEY, v int) WITH cdc = {'enabled': true}",
     "CREATE TABLE ks.wide (k int, c int, pad text, PRIMARY KEY (k, c))",
 ];
+const OTHER_SCHEMA: [&str; 2] = [
+    "CREATE KEYSPACE IF NOT EXISTS other WITH replication = \
+     {'class': 'NetworkTopologyStrategy', 'replication_factor': 3}",
+    "CREATE TABLE IF NOT EXISTS other.t (k int PRIMARY KEY, v int)",
+];
 const KEYS: i32 = 100;
 
 /// Runs a statement until it is acknowledged. What came of an attempt that was not is not known, so
@@ -115,6 +120,13 @@ fn survives(arguments: &[&str]) {
     for k in 0..KEYS {
         acknowledged(raw, &format!("INSERT INTO ks.late (k, v) VALUES ({k}, {k})"), QUORUM);
     }
+    // Groups that the dead node knows nothing of.
+    for statement in OTHER_SCHEMA {
+        acknowledged(raw, statement, QUORUM);
+    }
+    for k in 0..KEYS {
+        acknowledged(raw, &format!("INSERT INTO other.t (k, v) VALUES ({k}, {k})"), QUORUM);
+    }
     let later: Vec<i32> = (1_000..1_000 + KEYS).collect();
     for raw in &mut raws[1..] {
         let found = sorted(raw, "SELECT v FROM ks.t", QUORUM);
@@ -126,6 +138,7 @@ fn survives(arguments: &[&str]) {
     wait_until_it_shows(&nodes[0], "SELECT v FROM ks.t", &later);
     wait_until_it_shows(&nodes[0], "SELECT c FROM ks.wide", &(0..60).collect::<Vec<_>>());
     wait_until_it_shows(&nodes[0], "SELECT v FROM ks.late", &all);
+    wait_until_it_shows(&nodes[0], "SELECT v FROM other.t", &all);
     wait_until_it_leads(&nodes[0], 10);
     let mut raw = Raw::ready(&nodes[0]);
     acknowledged(&mut raw, &insert(0, 5), ALL);
