@@ -83,6 +83,33 @@ fn wait_until_it_leads(node: &Node, count: u64) {
     }
 }
 
+/// What one that is away finds when it comes back: more than memory holds, and tables and groups
+/// that it knows nothing of.
+fn write_what_the_dead_miss(raw: &mut Raw, other: &Node) {
+    // More than a leader keeps in memory for those that lag.
+    let pad = "x".repeat(4_000);
+    for c in 0..60 {
+        let text = format!("INSERT INTO ks.wide (k, c, pad) VALUES (7, {c}, '{pad}')");
+        acknowledged(raw, &text, QUORUM);
+    }
+    // A table that the dead node knows nothing of, changed before it hears of it.
+    Raw::ready(other).run("CREATE TABLE ks.late (k int PRIMARY KEY, v int)");
+    for k in 0..KEYS {
+        acknowledged(raw, &format!("INSERT INTO ks.late (k, v) VALUES ({k}, {k})"), QUORUM);
+    }
+    acknowledged(raw, "TRUNCATE ks.late", QUORUM);
+    for k in 0..KEYS {
+        acknowledged(raw, &format!("INSERT INTO ks.late (k, v) VALUES ({k}, {k})"), QUORUM);
+    }
+    // Groups that the dead node knows nothing of.
+    for statement in OTHER_SCHEMA {
+        acknowledged(raw, statement, QUORUM);
+    }
+    for k in 0..KEYS {
+        acknowledged(raw, &format!("INSERT INTO other.t (k, v) VALUES ({k}, {k})"), QUORUM);
+    }
+}
+
 /// A node dies, lives on without it, and comes back.
 fn survives(arguments: &[&str]) {
     let mut nodes = Node::start_together::<3>(arguments);
@@ -106,28 +133,7 @@ fn survives(arguments: &[&str]) {
         acknowledged(raw, &insert(k, k + 1_000), QUORUM);
     }
     println!("{KEYS} writes after a death took {:?}", began.elapsed());
-    // More than a leader keeps in memory for those that lag.
-    let pad = "x".repeat(4_000);
-    for c in 0..60 {
-        let text = format!("INSERT INTO ks.wide (k, c, pad) VALUES (7, {c}, '{pad}')");
-        acknowledged(raw, &text, QUORUM);
-    }
-    // A table that the dead node knows nothing of, changed before it hears of it.
-    Raw::ready(&nodes[2]).run("CREATE TABLE ks.late (k int PRIMARY KEY, v int)");
-    for k in 0..KEYS {
-        acknowledged(raw, &format!("INSERT INTO ks.late (k, v) VALUES ({k}, {k})"), QUORUM);
-    }
-    acknowledged(raw, "TRUNCATE ks.late", QUORUM);
-    for k in 0..KEYS {
-        acknowledged(raw, &format!("INSERT INTO ks.late (k, v) VALUES ({k}, {k})"), QUORUM);
-    }
-    // Groups that the dead node knows nothing of.
-    for statement in OTHER_SCHEMA {
-        acknowledged(raw, statement, QUORUM);
-    }
-    for k in 0..KEYS {
-        acknowledged(raw, &format!("INSERT INTO other.t (k, v) VALUES ({k}, {k})"), QUORUM);
-    }
+    write_what_the_dead_miss(raw, &nodes[2]);
     let later: Vec<i32> = (1_000..1_000 + KEYS).collect();
     for raw in &mut raws[1..] {
         let found = sorted(raw, "SELECT v FROM ks.t", QUORUM);
