@@ -18,11 +18,11 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
 FROM ${PROGRAM} AS program
 
 FROM scratch
-COPY docker/root/etc /etc
-COPY docker/root/usr /usr
+COPY docker/image/etc /etc
+COPY docker/image/usr /usr
 COPY --from=program /out/tethys /usr/local/bin/tethys
 # Volumes of Cassandra's and ScyllaDB's images lead here, too.
-COPY --chown=999:999 docker/root/var /var
+COPY --chown=999:999 docker/image/var /var
 USER 999:999
 ENV TETHYS_CONFIG=/etc/tethys/tethys.yaml
 EXPOSE 7000 9042 9180 19042

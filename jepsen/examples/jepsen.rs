@@ -16,7 +16,7 @@
     reason = "a program for the command line"
 )]
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use jepsen::campaign;
 use jepsen::catalogue::Name;
 use jepsen::checker::Verdict;
@@ -40,66 +40,9 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Starts a cluster, torments it under load, and judges what clients were told.
-    Run {
-        /// What clients ask.
-        workload: Name,
-        /// What happens to the nodes; may be given several times.
-        #[arg(long = "fault")]
-        faults: Vec<Fault>,
-        /// How long there is load.
-        #[arg(long, default_value_t = 30)]
-        seconds: u64,
-        /// Nodes of the cluster.
-        #[arg(long, default_value_t = 1)]
-        nodes: u8,
-        /// Replicas of the data; as many as nodes unless told.
-        #[arg(long)]
-        replication_factor: Option<u8>,
-        /// Clients at work.
-        #[arg(long, default_value_t = 8)]
-        clients: u32,
-        /// What the choices follow from.
-        #[arg(long, default_value_t = 1)]
-        seed: u64,
-        /// The program; the one that was built beside this one unless told.
-        #[arg(long)]
-        binary: Option<PathBuf>,
-        /// Where the history goes; `WORKLOAD-SEED.jsonl` here unless told.
-        #[arg(long)]
-        history: Option<PathBuf>,
-        /// Further arguments of every node.
-        #[arg(last = true)]
-        node_arguments: Vec<String>,
-    },
+    Run(RunArguments),
     /// Runs test after test, with all workloads and faults in turn, and writes a page about them.
-    Campaign {
-        /// How long.
-        #[arg(long, default_value_t = 60)]
-        minutes: u64,
-        /// How long each test has load.
-        #[arg(long, default_value_t = 30)]
-        seconds: u64,
-        /// Nodes of each cluster, and replicas of the data.
-        #[arg(long, default_value_t = 3)]
-        nodes: u8,
-        /// Clients at work.
-        #[arg(long, default_value_t = 9)]
-        clients: u32,
-        /// The seed of the first test; each has the next.
-        #[arg(long, default_value_t = 1)]
-        seed: u64,
-        /// The program; the one that was built beside this one unless told.
-        #[arg(long)]
-        binary: Option<PathBuf>,
-        /// The page's title.
-        #[arg(long, default_value = "A campaign of fault tests")]
-        title: String,
-        /// Where the page goes, as `index.md`, and the histories that are not valid.
-        folder: PathBuf,
-        /// Further arguments of every node.
-        #[arg(last = true)]
-        node_arguments: Vec<String>,
-    },
+    Campaign(CampaignArguments),
     /// Judges a history.
     Check {
         /// What clients asked.
@@ -107,6 +50,69 @@ enum Command {
         /// The file.
         history: PathBuf,
     },
+}
+
+#[derive(Debug, Args)]
+struct RunArguments {
+    /// What clients ask.
+    workload: Name,
+    /// What happens to the nodes; may be given several times.
+    #[arg(long = "fault")]
+    faults: Vec<Fault>,
+    /// How long there is load.
+    #[arg(long, default_value_t = 30)]
+    seconds: u64,
+    /// Nodes of the cluster.
+    #[arg(long, default_value_t = 1)]
+    nodes: u8,
+    /// Replicas of the data; as many as nodes unless told.
+    #[arg(long)]
+    replication_factor: Option<u8>,
+    /// Clients at work.
+    #[arg(long, default_value_t = 8)]
+    clients: u32,
+    /// What the choices follow from.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// The program; the one that was built beside this one unless told.
+    #[arg(long)]
+    binary: Option<PathBuf>,
+    /// Where the history goes; `WORKLOAD-SEED.jsonl` here unless told.
+    #[arg(long)]
+    history: Option<PathBuf>,
+    /// Further arguments of every node.
+    #[arg(last = true)]
+    node_arguments: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+struct CampaignArguments {
+    /// How long.
+    #[arg(long, default_value_t = 60)]
+    minutes: u64,
+    /// How long each test has load.
+    #[arg(long, default_value_t = 30)]
+    seconds: u64,
+    /// Nodes of each cluster, and replicas of the data.
+    #[arg(long, default_value_t = 3)]
+    nodes: u8,
+    /// Clients at work.
+    #[arg(long, default_value_t = 9)]
+    clients: u32,
+    /// The seed of the first test; each has the next.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// The program; the one that was built beside this one unless told.
+    #[arg(long)]
+    binary: Option<PathBuf>,
+    /// The page's title.
+    #[arg(long, default_value = "A campaign of fault tests")]
+    title: String,
+    /// Where the page goes, as `index.md`, and the histories that are not valid.
+    folder: PathBuf,
+    /// Further arguments of every node.
+    #[arg(last = true)]
+    node_arguments: Vec<String>,
 }
 
 fn main() -> ExitCode {
@@ -123,82 +129,66 @@ fn main() -> ExitCode {
 /// Whether all was valid.
 fn carry_out(command: Command) -> io::Result<bool> {
     match command {
+        Command::Run(arguments) => run(arguments),
+        Command::Campaign(arguments) => run_campaign(arguments),
         Command::Check { workload, history } => {
             let events = history::from_lines(&std::fs::read_to_string(history)?);
             let events = events.map_err(io::Error::other)?;
             Ok(tell(&workload.judge(events)?))
         }
-        Command::Run {
-            workload,
-            faults,
-            seconds,
-            nodes,
-            replication_factor,
-            clients,
-            seed,
-            binary,
-            history,
-            node_arguments,
-        } => {
-            let folder = tempfile::TempDir::with_prefix("jepsen-")?;
-            let options = RunOptions {
-                cluster: ClusterOptions {
-                    binary: binary.map_or_else(built_program, Ok)?,
-                    node_count: nodes,
-                    folder: folder.path().to_path_buf(),
-                    arguments: node_arguments,
-                },
-                replication_factor: replication_factor.unwrap_or(nodes),
-                client_count: clients,
-                faults,
-                duration: Duration::from_secs(seconds),
-                seed,
-            };
-            let report = runtime()?.block_on(workload.run(&options))?;
-            let name = format!("{workload}-{seed}.jsonl");
-            let path = history.unwrap_or_else(|| PathBuf::from(name));
-            std::fs::write(&path, history::to_lines(&report.history))?;
-            println!("history: {}", path.display());
-            if report.verdict != Verdict::Valid {
-                println!("data and logs: {}", folder.keep().display());
-            }
-            Ok(tell(&report))
-        }
-        Command::Campaign {
-            minutes,
-            seconds,
-            nodes,
-            clients,
-            seed,
-            binary,
-            title,
-            folder,
-            node_arguments,
-        } => {
-            let data = tempfile::TempDir::with_prefix("jepsen-")?;
-            let options = RunOptions {
-                cluster: ClusterOptions {
-                    binary: binary.map_or_else(built_program, Ok)?,
-                    node_count: nodes,
-                    folder: data.path().to_path_buf(),
-                    arguments: node_arguments,
-                },
-                replication_factor: nodes,
-                client_count: clients,
-                faults: Vec::new(),
-                duration: Duration::from_secs(seconds),
-                seed,
-            };
-            let time = Duration::from_secs(60 * minutes);
-            let running = campaign::run(&options, time, &folder, &title);
-            let is_valid = runtime()?.block_on(running)?;
-            println!("page: {}", folder.join("index.md").display());
-            if !is_valid {
-                println!("data and logs: {}", data.keep().display());
-            }
-            Ok(is_valid)
-        }
     }
+}
+
+fn run(arguments: RunArguments) -> io::Result<bool> {
+    let RunArguments { workload, seed, .. } = arguments;
+    let folder = tempfile::TempDir::with_prefix("jepsen-")?;
+    let options = RunOptions {
+        cluster: ClusterOptions {
+            binary: arguments.binary.map_or_else(built_program, Ok)?,
+            node_count: arguments.nodes,
+            folder: folder.path().to_path_buf(),
+            arguments: arguments.node_arguments,
+        },
+        replication_factor: arguments.replication_factor.unwrap_or(arguments.nodes),
+        client_count: arguments.clients,
+        faults: arguments.faults,
+        duration: Duration::from_secs(arguments.seconds),
+        seed,
+    };
+    let report = runtime()?.block_on(workload.run(&options))?;
+    let name = format!("{workload}-{seed}.jsonl");
+    let path = arguments.history.unwrap_or_else(|| PathBuf::from(name));
+    std::fs::write(&path, history::to_lines(&report.history))?;
+    println!("history: {}", path.display());
+    if report.verdict != Verdict::Valid {
+        println!("data and logs: {}", folder.keep().display());
+    }
+    Ok(tell(&report))
+}
+
+fn run_campaign(arguments: CampaignArguments) -> io::Result<bool> {
+    let CampaignArguments { title, folder, .. } = arguments;
+    let data = tempfile::TempDir::with_prefix("jepsen-")?;
+    let options = RunOptions {
+        cluster: ClusterOptions {
+            binary: arguments.binary.map_or_else(built_program, Ok)?,
+            node_count: arguments.nodes,
+            folder: data.path().to_path_buf(),
+            arguments: arguments.node_arguments,
+        },
+        replication_factor: arguments.nodes,
+        client_count: arguments.clients,
+        faults: Vec::new(),
+        duration: Duration::from_secs(arguments.seconds),
+        seed: arguments.seed,
+    };
+    let time = Duration::from_secs(60 * arguments.minutes);
+    let is_valid = runtime()?.block_on(campaign::run(&options, time, &folder, &title))?;
+    println!("page: {}", folder.join("index.md").display());
+    if !is_valid {
+        println!("data and logs: {}", data.keep().display());
+    }
+    Ok(is_valid)
 }
 
 fn tell(report: &Report) -> bool {
