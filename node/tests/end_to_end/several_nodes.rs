@@ -196,7 +196,7 @@ pub(crate) const SCHEMA: [&str; 6] = [
     "CREATE TABLE ks.u (k int PRIMARY KEY, v int)",
     "CREATE TABLE ks.counted (k int PRIMARY KEY, n counter)",
     "CREATE TABLE ks.wide (k int, c int, v int, s int static, PRIMARY KEY (k, c))",
-    "CREATE TABLE ks.w (k int PRIMARY KEY, v int)",
+    "CREATE TABLE ks.w (k int PRIMARY KEY, v int) WITH cdc = {'enabled': true}",
 ];
 const KEYS: i32 = 200;
 
@@ -426,6 +426,8 @@ fn a_logged_batch_changes_a_list_that_another_node_leads() {
         assert_eq!(run(&mut raw, &one_of("u", k + 100), QUORUM), Ok(vec![1]));
         assert_eq!(run(&mut raw, &one_of("w", k + 200), QUORUM), Ok(vec![1]));
     }
+    let log = "SELECT v FROM ks.w_scylla_cdc_log";
+    assert_eq!(count(&mut Raw::ready(&nodes[2]), log, QUORUM), 20, "each is told of once");
 }
 
 /// A batch whose coordinator dies in the middle is finished by who leads its record.
@@ -468,6 +470,9 @@ fn a_logged_batch_is_finished_without_its_coordinator() {
         assert!(Instant::now() < deadline, "{acknowledged} were acknowledged, found: {values:?}");
         thread::sleep(Duration::from_millis(100));
     }
+    let told = run(&mut raw, "SELECT v FROM ks.w_scylla_cdc_log", QUORUM).expect("rows");
+    let made = told.iter().max().copied().expect("batches were made");
+    assert_eq!(told.len() as i32, made * BATCH_KEYS, "each change is told of once");
 }
 
 /// Whether a statement was acknowledged; false when the node has hung up.
