@@ -215,6 +215,18 @@ impl Group {
         (*index, members)
     }
 
+    /// What a start would find, if all that this member wrote and voted is durable.
+    pub fn to_recovered(&self) -> Recovered {
+        Recovered {
+            hard_state: HardState { term: self.term, voted_for: self.voted_for },
+            base: self.history.base(),
+            runs: self.history.clone().into_runs(),
+            last: self.history.last().index,
+            commit: self.commit,
+            memberships: self.memberships.clone(),
+        }
+    }
+
     /// The entry that names the present members; 0 if that was no entry.
     pub fn members_since(&self) -> LogIndex {
         self.memberships.last().map_or(LogIndex(0), |&(index, _)| index)

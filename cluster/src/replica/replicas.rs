@@ -5,7 +5,7 @@ use super::local::{Local, LocalLog, LocalState, LogPosition, PartitionMask};
 use super::member::{NewReplica, Replica, SparePayloads};
 use crate::consensus::{
     Change, Effect, EntryId, Group, HardState, Header, Input, Kind, LogIndex, Membership,
-    RecoveryError, Refusal, Term,
+    Recovered, RecoveryError, Refusal, Term,
 };
 use crate::leadership::{Leadership, Support, TransferRefused};
 use crate::link::{EntryView, Item};
@@ -488,6 +488,29 @@ impl<W> Replicas<W> {
         self.groups.insert(id, Replica::new(group, leadership, commit, entries, shards));
         self.due_at(Some(now));
         Ok(())
+    }
+
+    /// The group's data is that of a snapshot from here on: [`Replicas::replace`] with what is here
+    /// of its log. The group has been suspended, all that its log was given since before is durable,
+    /// and the base is above what is applied.
+    pub fn replace_by_snapshot(
+        &mut self,
+        id: GroupId,
+        base: EntryId,
+        members: (LogIndex, Arc<Membership>),
+        now: MonotonicNanos,
+    ) -> Result<(), RecoveryError> {
+        let Some(replica) = self.groups.get(&id) else { return Ok(()) };
+        assert!(replica.is_suspended, "it takes no input while a snapshot is installed");
+        assert!(base.index > replica.applied(), "a snapshot is newer than the data");
+        let recovered = replica.group.to_recovered().after_snapshot(base, members)?;
+        // What is committed behind the base is not applied yet.
+        let recovered = Recovered { commit: base.index, ..recovered };
+        let indexes = (base.index.0 + 1..=recovered.last.0).map(LogIndex);
+        let entries = indexes.map_while(|index| replica.entry(index).cloned()).collect();
+        // Its part in who leads, with its rank, stays.
+        let (rank, shards) = (0, replica.shards.clone());
+        self.replace(id, NewReplica { recovered, entries, rank, shards }, now)
     }
 
     /// A member has the snapshot that it needed, or does not need one.

@@ -222,8 +222,8 @@ impl Node {
         if is_install {
             let replayed = self.disk.replicas[&group].replay();
             let (id, up) = (self.id, self.up.as_mut().unwrap());
-            let peers: Vec<u64> = up.liveness_peers();
-            up.replicas.replace(group, new_replica(id, &peers, &replayed), context.now).unwrap();
+            let Snapshot { base, members, .. } = replayed.snapshot.clone();
+            up.replicas.replace_by_snapshot(group, base, members, context.now).unwrap();
             up.log.recover(group, &replayed);
             up.state.recover(group, replayed);
             if let Some(to) = up.installing.remove(&group) {
@@ -462,12 +462,5 @@ impl Node {
         while let Some(request) = up.replicas.take_log_request() {
             up.log_requests.push(request);
         }
-    }
-}
-
-impl Up {
-    /// The other nodes.
-    fn liveness_peers(&self) -> Vec<u64> {
-        self.liveness.peers().map(number).collect()
     }
 }
