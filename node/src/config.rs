@@ -17,12 +17,14 @@ mod address;
 mod environment;
 mod flags;
 mod keys;
+mod limits;
 mod seed;
 mod value;
 
 pub use address::LookUp;
 pub use environment::is_variable_of_cassandra;
 pub use flags::{Flags, UnusedFlags, Verb};
+pub use limits::Limits;
 pub use seed::Seed;
 
 use address::{Addresses, Role};
@@ -106,6 +108,8 @@ pub struct Config {
     pub init_scripts: Option<PathBuf>,
     /// How many nodes must be up for them; `None`: as many as there are seeds.
     pub init_scripts_node_count: Option<u16>,
+    /// What the node may take of disk and network.
+    pub limits: Limits,
 }
 
 /// The name of a cluster that was given none: Cassandra's.
@@ -206,6 +210,7 @@ impl Config {
             log_format: LogFormat::Text,
             init_scripts: None,
             init_scripts_node_count: None,
+            limits: Limits::default(),
         }
     }
 
@@ -249,6 +254,9 @@ impl Config {
                 "init_scripts" => self.init_scripts = Some(PathBuf::from(text(key, value)?)),
                 "init_scripts_nodes" => self.init_scripts_node_count = Some(number(key, value)?),
                 "log_format" => self.log_format = parse_log_format(key, &text(key, value)?)?,
+                _ if limits::KEYS.contains(&key.as_str()) => {
+                    self.limits.set(key, &text(key, value)?)?;
+                }
                 _ if keys::KNOWN_UNUSED_KEYS.contains(&key.as_str()) => {
                     warnings.push(format!("configuration key `{key}` has no effect in Tethys"));
                 }

@@ -40,8 +40,8 @@ mod traces;
 mod view;
 
 pub use config::{
-    CONFIG_FILE_BYTES_MAX, CommitLogSync, Config, ConfigError, Flags, LogFormat, LookUp, Machine,
-    Seed, Sources, UnusedFlags, Verb, is_variable_of_cassandra,
+    CONFIG_FILE_BYTES_MAX, CommitLogSync, Config, ConfigError, Flags, Limits, LogFormat, LookUp,
+    Machine, Seed, Sources, UnusedFlags, Verb, is_variable_of_cassandra,
 };
 pub use health::check_health;
 pub use node::{Node, StartError};

@@ -136,11 +136,17 @@ impl Shared {
     /// How the log of a shard is set up.
     pub(crate) fn log_options(&self, shard: u16, salt: u64) -> LogOptions {
         let mut options = LogOptions::new(u32::from(shard), salt);
+        options.segment_bytes = self.config.limits.segment_bytes();
         options.sync = match self.config.commitlog_sync {
             CommitLogSync::Group => SyncMode::Group,
             CommitLogSync::Periodic(every) => SyncMode::Periodic { every },
         };
         options
+    }
+
+    /// How much log one shard may keep.
+    pub(crate) fn log_bytes_max(&self) -> u64 {
+        self.config.limits.log_bytes_per_shard(self.shard_count)
     }
 
     /// The memory of one shard's engine.

@@ -65,8 +65,6 @@ pub(super) const KNOWN_UNUSED_KEYS: &[&str] = &[
     "cdc_enabled",
     "column_index_size",
     "commitlog_directory",
-    "commitlog_segment_size",
-    "commitlog_total_space",
     "compaction_throughput",
     "concurrent_compactors",
     "concurrent_reads",

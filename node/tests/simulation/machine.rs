@@ -1,7 +1,7 @@
 //! A simulated machine: a node on a disk and clocks of its own, that is started again after a crash.
 
 use env::{EntropySource, Env, SimControl};
-use node::{CommitLogSync, Config, LogFormat, Node};
+use node::{CommitLogSync, Config, Limits, LogFormat, Node};
 use std::cell::{Cell, RefCell};
 use std::future::pending;
 use std::net::IpAddr;
@@ -110,5 +110,6 @@ pub(crate) fn config(commitlog_sync: CommitLogSync) -> Config {
         log_format: LogFormat::Text,
         init_scripts: None,
         init_scripts_node_count: None,
+        limits: Limits::default(),
     }
 }
