@@ -132,6 +132,27 @@ const SHARD_FIGURES: &[Figure] = &[
     ("metadata_voters", "gauge", "Nodes that decide on schema and ring; on shard 0.", |s| {
         s.metadata_voters
     }),
+    ("snapshots_under_way", "gauge", "Snapshots of ranges that are being sent or received.", |s| {
+        s.snapshots_under_way
+    }),
+    ("snapshots_sent_total", "counter", "Snapshots that other nodes have installed.", |s| {
+        s.snapshots.sent
+    }),
+    ("snapshot_sent_bytes_total", "counter", "Bytes of snapshots that were sent.", |s| {
+        s.snapshots.sent_bytes
+    }),
+    ("snapshots_received_total", "counter", "Snapshots of other nodes that were installed.", |s| {
+        s.snapshots.received
+    }),
+    ("snapshot_received_bytes_total", "counter", "Bytes of snapshots that came.", |s| {
+        s.snapshots.received_bytes
+    }),
+    (
+        "snapshots_failed_total",
+        "counter",
+        "Snapshots that were begun, on either side, and given up.",
+        |s| s.snapshots.failed,
+    ),
     (
         "internode_unknown_messages_total",
         "counter",

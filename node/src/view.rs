@@ -223,6 +223,20 @@ impl View {
         })
     }
 
+    /// Whether no other group holds the same range, under another setting.
+    pub(crate) fn is_only_group_of_range(&self, group: GroupId) -> bool {
+        let Some((_, range)) = self.place_of(group) else { return false };
+        self.groups.values().filter(|(_, other)| *other == range).count() == 1
+    }
+
+    /// The tables of which a group holds a part, in any order.
+    pub(crate) fn tables_of_group(&self, group: GroupId) -> Vec<TableId> {
+        let Some((setting, _)) = self.place_of(group) else { return Vec::new() };
+        let is_of_setting =
+            |table: &&PlacedTable| !table.is_virtual && table.replication == setting.replication;
+        self.tables.values().filter(is_of_setting).map(|table| table.definition.id).collect()
+    }
+
     /// The shard that holds a range on a node of the ring.
     pub(crate) fn shard_on(&self, node: NodeIndex, range: RangeIndex) -> u16 {
         let count = self.shard_counts.get(usize::from(node.0)).copied().unwrap_or(1);

@@ -31,7 +31,7 @@ use crate::config::Config;
 use crate::data_directory;
 use crate::metadata;
 use crate::remote;
-use crate::shard::Shard;
+use crate::shard::{Shard, StreamKind};
 use crate::view::View;
 use bytes::Bytes;
 use cluster::peer::{Event, Identity, Inbox, Incoming, Peer, Peers, Registry, Responder};
@@ -157,8 +157,18 @@ fn take(shard: &Rc<Shard>, event: Event) {
                 }
             }
         }
-        // Dropping its end tells the sender.
-        Event::Stream(stream) => count_unknown(shard, stream.peer(), "stream"),
+        Event::Stream(stream) => {
+            const SNAPSHOT: u8 = StreamKind::Snapshot as u8;
+            let (peer, head) = (stream.peer(), stream.head().clone());
+            // Dropping its end tells the sender.
+            let is_taken = match head.split_first() {
+                Some((&SNAPSHOT, body)) => shard.take_snapshot(*stream, body),
+                _ => false,
+            };
+            if !is_taken {
+                count_unknown(shard, peer, "stream");
+            }
+        }
     }
 }
 

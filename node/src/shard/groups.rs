@@ -19,6 +19,7 @@ mod tests;
 
 use super::log::{Beginning, held_entry};
 use super::recovery::{OpenError, recovered};
+use super::snapshots::decode_base;
 use super::state::{ShardState, awaited_table};
 use super::write::Waiter;
 use crate::view::GroupReplicas;
@@ -63,6 +64,7 @@ impl ShardState {
         for (&id, group) in replay.groups().iter().filter(|(id, _)| **id != GroupId::METADATA.0) {
             let applied = flushed.get(&id).copied().unwrap_or(0);
             let recovered = found_group(group, host_id, LogIndex(applied))
+                .and_then(|recovered| self.after_snapshot(GroupId(id), group, recovered))
                 .map_err(|reason| OpenError::Group(GroupId(id), reason))?;
             found.insert(GroupId(id), Found { recovered, entries: Vec::new(), next: 0 });
         }
@@ -75,6 +77,32 @@ impl ShardState {
             self.add_replica(id, recovered, entries, now)?;
         }
         Ok(newest_time)
+    }
+
+    /// A group that was found, with the snapshot that was installed last. If the node was ended before
+    /// the log was told, it is told now.
+    fn after_snapshot(
+        &mut self,
+        id: GroupId,
+        found: &GroupReplay,
+        recovered: Recovered,
+    ) -> Result<Recovered, String> {
+        let Some(base) = self.engine.snapshot_base(id.0) else { return Ok(recovered) };
+        let (base, (named_at, members)) =
+            decode_base(base).ok_or("the members of its snapshot cannot be read")?;
+        if found.start.index >= base.index.0 {
+            return Ok(recovered);
+        }
+        let last = recovered.last;
+        let recovered = recovered
+            .after_snapshot(base, (named_at, members.clone()))
+            .map_err(|error| error.to_string())?;
+        let voids_tail = recovered.last == base.index && last > base.index;
+        let begun = self.log.begin_behind(id, base, &members, voids_tail);
+        begun.map_err(|error| error.to_string())?;
+        // What is appended next is in the log behind this.
+        self.log.has_begun_behind(id, base);
+        Ok(recovered)
     }
 
     /// Applies what is known to be committed, and keeps the rest.
@@ -90,6 +118,11 @@ impl ShardState {
             |entry| {
                 let Some(group) = found.get_mut(&GroupId(entry.group)) else { return Ok(()) };
                 newest_time = newest_time.max(time_of(&entry));
+                let Recovered { base, last, .. } = &group.recovered;
+                if entry.index <= base.index.0 || entry.index > last.0 {
+                    // Void, by a snapshot that the log does not speak of.
+                    return Ok(());
+                }
                 if entry.index <= group.recovered.commit.0
                     && group.entries.is_empty()
                     && self.apply_known(&entry, &mut batch)

@@ -101,6 +101,31 @@ impl ShardLog {
         self.log.append_start(group.0, start, &[]).map(|_| ())
     }
 
+    /// Says that a group begins behind a snapshot of its data, with the members there; what the log
+    /// has behind that is void if it contradicts it. It is so once this position is durable, when
+    /// [`ShardLog::has_begun_behind`] is to be told.
+    pub(super) fn begin_behind(
+        &mut self,
+        group: GroupId,
+        base: EntryId,
+        members: &Membership,
+        voids_tail: bool,
+    ) -> Result<StoredPosition, LogError> {
+        let mut bytes = Vec::with_capacity(members.encoded_bytes());
+        members.encode(&mut bytes);
+        if voids_tail {
+            self.log.append_truncate(group.0, base.index.0 + 1)?;
+        }
+        let start = LogStart { index: base.index.0, term: base.term.0 };
+        self.log.append_start(group.0, start, &bytes)
+    }
+
+    /// A beginning behind a snapshot is durable.
+    pub(super) fn has_begun_behind(&mut self, group: GroupId, base: EntryId) {
+        let start = self.starts.entry(group.0).or_default();
+        *start = base.index.0.max(*start);
+    }
+
     /// Begins a group that has other members than this node.
     pub(super) fn begin(&mut self, group: GroupId, members: &Membership) -> Result<(), LogError> {
         let mut bytes = Vec::with_capacity(members.encoded_bytes());

@@ -17,15 +17,13 @@ use cluster::{GroupId, HostId};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
+use storage::commitlog::LogPosition;
 use storage::{FlushReason, Job, JobKind};
 
 /// How often a shard looks for work in the background.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// A log of more segments than this makes the memtables that hold the oldest one flush.
-const LOG_SEGMENTS_MAX: usize = 16;
-/// Bytes of log that are kept for members of groups that are away, or lag. A node that was away for
-/// longer than it takes to write as much needs snapshots.
-const FOLLOWED_LOG_BYTES_MAX: u64 = 1 << 30;
+/// A log of so few segments is never too large.
+const SEGMENTS_UNPLANNED_MAX: usize = 2;
 /// How often connections are looked at, in intervals.
 const STALL_CHECK_INTERVALS: u64 = 10;
 /// How often it is noted how far groups are committed, and looked whether others should lead, in
@@ -62,6 +60,7 @@ impl Shard {
                 self.save_metadata().await;
             }
             self.release_log();
+            self.send_snapshots();
         }
     }
 
@@ -97,7 +96,7 @@ impl Shard {
     }
 
     /// Runs one job on another thread. Says whether it succeeded.
-    async fn run_job(self: &Rc<Self>, job: Job) -> bool {
+    pub(super) async fn run_job(self: &Rc<Self>, job: Job) -> bool {
         let kind = job.kind();
         if kind == JobKind::Manifest && !self.sync_log().await {
             return false;
@@ -120,13 +119,21 @@ impl Shard {
     /// Waits until the log holds durably what has been applied so far. False when it has failed: it
     /// takes no more writes, and tables need not keep up with it.
     pub(super) async fn sync_log(&self) -> bool {
-        let Ok(applied) = self.state.borrow().log.log.held() else { return false };
+        let applied = self.state.borrow().log.log.held();
+        match applied {
+            Ok(applied) => self.log_durable(applied).await,
+            Err(_) => false,
+        }
+    }
+
+    /// Waits until what the log was given up to a position is durable. False when it has failed.
+    pub(super) async fn log_durable(&self, position: LogPosition) -> bool {
         self.state.borrow_mut().log.log.request_sync();
         self.wake_log();
         loop {
             {
                 let log = &self.state.borrow().log.log;
-                if log.durable() >= applied {
+                if log.durable() >= position {
                     return true;
                 }
                 if log.held().is_err() {
@@ -231,9 +238,11 @@ impl ShardState {
         }
         let segments: Vec<Segment> = log.closed_segments().map(segment).collect();
         let needs = self.replicas.ids().map(|id| (id, self.needs(id, &needed))).collect();
+        // All of it for members of groups that are away, or lag: a node that was away for longer than
+        // it takes to write as much needs snapshots.
         let limits = Limits {
-            unflushed_bytes_max: segments[0].bytes * (LOG_SEGMENTS_MAX as u64 - 1),
-            followed_bytes_max: FOLLOWED_LOG_BYTES_MAX,
+            unflushed_bytes_max: self.log_bytes_max / 2,
+            followed_bytes_max: self.log_bytes_max,
         };
         plan(&segments, &needs, limits)
     }
@@ -251,12 +260,26 @@ impl ShardState {
         let is_led_here = self.replicas.is_leader(id);
         let is_away = |host: HostId| self.support.supports(host).is_none();
         let followers = if is_led_here {
-            self.replicas.followers(id)
+            let followers = self.replicas.followers(id).into_iter();
+            followers.filter_map(|follower| self.needed_behind(id, follower)).collect()
         } else {
             let others = self.replicas.other_members(id);
             others.filter(|host| is_away(*host)).map(|host| (host, LogIndex(0))).collect()
         };
         Needs { flushed, followers }
+    }
+
+    /// The index behind which a follower needs entries. Who waits for a snapshot needs none, but
+    /// those behind it once it is being sent.
+    fn needed_behind(
+        &self,
+        group: GroupId,
+        (host, matched): (HostId, LogIndex),
+    ) -> Option<(HostId, LogIndex)> {
+        if self.replicas.snapshots_needed().all(|needed| needed != (group, host)) {
+            return Some((host, matched));
+        }
+        self.snapshots_sent.get(&(group, host)).map(|base| (host, *base))
     }
 
     /// Says once of each member of a group led here that the log has not kept what it lacks.
@@ -265,9 +288,10 @@ impl ShardState {
             if self.replicas.is_leader(group) && self.left_behind.insert((group, host)) {
                 tracing::warn!(
                     "group {:016x}: node {:032x} lacks more than the log keeps for those that are \
-                     away ({FOLLOWED_LOG_BYTES_MAX} bytes), and needs a snapshot",
+                     away ({} bytes), and needs a snapshot",
                     group.0,
-                    host.0
+                    host.0,
+                    self.log_bytes_max
                 );
             }
         }
@@ -287,7 +311,8 @@ impl ShardState {
         if let Some(job) = self.engine.manifest_job() {
             return Some(job);
         }
-        if self.log.log.segment_count() > LOG_SEGMENTS_MAX {
+        // Planning looks at every segment: only for a log that is longer than most.
+        if self.log.log.segment_count() > SEGMENTS_UNPLANNED_MAX {
             for GroupId(group) in self.retention_plan().flush {
                 if let Some(job) = self.engine.flush_job(FlushReason::Log { group }) {
                     return Some(job);

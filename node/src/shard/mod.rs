@@ -29,6 +29,7 @@ mod metadata_group;
 mod metadata_snapshot;
 mod read;
 mod recovery;
+mod snapshots;
 mod state;
 mod support;
 mod write;
@@ -38,6 +39,7 @@ pub(crate) use decide::{Attempt, resolve_lists, slices_of};
 pub(crate) use lists::{ListHold, PartitionId};
 pub(crate) use read::{Barrier, ReadError, tokens_of};
 pub(crate) use recovery::start;
+pub(crate) use snapshots::StreamKind;
 pub(crate) use state::{ShardStatistics, StorageReport};
 pub(crate) use support::Boards;
 pub(crate) use write::{
@@ -64,6 +66,7 @@ use env::tasks::queue::Receiver;
 use model::IdMap;
 use model::TimestampMicros;
 use model::read::{Page, ReadCommand};
+use snapshots::Snapshots;
 use state::ShardState;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -186,6 +189,8 @@ pub(crate) struct Shard {
     pub publication: Publication,
     /// Told when entries were applied: groups may have become led.
     settled: Notify,
+    /// Snapshots of groups that are sent or received.
+    snapshots: Snapshots,
     /// Partitions whose lists stand still for a logged batch.
     list_holds: lists::ListHolds,
     /// Records of logged batches that could not be read.
@@ -254,6 +259,7 @@ impl Shard {
             sending_metadata: RefCell::default(),
             publication: Publication::new(index_of_view),
             settled: Notify::new(),
+            snapshots: Snapshots::default(),
             list_holds: lists::ListHolds::default(),
             unreadable_batches: Cell::new(0),
             last_timeuuid_micros: Cell::new(i64::MIN),
@@ -424,6 +430,8 @@ impl Shard {
                 statistics.forwarded = self.forwarded_count.get();
                 statistics.connection_bytes = self.memory.held_bytes() as u64;
                 statistics.unreadable_batches = self.unreadable_batches.get();
+                statistics.snapshots = self.snapshots.figures();
+                statistics.snapshots_under_way += self.snapshots.received_now() as u64;
                 reply.send(statistics).ok();
             }
             Message::Stop(_) => unreachable!("the loop ends with it"),

@@ -76,6 +76,7 @@ pub(crate) struct OpenOptions<'a> {
     pub log_directory: &'a Path,
     pub table_directory: &'a Path,
     pub log: LogOptions,
+    pub log_bytes_max: u64,
     pub engine: EngineOptions,
     /// Where the shard's clock shows what it has given out.
     pub clock: PublishedClock,
@@ -136,6 +137,8 @@ impl Opened {
             noted: BTreeMap::new(),
             homecoming: Homecoming::default(),
             left_behind: BTreeSet::new(),
+            snapshots_sent: BTreeMap::new(),
+            log_bytes_max: options.log_bytes_max,
             held_back: BTreeSet::new(),
         };
         let mut opened = Opened { state, replay, clock: env.clock.clone() };
@@ -163,6 +166,9 @@ impl Opened {
         for (id, index) in elsewhere {
             let group = self.replay.groups().get(&id);
             let end = group.map_or(0, |group| group.last_index.unwrap_or(0).max(group.start.index));
+            // A snapshot became durable before the log was told of it.
+            let base = self.state.engine.snapshot_base(id).map_or(0, |base| base.index);
+            let end = end.max(base);
             if end < index {
                 let reason = format!(
                     "entries up to {index} were flushed, but the log ends at {end}: its end is \
@@ -223,6 +229,7 @@ pub(crate) async fn start(
         log_directory: &shared.data.log(index),
         table_directory: &shared.data.tables(index),
         log: shared.log_options(index, entropy.u64()),
+        log_bytes_max: shared.log_bytes_max(),
         engine: shared.engine_options(),
         clock: shared.clocks[usize::from(index)].clone(),
     };
@@ -235,6 +242,8 @@ pub(crate) async fn start(
     let view = shared.views().newest();
     let state = opened.recover_data(&view, index, shared.host_id, shared.shard_count).await?;
     let peers = Peers::new(&shared.env, &shared.registry, index);
+    let rate = shared.config.limits.stream_bytes_per_second_of_shard(shared.shard_count);
+    peers.0.set_stream_rate(rate);
     Ok(Shard::new(index, shared, view, state, entropy, peers))
 }
 

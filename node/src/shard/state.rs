@@ -3,6 +3,7 @@
 use super::clock::TimestampClock;
 use super::homecoming::Homecoming;
 use super::log::ShardLog;
+use super::snapshots::SnapshotFigures;
 use super::write::Waiter;
 use crate::batch_log::{self, OpenBatches};
 use crate::metadata::{Command, Metadata};
@@ -53,6 +54,10 @@ pub(super) struct ShardState {
     pub homecoming: Homecoming,
     /// Members of groups led here that lack what the log has not kept, as the operator was told.
     pub left_behind: BTreeSet<(GroupId, HostId)>,
+    /// Members that are being sent a snapshot, and the last entry that it contains.
+    pub snapshots_sent: BTreeMap<(GroupId, HostId), LogIndex>,
+    /// How much log the shard may keep.
+    pub log_bytes_max: u64,
     /// Groups whose next entry waits for a table, as the operator was told.
     pub held_back: BTreeSet<GroupId>,
 }
@@ -130,6 +135,8 @@ pub(crate) struct ShardStatistics {
     pub unknown_messages: u64,
     /// Nodes that decide on the metadata; on shard 0.
     pub metadata_voters: u64,
+    pub snapshots_under_way: u64,
+    pub snapshots: SnapshotFigures,
 }
 
 /// What a shard stores, for the virtual tables.
@@ -155,6 +162,7 @@ impl ShardState {
             memtable_bytes: self.engine.memtable_bytes() as u64,
             memory_bytes: self.engine.memory_bytes() as u64,
             log_segments: self.log.log.segment_count() as u64,
+            snapshots_under_way: self.snapshots_sent.len() as u64,
             led_groups: self.replicas.ids().filter(|id| self.replicas.is_settled(*id)).count()
                 as u64,
             metadata_voters: self

@@ -33,6 +33,7 @@ mod python_driver;
 mod replication;
 mod rust_driver;
 mod several_nodes;
+mod snapshots;
 mod status;
 mod support;
 mod timeouts;

@@ -32,7 +32,7 @@ const FLAG_PAGING_STATE: u8 = 8;
 /// The first column of some rows, and where to go on.
 pub(crate) type Page = (Vec<i32>, Option<Vec<u8>>);
 /// The cells of a row, each as the number that its bytes are.
-type Row = Vec<Option<i64>>;
+pub(crate) type Row = Vec<Option<i64>>;
 
 /// One page of a statement's rows, or the code of its error.
 pub(crate) fn page(
@@ -48,7 +48,7 @@ pub(crate) fn page(
 }
 
 /// The rows of a statement that has but a page of them.
-fn rows(raw: &mut Raw, text: &str, level: u16) -> Result<Vec<Row>, u32> {
+pub(crate) fn rows(raw: &mut Raw, text: &str, level: u16) -> Result<Vec<Row>, u32> {
     rows_page(raw, text, level, 5_000, None).map(|(rows, _)| rows)
 }
 

@@ -5,6 +5,8 @@ use crate::read::{LiveTable, TokenInterval};
 use crate::snapshot::{
     Export, ExportPart, Import, Imported, SnapshotBase, SnapshotHead, SnapshotPart, Target, pinned,
 };
+use crate::sstable::SsTable;
+use model::TableId;
 use std::fmt;
 use std::sync::Arc;
 
@@ -87,9 +89,7 @@ impl Engine {
         let SnapshotHead { group, base, placement, .. } = head;
         let flushed = parts.iter().filter_map(|part| self.flushed_index(group, part.table)).max();
         if let Some(flushed) = flushed.filter(|flushed| *flushed >= base.index) {
-            for (_, table) in &made {
-                self.abandon(table.id());
-            }
+            self.abandon_files(&made);
             return Err(InstallError::Outdated { flushed, base: base.index });
         }
         for part in parts {
@@ -112,6 +112,18 @@ impl Engine {
         self.bases.insert(group, Installed { base, settled_by: None });
         self.is_manifest_due = true;
         Ok(())
+    }
+
+    /// Gives up what was imported: its files are removed with the next manifest.
+    pub fn abandon_import(&mut self, imported: Imported) {
+        let Imported { made, .. } = imported;
+        self.abandon_files(&made);
+    }
+
+    fn abandon_files(&mut self, made: &[(TableId, SsTable)]) {
+        for (_, table) in made {
+            self.abandon(table.id());
+        }
     }
 
     /// The snapshot of a group that was installed last, durable or not.

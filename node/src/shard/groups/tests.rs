@@ -74,6 +74,7 @@ fn start(disk: &Disk, view: &Arc<View>) -> ShardState {
         log_directory: Path::new(LOG),
         table_directory: Path::new("/tables"),
         log: LogOptions::new(0, 6),
+        log_bytes_max: 1 << 30,
         engine: EngineOptions::default(),
         clock: Arc::default(),
     };
