@@ -10,6 +10,7 @@ use crate::consensus::{
 use crate::leadership::{Leadership, Support, TransferRefused};
 use crate::link::{EntryView, Item};
 use crate::liveness::{Incarnation, MonotonicNanos};
+use crate::peer::Peer;
 use crate::placement::GroupId;
 use crate::ring::HostId;
 use model::IdMap;
@@ -157,6 +158,12 @@ impl<W> Replicas<W> {
         let term = replica.group.term_at(index)?;
         let (since, members) = replica.group.committed_members();
         (since <= index).then(|| (EntryId { index, term }, (since, members.clone())))
+    }
+
+    /// The shard at which another member of a group is reached, as far as that was told.
+    pub fn peer(&self, id: GroupId, host: HostId) -> Option<Peer> {
+        let shard = self.groups.get(&id)?.shard_of(host)?;
+        Some(Peer { host_id: host, shard })
     }
 
     /// The shards at which the other members of a group are reached. Who is not named is sent

@@ -122,11 +122,9 @@ impl Shard {
         stream: &IncomingStream,
     ) -> Result<Import, ReceiveFailure> {
         let mut state = self.state.borrow_mut();
-        let placed = state.adopted.as_ref().and_then(|view| view.replicas_of_group(group));
-        let placed = placed.ok_or(ReceiveFailure::NotWanted("the group has no place here"))?;
         let is_held = state.intervals.contains_key(&group) && state.replicas.contains(group);
-        let is_of_member = placed.others.contains(&stream.peer());
-        if !is_held || !is_of_member {
+        let from = stream.peer();
+        if !is_held || state.replicas.peer(group, from.host_id) != Some(from) {
             return Err(ReceiveFailure::NotWanted("the group has no place here or there"));
         }
         let mut receiving = self.snapshots.receiving.borrow_mut();

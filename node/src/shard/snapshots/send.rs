@@ -78,8 +78,7 @@ impl Shard {
     /// Pins the group's state for a member.
     fn begin_snapshot(&self, group: GroupId, host: HostId) -> Option<(Peer, Export)> {
         let mut state = self.state.borrow_mut();
-        let placed = state.adopted.as_ref()?.replicas_of_group(group)?;
-        let peer = placed.others.into_iter().find(|peer| peer.host_id == host)?;
+        let peer = state.replicas.peer(group, host)?;
         // It may lead and have nothing committed of its own yet: for that it may need this member.
         // What is applied was committed, whoever led.
         if state.replicas.leader(group) != Some(self.shared.host_id) {
