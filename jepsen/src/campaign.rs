@@ -71,8 +71,7 @@ pub async fn run(
     while began.elapsed() < time {
         let count = lines.len();
         let workload = Name::ALL[count % Name::ALL.len()];
-        // Every workload meets every set: the sets move on by one with each round of workloads.
-        let faults = FAULTS[(count + count / Name::ALL.len()) % FAULTS.len()];
+        let faults = FAULTS[faults_of(count)];
         let seed = options.seed + count as u64;
         let mut options = RunOptions { faults: faults.to_vec(), seed, ..options.clone() };
         options.cluster.folder = options.cluster.folder.join(format!("{workload}-{seed}"));
@@ -188,6 +187,12 @@ fn page(title: &str, lines: &[Line], elapsed: Duration) -> String {
     text
 }
 
+/// Which faults the test of that number has: each workload's sets move on by one with each round of
+/// workloads, so every workload meets every set.
+fn faults_of(count: usize) -> usize {
+    (count % Name::ALL.len() + count / Name::ALL.len()) % FAULTS.len()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -219,8 +224,7 @@ mod tests {
     fn every_workload_meets_every_set_of_faults() {
         let mut met = std::collections::BTreeSet::new();
         for count in 0..Name::ALL.len() * FAULTS.len() {
-            let faults = (count + count / Name::ALL.len()) % FAULTS.len();
-            met.insert((count % Name::ALL.len(), faults));
+            met.insert((count % Name::ALL.len(), faults_of(count)));
         }
         assert_eq!(met.len(), Name::ALL.len() * FAULTS.len());
     }

@@ -13,7 +13,7 @@ const PARTITIONS: i64 = 16;
 const READ_ONE_OF: u64 = 500;
 
 /// The workload.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Batches {
     next_value: i64,
 }

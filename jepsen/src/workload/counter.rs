@@ -16,7 +16,7 @@ const INCREMENT_MAX: u64 = 5;
 const READ_ONE_OF: u64 = 20;
 
 /// The workload.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Counters;
 
 /// Its statements.

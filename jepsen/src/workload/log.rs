@@ -15,7 +15,7 @@ const ROWS: u64 = 5;
 const INSERT: i8 = 2;
 
 /// The workload.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Log {
     next_value: i64,
 }

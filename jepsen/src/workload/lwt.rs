@@ -15,7 +15,7 @@ use scylla::value::{CqlValue, Row};
 const VALUES: u64 = 5;
 
 /// The workload.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Transactions {
     rotation: Rotation,
 }

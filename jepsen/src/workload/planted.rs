@@ -18,7 +18,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 const SKEW_MICROS: i64 = 1_000_000;
 
 /// The first workload.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct ReadsAtOne(Registers);
 
 impl Workload for ReadsAtOne {
@@ -56,7 +56,7 @@ impl Workload for ReadsAtOne {
 }
 
 /// The second workload.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct SkewedClocks(Registers);
 
 impl Workload for SkewedClocks {

@@ -9,7 +9,7 @@ use crate::random::Random;
 use scylla::statement::prepared::PreparedStatement;
 
 /// The workload.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Registers {
     rotation: Rotation,
     last_value: i64,

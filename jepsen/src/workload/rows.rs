@@ -15,7 +15,7 @@ const ACTIVE_COUNT: usize = 4;
 const CALLS_MAX: u32 = 200;
 
 /// The registers worked on.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Rotation {
     /// Each with how many calls it has had.
     active: [(i64, u32); ACTIVE_COUNT],

@@ -16,7 +16,7 @@ const PREFIX: &str = "made_";
 const TABLES_MAX: i64 = 400;
 
 /// The workload.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Tables {
     next_value: i64,
 }

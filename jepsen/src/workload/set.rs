@@ -14,7 +14,7 @@ const PARTITIONS: i64 = 64;
 const READ_ONE_OF: u64 = 500;
 
 /// The workload.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Set {
     next_value: i64,
 }
