@@ -28,6 +28,9 @@ use std::time::Duration;
 pub(super) const TAKEOVER_AGE: Duration = Duration::from_secs(10);
 /// How often a leader looks for batches to finish.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// After so many looks the tables are searched again: records also come with snapshots of ranges,
+/// which are no entries that are applied.
+const LOOKS_PER_SEARCH: u64 = 60;
 /// How long to wait before the rest of a decided batch is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 /// How long one attempt to write the rest of a decided batch may take.
@@ -158,17 +161,22 @@ impl Shard {
     /// Finishes batches for as long as the shard lives: first, as far as it lies with this node,
     /// those of before the start.
     pub(crate) async fn finish_batches(self: Rc<Self>) {
-        self.find_batches().await;
+        while !self.find_batches().await {
+            self.shared.env.clock.sleep(RETRY_PAUSE).await;
+        }
         self.make_own_parts().await;
         self.shared.shards_with_old_batches.fetch_sub(1, Ordering::Release);
-        loop {
+        for turn in 1_u64.. {
             self.finish_due();
             self.shared.env.clock.sleep(LOOK_INTERVAL).await;
+            if turn.is_multiple_of(LOOKS_PER_SEARCH) {
+                self.find_batches().await;
+            }
         }
     }
 
-    /// Finds the records that the shard's tables hold.
-    pub(crate) async fn find_batches(self: &Rc<Self>) {
+    /// Finds the records that the shard's tables hold; `false` if they could not be read.
+    async fn find_batches(self: &Rc<Self>) -> bool {
         let mut resume = None;
         loop {
             let scope = ReadScope::TokenRange { first: i64::MIN, last: i64::MAX };
@@ -177,8 +185,7 @@ impl Shard {
                 Ok(page) => page,
                 Err(error) => {
                     tracing::error!("unfinished batches are not read yet: {error}");
-                    self.shared.env.clock.sleep(RETRY_PAUSE).await;
-                    continue;
+                    return false;
                 }
             };
             for partition in page.partitions() {
@@ -189,7 +196,7 @@ impl Shard {
             }
             resume = page.resume;
             if resume.is_none() {
-                return;
+                return true;
             }
         }
     }
