@@ -70,13 +70,13 @@ fn holds_on_three<W: Workload>(workload: W, faults: &[Fault], seed: u64) {
 }
 
 /// A planted bug: all nodes forget what they have acknowledged.
-fn is_caught<W: Workload + Clone>(workload: W, node_count: u8, seed: u64) {
+fn is_caught<W: Workload + Clone>(workload: &W, node_count: u8, seed: u64) {
     is_noticed(workload, node_count, &[Fault::Rollback], seed);
 }
 
 /// A planted bug of the workload itself, or of its faults. It need not show in every run: on a busy
 /// machine little may have been asked between two faults.
-fn is_noticed<W: Workload + Clone>(workload: W, node_count: u8, faults: &[Fault], seed: u64) {
+fn is_noticed<W: Workload + Clone>(workload: &W, node_count: u8, faults: &[Fault], seed: u64) {
     let is_noticed = (seed..seed + 4).any(|seed| {
         let verdict = report(workload.clone(), node_count, faults, seed).verdict;
         println!("seed {seed}: {verdict}");
@@ -112,22 +112,22 @@ fn the_change_log_is_the_table_across_kills() {
 
 #[test]
 fn forgotten_writes_of_registers_are_noticed() {
-    is_caught(Registers::default(), 1, 4);
+    is_caught(&Registers::default(), 1, 4);
 }
 
 #[test]
 fn forgotten_elements_are_noticed() {
-    is_caught(Set::default(), 1, 5);
+    is_caught(&Set::default(), 1, 5);
 }
 
 #[test]
 fn a_forgetful_change_log_is_noticed() {
-    is_caught(Log::default(), 1, 6);
+    is_caught(&Log::default(), 1, 6);
 }
 
 #[test]
 fn timestamps_of_clocks_that_differ_are_noticed() {
-    is_noticed(SkewedClocks::default(), 1, &[Fault::Pause], 9);
+    is_noticed(&SkewedClocks::default(), 1, &[Fault::Pause], 9);
 }
 
 #[test]
@@ -164,10 +164,10 @@ fn tables_are_made_once_on_three_nodes() {
 
 #[test]
 fn forgotten_elements_are_noticed_on_three_nodes() {
-    is_caught(Set::default(), 3, 15);
+    is_caught(&Set::default(), 3, 15);
 }
 
 #[test]
 fn reads_of_any_replica_are_noticed_on_three_nodes() {
-    is_noticed(ReadsAtOne::default(), 3, &[Fault::Isolate, Fault::Deafen], 16);
+    is_noticed(&ReadsAtOne::default(), 3, &[Fault::Isolate, Fault::Deafen], 16);
 }

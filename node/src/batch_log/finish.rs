@@ -176,7 +176,7 @@ impl Shard {
     }
 
     /// Finds the records that the shard's tables hold; `false` if they could not be read.
-    async fn find_batches(self: &Rc<Self>) -> bool {
+    pub(crate) async fn find_batches(self: &Rc<Self>) -> bool {
         let mut resume = None;
         loop {
             let scope = ReadScope::TokenRange { first: i64::MIN, last: i64::MAX };

@@ -233,7 +233,8 @@ impl ShardState {
             needed.get(group).is_some_and(|first| first <= end) && *group != GroupId::METADATA.0
         };
         // The usual case is found without looking at every group.
-        if log.segment_count() <= LOG_SEGMENTS_MAX && oldest.iter().any(is_unflushed) {
+        let bytes: u64 = log.closed_segments().map(|(bytes, _)| bytes).sum();
+        if bytes <= self.log_bytes_max / 2 && oldest.iter().any(is_unflushed) {
             return Plan::default();
         }
         let segments: Vec<Segment> = log.closed_segments().map(segment).collect();
