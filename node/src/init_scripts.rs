@@ -1,7 +1,7 @@
 //! Scripts of CQL that are run once in a cluster's life: `/docker-entrypoint-initdb.d` in containers.
 //!
 //! Of nodes that are started together one founds the cluster, and that one runs them: when as many
-//! nodes are up as it was told of, since nobody can join a cluster whose schema was changed; after
+//! nodes are up as it was told of, since nobody can join a cluster that has a keyspace; after
 //! [`NODES_TIME_MAX`] without those that are missing. They are run in the order of their names, over
 //! CQL, one statement after the other.
 //!
