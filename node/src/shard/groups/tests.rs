@@ -101,7 +101,11 @@ fn a_start_applies_what_is_noted_as_committed_and_keeps_the_rest_for_a_leader() 
     assert_eq!(replicas.leader(group), None, "others have to be asked");
     assert_eq!(state.engine.placement(group.0).placed, 200);
     let times = state.leader_times(group);
-    assert_eq!((times.placement.placed, times.placement.closed), (400, 390), "as a leader sees it");
+    assert_eq!(
+        (times.placement.placed, times.placement.closed),
+        (400, 400),
+        "a leader begins above all that was placed"
+    );
     assert_eq!(times.placed_at_start, 400);
     assert!(state.leads_all(), "it does not wait for groups that others belong to");
 }
