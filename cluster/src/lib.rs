@@ -11,7 +11,6 @@
 //! - [`consensus`]: one replicated log.
 //! - [`founding`]: whether a node founds a cluster, joins one, or waits.
 //! - [`joining`]: whether a node may join the cluster.
-//! - [`leaving`]: whether a node may leave the cluster, or be removed from it.
 //! - [`replacement`]: how a group comes to other members, one change at a time.
 //! - [`retention`]: how much of a shard's log is kept, and for whom.
 //! - [`leadership`]: who leads a group, until when it may serve reads, and what time it has closed.
@@ -25,7 +24,6 @@ pub mod founding;
 pub mod fuzz;
 pub mod joining;
 pub mod leadership;
-pub mod leaving;
 pub mod link;
 pub mod liveness;
 pub mod peer;

@@ -10,9 +10,10 @@
 //! leader says that they are committed: nothing of a start waits for another node. With one voter
 //! there is nobody else to know, and all that is durable is committed.
 //!
-//! A group of the log that the view does not place here (its keyspace was dropped) is *dormant*: it
-//! takes part in nothing, and lets its segments go. Its keyspace may be made again, and then it goes
-//! on where it was.
+//! A group of the log that the view does not place here is *dormant*: it takes part in nothing, and
+//! lets its segments go. Either the last keyspace of its setting was dropped, and the group does not
+//! come back: a keyspace that is made again has other groups. Or the metadata that a start finds are
+//! older than the log; then a later view places it, and it goes on where it was.
 
 #[cfg(test)]
 mod tests;
