@@ -53,6 +53,26 @@ pub enum Operation {
     Postimage = 9,
 }
 
+impl Operation {
+    const ALL: [Operation; 10] = [
+        Operation::Preimage,
+        Operation::Update,
+        Operation::Insert,
+        Operation::RowDelete,
+        Operation::PartitionDelete,
+        Operation::RangeStartInclusive,
+        Operation::RangeStartExclusive,
+        Operation::RangeEndInclusive,
+        Operation::RangeEndExclusive,
+        Operation::Postimage,
+    ];
+
+    /// The operation with this value of `cdc$operation`.
+    pub fn from_code(code: i8) -> Option<Operation> {
+        Operation::ALL.into_iter().find(|operation| *operation as i8 == code)
+    }
+}
+
 /// A log row, decided but not yet written.
 #[derive(Clone, Debug)]
 pub(crate) struct PlannedRow<'a> {

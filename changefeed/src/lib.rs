@@ -1,0 +1,19 @@
+//! Changefeeds: the log of a set of tables, turned into events and handed to a sink.
+//!
+//! A feed is a cursor over the log of its tables, in the order of log time and cut at the closed
+//! time. This crate has what a feed is made of; where log rows come from, who owns a feed and where
+//! its position is kept is the node's, behind traits.
+//!
+//! ```text
+//! source ──▶ event ──▶ envelope ──▶ sink
+//! log rows   changes   messages     Kafka, webhook
+//! ```
+//!
+//! - [`source`]: log rows as a feed reads them, and how a table's columns stand in them.
+//! - [`position`]: a place in the log of several tables.
+
+pub mod position;
+pub mod source;
+
+pub use position::{LogKey, Position};
+pub use source::{LogRow, TableShape};
