@@ -9,7 +9,8 @@
 //! log rows   changes   messages     Kafka, webhook
 //! ```
 //!
-//! - [`source`]: log rows as a feed reads them, and how a table's columns stand in them.
+//! - [`source`]: log rows as a feed reads them, how a table's columns stand in them, and the
+//!   [`Source`](source::Source) that hands them out.
 //! - [`position`]: a place in the log of several tables.
 
 pub mod position;

@@ -15,6 +15,10 @@
 //! cells             := (column:varint value:slice)*            columns ascend
 //! ```
 
+mod batch;
+
+pub use batch::{Batch, MemoryLog, MemorySource, Source, SourceError};
+
 use crate::position::LogKey;
 use bytes::Bytes;
 use cdc::log_table::{
