@@ -12,8 +12,10 @@
 //! - [`source`]: log rows as a feed reads them, how a table's columns stand in them, and the
 //!   [`Source`](source::Source) that hands them out.
 //! - [`position`]: a place in the log of several tables.
+//! - [`sink`]: where messages go, and what a destination's failures mean.
 
 pub mod position;
+pub mod sink;
 pub mod source;
 
 pub use position::{LogKey, Position};

@@ -1,0 +1,118 @@
+//! Where a feed's messages go: one small trait, and one file or folder per kind of destination.
+//!
+//! A sink takes messages in order and says when its destination has acknowledged them.
+//! It knows nothing of feeds, positions and schedules: the pump decides when to try again and how
+//! long to wait (the pump's `Backoff`), the sink only says what kind of failure it met.
+//!
+//! # Promises of every sink
+//!
+//! - Messages with equal keys arrive in the order in which they were given, also when a call is
+//!   repeated; what is repeated is a suffix that had not been acknowledged.
+//! - [`Sink::send`] returns `Ok` only after the destination has acknowledged every message.
+//! - A failure names nothing secret: no credentials, headers or paths of URLs.
+//! - No call waits without an end: each has the sink's time limit.
+//!
+//! A third sink is a file beside these that implements [`Sink`], and a variant of the feed's
+//! definition that makes one.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+pub mod memory;
+pub mod webhook;
+
+/// One event as it is sent. Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// By which a topic's partition is chosen: messages with equal keys keep their order.
+    pub key: Bytes,
+    /// JSON; none for a tombstone, which tells a log-compacted topic to forget the key.
+    pub value: Option<Bytes>,
+}
+
+impl Message {
+    /// The bytes of key and value.
+    pub fn byte_count(&self) -> usize {
+        self.key.len() + self.value.as_ref().map_or(0, Bytes::len)
+    }
+}
+
+/// A call to a sink under way. Not `Send`: a feed lives on one thread.
+///
+/// Whoever drops it before it is done drops the sink as well: what the destination got of the
+/// call is unknown, and only a new sink starts from a known state.
+pub type Sending<'a> = Pin<Box<dyn Future<Output = Result<(), SinkError>> + 'a>>;
+
+/// A destination of messages, held by one feed.
+pub trait Sink {
+    /// Looks whether the destination can take messages at all, before the first of them.
+    /// May do nothing where that cannot be known without sending.
+    fn open(&mut self) -> Sending<'_>;
+
+    /// How many messages one call may carry, for a feed that wants `batch_size` at a time.
+    /// More than `batch_size` only where the destination does not see how calls were cut.
+    fn messages_per_send_max(&self, batch_size: usize) -> usize {
+        batch_size
+    }
+
+    /// Sends messages in order, and returns when all are acknowledged.
+    ///
+    /// After a failure that may pass, the caller calls again with the same messages but for the
+    /// first `acknowledged` of them (and with no others), or drops the sink.
+    fn send<'a>(&'a mut self, batch: &'a [Message]) -> Sending<'a>;
+
+    /// Sends one text to every reader of the destination (every partition of a topic), behind all
+    /// that was acknowledged before.
+    fn mark<'a>(&'a mut self, text: &'a Bytes) -> Sending<'a>;
+}
+
+/// Whether trying again may help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The destination is away, busy or slow: the same call may succeed later.
+    Transient,
+    /// The same call would fail again until somebody changes the feed or its destination.
+    Permanent,
+    /// The first message that is not acknowledged is larger than the destination takes.
+    TooLarge,
+}
+
+/// Why messages were not acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SinkError {
+    /// What the caller decides by.
+    pub failure: Failure,
+    /// What happened, for the operator; free of secrets.
+    pub text: String,
+    /// How many messages, from the first on, are known to be acknowledged nevertheless.
+    pub acknowledged: usize,
+    /// How long the destination asks to be left alone.
+    pub retry_after: Option<Duration>,
+}
+
+impl SinkError {
+    /// A failure that may pass, with nothing acknowledged.
+    pub fn transient(text: impl Into<String>) -> SinkError {
+        SinkError::of(Failure::Transient, text)
+    }
+
+    /// A failure that stays, with nothing acknowledged.
+    pub fn permanent(text: impl Into<String>) -> SinkError {
+        SinkError::of(Failure::Permanent, text)
+    }
+
+    fn of(failure: Failure, text: impl Into<String>) -> SinkError {
+        SinkError { failure, text: text.into(), acknowledged: 0, retry_after: None }
+    }
+}
+
+impl std::fmt::Display for SinkError {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for SinkError {}
