@@ -72,7 +72,7 @@ impl LogLayout {
             .collect::<Result<Vec<_>, CdcError>>()?;
         columns.sort_by_key(|column| column.base_id);
         Ok(LogLayout {
-            options: base.options.cdc.unwrap_or_default(),
+            options: base.cdc_enabled().or(base.options.cdc).unwrap_or_default(),
             operation: own(OPERATION)?,
             ttl: own(TTL)?,
             end_of_batch: own(END_OF_BATCH)?,

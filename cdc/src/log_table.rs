@@ -64,7 +64,7 @@ pub fn is_log_name_of(name: &str) -> Option<&str> {
 pub fn new_log_table(base: &TableDef, id: TableId) -> Result<TableDef, CdcError> {
     check_base(base)?;
     check_names(base)?;
-    let options = base.options.cdc.unwrap_or_default();
+    let options = base.cdc_enabled().or(base.options.cdc).unwrap_or_default();
     let mut log = TableDef {
         id,
         keyspace: base.keyspace.clone(),

@@ -39,8 +39,8 @@ pub mod value_row;
 pub use consistency::Consistency;
 pub use id_map::IdMap;
 pub use schema::{
-    CdcOptions, ColumnDef, ColumnId, ColumnKind, DeltaMode, KeyspaceDef, PreimageMode, Schema,
-    TableDef, TableId, TableOptions, UserType,
+    CdcOptions, ColumnDef, ColumnId, ColumnKind, DeltaMode, FeedLog, KeyspaceDef, PreimageMode,
+    Schema, TableDef, TableId, TableOptions, UserType,
 };
 pub use token::Token;
 pub use types::CqlType;

@@ -99,6 +99,9 @@ pub struct TableOptions {
     pub tombstone_gc: BTreeMap<String, String>,
     /// Change data capture; `None` when the option was never set or stores nothing.
     pub cdc: Option<CdcOptions>,
+    /// What the changefeeds on the table need of its log, which is on as long as there are any.
+    #[serde(default)]
+    pub feed_log: Option<FeedLog>,
 }
 
 impl Default for TableOptions {
@@ -130,6 +133,7 @@ impl Default for TableOptions {
             ]),
             tombstone_gc: BTreeMap::new(),
             cdc: None,
+            feed_log: None,
         }
     }
 }
@@ -157,6 +161,26 @@ impl Default for CdcOptions {
             postimage: false,
             delta: DeltaMode::Full,
             ttl_seconds: 86_400,
+        }
+    }
+}
+
+/// What the changefeeds on a table need of its log, beside the changes themselves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeedLog {
+    /// The whole row before the change.
+    pub preimage: bool,
+    /// The whole row after the change.
+    pub postimage: bool,
+}
+
+impl FeedLog {
+    /// What both need.
+    #[must_use]
+    pub fn union(self, other: FeedLog) -> FeedLog {
+        FeedLog {
+            preimage: self.preimage || other.preimage,
+            postimage: self.postimage || other.postimage,
         }
     }
 }
@@ -270,9 +294,19 @@ impl TableDef {
         self.partitioner == Partitioner::CdcStream
     }
 
-    /// The CDC options when writes to this table are logged.
-    pub fn cdc_enabled(&self) -> Option<&CdcOptions> {
-        self.options.cdc.as_ref().filter(|c| c.enabled)
+    /// By what options writes to this table are logged: the user's, with what the changefeeds on
+    /// it need besides.
+    pub fn cdc_enabled(&self) -> Option<CdcOptions> {
+        let own = self.options.cdc.filter(|cdc| cdc.enabled);
+        let Some(feeds) = self.options.feed_log else { return own };
+        let own = own.unwrap_or_default();
+        Some(CdcOptions {
+            enabled: true,
+            preimage: if feeds.preimage { PreimageMode::Full } else { own.preimage },
+            postimage: own.postimage || feeds.postimage,
+            delta: DeltaMode::Full,
+            ttl_seconds: own.ttl_seconds,
+        })
     }
 }
 

@@ -1,15 +1,22 @@
 //! One statement, prepared: its plan, what its markers wait for, what it depends on.
 
+use super::ddl::check_no_feeds;
 use super::describe::DescribePlan;
 use super::error::PlanError;
 use super::markers::{BindSpec, MarkerSpecs, partition_key_indexes};
 use super::names::find_table;
 use super::select::SelectPlan;
 use super::write::{BatchPlan, WritePlan};
+use crate::syntax;
 use crate::syntax::ast::{Modification, ParsedStatement, QualifiedName, Statement};
 use model::{Schema, TableDef};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
+
+/// What SHOW CHANGEFEEDS shows, columns in this order.
+const SHOW_CHANGEFEEDS: &str = "SELECT name, \"table\", state, last_sequence, events_delivered, \
+     phase, sink, owner, lag_ms, resolved, scan_progress, retries, last_error, created_at, \
+     options, keyspace_name FROM system_views.changefeeds";
 
 /// A statement, ready to be bound any number of times under the schema it was prepared for.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,7 +48,7 @@ pub enum Plan {
     Truncate(Arc<TableDef>),
     /// DESCRIBE.
     Describe(Arc<DescribePlan>),
-    /// A change of the schema, which is checked when it is made.
+    /// A change of the schema or of changefeeds, which is checked when it is made.
     Definition(Box<Statement>),
 }
 
@@ -91,11 +98,19 @@ pub fn prepare(
         }
         Statement::Truncate(name) => {
             let table = find_table(schema, keyspace, name)?;
+            check_no_feeds(table, "truncated")?;
             (Plan::Truncate(table.clone()), vec![table.clone()])
         }
         Statement::Describe(describe) => {
             let describe = DescribePlan::prepare(describe, keyspace)?;
             (Plan::Describe(Arc::new(describe)), Vec::new())
+        }
+        Statement::ShowChangefeeds => {
+            let parsed = syntax::parse(SHOW_CHANGEFEEDS)?.statement;
+            let Statement::Select(select) = &parsed else { unreachable!("the text is a SELECT") };
+            let select = SelectPlan::prepare(select, schema, None, &mut markers)?;
+            let table = select.table.clone();
+            (Plan::Select(Arc::new(select)), vec![table])
         }
         Statement::Unsupported { what, .. } => {
             return Err(PlanError::invalid(format!("{what} is not supported")));
@@ -145,7 +160,7 @@ fn depends_on_keyspace(statement: &Statement) -> bool {
             batch.statements.iter().any(|statement| is_bare(modified_table(statement)))
         }
         Statement::Truncate(name) => is_bare(name),
-        Statement::Use(_) => false,
+        Statement::Use(_) | Statement::ShowChangefeeds => false,
         // Definitions may name types without their keyspace, DESCRIBE lists the one in use.
         _ => true,
     }

@@ -20,6 +20,8 @@ impl Parser<'_> {
             Some(Statement::CreateTable(self.create_table()?))
         } else if self.accept_word("TYPE")? {
             Some(Statement::CreateType(self.create_type()?))
+        } else if self.accept_word("CHANGEFEED")? {
+            Some(self.create_changefeed()?)
         } else {
             None
         })
@@ -43,6 +45,8 @@ impl Parser<'_> {
             let name = self.qualified_name("a type")?;
             let action = self.alter_type_action()?;
             Some(Statement::AlterType(AlterType { name, if_exists, action }))
+        } else if self.accept_word("CHANGEFEED")? {
+            Some(self.alter_changefeed()?)
         } else {
             None
         })
@@ -60,6 +64,8 @@ impl Parser<'_> {
         } else if self.accept_word("TYPE")? {
             let if_exists = self.if_exists()?;
             Some(Statement::DropType(Drop { name: self.qualified_name("a type")?, if_exists }))
+        } else if self.accept_word("CHANGEFEED")? {
+            Some(self.drop_changefeed()?)
         } else {
             None
         })
@@ -87,7 +93,7 @@ impl Parser<'_> {
     }
 
     /// No property may be given twice.
-    fn check_unique(&self, properties: &[Property]) -> Parsed<()> {
+    pub(super) fn check_unique(&self, properties: &[Property]) -> Parsed<()> {
         let mut seen = BTreeSet::new();
         for Property { name, .. } in properties {
             if !seen.insert(name.as_str()) {
@@ -103,11 +109,16 @@ impl Parser<'_> {
     fn property(&mut self) -> Parsed<Property> {
         let name = self.name("a property")?;
         self.expect(TokenKind::Equal)?;
+        Ok(Property { name, value: self.property_value()? })
+    }
+
+    /// A constant, or a map of constants.
+    pub(super) fn property_value(&mut self) -> Parsed<PropertyValue> {
         if !self.accept(TokenKind::BraceOpen)? {
-            return Ok(Property { name, value: PropertyValue::Text(self.constant_text()?) });
+            return Ok(PropertyValue::Text(self.constant_text()?));
         }
         if self.accept(TokenKind::BraceClose)? {
-            return Ok(Property { name, value: PropertyValue::Map(Vec::new()) });
+            return Ok(PropertyValue::Map(Vec::new()));
         }
         let entries = self.comma_separated(|parser| {
             let key = parser.constant_text()?;
@@ -115,7 +126,7 @@ impl Parser<'_> {
             Ok((key, parser.constant_text()?))
         })?;
         self.expect(TokenKind::BraceClose)?;
-        Ok(Property { name, value: PropertyValue::Map(entries) })
+        Ok(PropertyValue::Map(entries))
     }
 
     /// A constant as it was written, a string without its quotes.

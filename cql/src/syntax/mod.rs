@@ -12,6 +12,7 @@
 )]
 
 pub mod ast;
+mod changefeeds;
 mod definitions;
 pub mod duration;
 mod error;

@@ -55,7 +55,13 @@ impl Parser<'_> {
         if self.accept_word("DESCRIBE")? || self.accept_word("DESC")? {
             return self.describe().map(Statement::Describe).map(Some);
         }
-        Ok(None)
+        self.accept_changefeed_statement()
+    }
+
+    /// Whether the next token is this keyword.
+    pub(super) fn is_followed_by(&self, word: &str) -> Parsed<bool> {
+        let (kind, text) = self.peek()?;
+        Ok(kind == TokenKind::Word && text.eq_ignore_ascii_case(word))
     }
 
     /// Whether the words of `phrase` stand here; passes all but the last of them.
@@ -105,6 +111,7 @@ impl Parser<'_> {
             ("TYPES", DescribeTarget::Types),
             ("FUNCTIONS", DescribeTarget::Functions),
             ("AGGREGATES", DescribeTarget::Aggregates),
+            ("CHANGEFEEDS", DescribeTarget::Changefeeds),
         ] {
             if self.accept_word(word)? {
                 return Ok(Some(target));
@@ -113,10 +120,7 @@ impl Parser<'_> {
         if self.accept_words(&["FULL", "SCHEMA"])? {
             return Ok(Some(DescribeTarget::Schema { full: true }));
         }
-        let only = self.at_word("ONLY") && {
-            let (kind, text) = self.peek()?;
-            kind == TokenKind::Word && text.eq_ignore_ascii_case("KEYSPACE")
-        };
+        let only = self.at_word("ONLY") && self.is_followed_by("KEYSPACE")?;
         if only {
             self.advance()?;
         }
@@ -153,6 +157,9 @@ impl Parser<'_> {
         if self.accept_word("AGGREGATE")? {
             return self.qualified_name("an aggregate").map(DescribeTarget::Aggregate).map(Some);
         }
+        if self.accept_word("CHANGEFEED")? {
+            return self.name("a changefeed").map(DescribeTarget::Changefeed).map(Some);
+        }
         Ok(None)
     }
 }
@@ -171,13 +178,11 @@ const UNSUPPORTED: &[&str] = &[
     "CREATE USER",
     "CREATE SERVICE LEVEL",
     "CREATE SERVICE_LEVEL",
-    "CREATE CHANGEFEED",
     "ALTER MATERIALIZED VIEW",
     "ALTER ROLE",
     "ALTER USER",
     "ALTER SERVICE LEVEL",
     "ALTER SERVICE_LEVEL",
-    "ALTER CHANGEFEED",
     "DROP INDEX",
     "DROP MATERIALIZED VIEW",
     "DROP FUNCTION",
@@ -187,14 +192,10 @@ const UNSUPPORTED: &[&str] = &[
     "DROP USER",
     "DROP SERVICE LEVEL",
     "DROP SERVICE_LEVEL",
-    "DROP CHANGEFEED",
     "ATTACH SERVICE LEVEL",
     "ATTACH SERVICE_LEVEL",
     "DETACH SERVICE LEVEL",
     "DETACH SERVICE_LEVEL",
-    "PAUSE CHANGEFEED",
-    "RESUME CHANGEFEED",
-    "SHOW CHANGEFEEDS",
     "PRUNE MATERIALIZED VIEW",
     "BEGIN TRANSACTION",
     "GRANT",

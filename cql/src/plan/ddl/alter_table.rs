@@ -11,6 +11,7 @@ use super::create_table::{
     COLUMN_COUNT_MAX, STATIC_NEEDS_CLUSTERING, check_counters_stay, too_many_columns,
 };
 use super::errors::syntax;
+use super::feeds::check_feeds_are_served;
 use super::options::{TableProperties, check_cdc_of_log};
 use super::table_lookup::user_table;
 use super::{ChangeKind, DdlContext, SchemaChange};
@@ -58,6 +59,7 @@ pub(super) fn alter(
         }
         AlterTableAction::With(properties) => {
             change.warnings = set_options(&mut table, properties, context)?;
+            check_feeds_are_served(old, &table)?;
         }
     }
     if table == **old {

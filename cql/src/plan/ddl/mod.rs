@@ -19,6 +19,7 @@ mod column_types;
 mod create_table;
 mod drop;
 mod errors;
+mod feeds;
 mod keyspace;
 mod options;
 mod properties;
@@ -29,6 +30,8 @@ pub(in crate::plan) mod tests;
 mod user_type;
 
 pub use cdc::{CdcRefusal, CdcTables};
+pub(in crate::plan) use feeds::check_no_feeds;
+pub use feeds::{FeedLogs, feed_tables, set_feed_logs};
 pub(in crate::plan) use options::double;
 
 use super::PlanError;

@@ -13,10 +13,11 @@ use crate::plan::system_schema::{
     is_system_keyspace, is_virtual_keyspace, system_keyspaces, system_schema_mutations,
 };
 use crate::plan::testing::NOW_MICROS;
+use crate::syntax::ast::ChangefeedStatement;
 use ::cdc as rules;
-use model::CdcOptions;
 use model::dump::dump_mutation;
 use model::mutation::MutationView;
+use model::{CdcOptions, FeedLog};
 use rules::error as cdc_error;
 use rules::{CdcError, CdcErrorKind};
 use std::collections::BTreeSet;
@@ -128,7 +129,13 @@ impl Session {
             cdc: &RealCdc,
         };
         let in_use = self.keyspace_in_use.as_deref();
-        let change = apply(statement, &self.schema, in_use, &mut context)?;
+        let change = match statement {
+            Statement::Changefeed(feed) => {
+                let wanted = feed_logs(feed, &self.schema, in_use)?;
+                set_feed_logs(&wanted, &self.schema, &mut context)?
+            }
+            _ => apply(statement, &self.schema, in_use, &mut context)?,
+        };
         let before = std::mem::take(&mut self.schema);
         self.schema = change.applied_to(&before, before.version + 1);
         check_invariants(&before, &self.schema);
@@ -174,6 +181,24 @@ impl Session {
         }
         out
     }
+}
+
+/// What a feed's statement asks of logs: CREATE of the tables named, as if nothing else were on
+/// them, and DROP of all tables, as if no feed were left.
+fn feed_logs(
+    statement: &ChangefeedStatement,
+    schema: &Schema,
+    keyspace_in_use: Option<&str>,
+) -> Result<FeedLogs, PlanError> {
+    let name = |table: &Arc<TableDef>| (table.keyspace.clone(), table.name.clone());
+    if let ChangefeedStatement::Create(create) = statement {
+        let has = |option: &str| create.options.iter().any(|o| o.name.as_str() == option);
+        let wanted = FeedLog { preimage: has("old"), postimage: has("new") };
+        let tables = feed_tables(&create.tables, schema, keyspace_in_use)?;
+        return Ok(tables.iter().map(|table| (name(table), Some(wanted))).collect());
+    }
+    let tables = schema.keyspaces.values().flat_map(|keyspace| keyspace.tables.values());
+    Ok(tables.map(|table| (name(table), None)).collect())
 }
 
 fn render(change: &SchemaChange) -> String {

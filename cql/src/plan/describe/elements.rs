@@ -7,8 +7,11 @@
 //! | SCHEMA, KEYSPACE     | the keyspace, its types behind those they use, its tables by name    |
 //! | TABLE, TYPE          | the one of that name                                                 |
 //! | a name               | a keyspace, or else a table, or else a type of the keyspace in use   |
+//! | CHANGEFEEDS          | the feeds on tables of the keyspace in use, or all                   |
+//! | CHANGEFEED           | the one of that name; a name alone finds it last                     |
 //!
-//! A table with an attached log brings a second element: the properties of the log.
+//! A table with an attached log brings a second element: the properties of the log; not so one that
+//! is attached for changefeeds alone, since CREATE TABLE would not make it.
 
 use super::super::PlanError;
 use super::super::ddl::CdcTables;
@@ -19,6 +22,18 @@ use super::types::in_dependency_order;
 use crate::syntax::ast::{DescribeTarget, Name, QualifiedName};
 use model::{KeyspaceDef, Schema, TableDef, TableId, UserType};
 use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// A changefeed as it is described; secrets are gone from its text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DescribedFeed {
+    /// The keyspace of its tables.
+    pub keyspace: Arc<str>,
+    /// The feed.
+    pub name: Arc<str>,
+    /// The statement that makes it.
+    pub create_statement: String,
+}
 
 /// One row of an answer.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +46,7 @@ pub(super) enum Element<'s> {
     LogProperties(&'s TableDef),
     /// A log that its base makes, itself.
     AttachedLog(&'s TableDef),
+    Feed(&'s DescribedFeed),
 }
 
 impl<'s> Element<'s> {
@@ -40,6 +56,7 @@ impl<'s> Element<'s> {
             Element::Table(table) | Element::LogProperties(table) | Element::AttachedLog(table) => {
                 &table.keyspace
             }
+            Element::Feed(feed) => &feed.keyspace,
         }
     }
 
@@ -50,6 +67,7 @@ impl<'s> Element<'s> {
             Element::Table(table) | Element::LogProperties(table) | Element::AttachedLog(table) => {
                 &table.name
             }
+            Element::Feed(feed) => &feed.name,
         }
     }
 
@@ -59,6 +77,7 @@ impl<'s> Element<'s> {
             Element::Keyspace(_) => "keyspace",
             Element::Type(..) => "type",
             Element::Table(_) | Element::LogProperties(_) | Element::AttachedLog(_) => "table",
+            Element::Feed(_) => "changefeed",
         }
     }
 
@@ -70,6 +89,7 @@ impl<'s> Element<'s> {
             Element::Table(table) => table_statement(table, cdc, with_internals),
             Element::LogProperties(log) => log_properties_statement(log, cdc),
             Element::AttachedLog(log) => attached_log_statement(log, cdc, with_internals),
+            Element::Feed(feed) => feed.create_statement.clone(),
         }
     }
 }
@@ -77,10 +97,10 @@ impl<'s> Element<'s> {
 /// Everything that the target names. `keyspace_in_use` serves names without a keyspace.
 pub(super) fn find<'s>(
     target: &DescribeTarget,
-    schema: &'s Schema,
+    (schema, feeds): (&'s Schema, &'s [DescribedFeed]),
     keyspace_in_use: Option<&str>,
 ) -> Result<Vec<Element<'s>>, PlanError> {
-    let finder = Finder { schema, keyspace_in_use };
+    let finder = Finder { schema, feeds, keyspace_in_use };
     match target {
         // The one row of CLUSTER is no part of the schema.
         DescribeTarget::Cluster => Ok(Vec::new()),
@@ -111,6 +131,10 @@ pub(super) fn find<'s>(
         DescribeTarget::Aggregate(name) => finder.none(name, "User defined aggregate"),
         DescribeTarget::Index(name) => finder.none(name, "Table for existing index"),
         DescribeTarget::MaterializedView(name) => finder.none(name, "Materialized view"),
+        DescribeTarget::Changefeeds => Ok(finder.listed_feeds()),
+        DescribeTarget::Changefeed(name) => finder.feed(name.as_str()).ok_or_else(|| {
+            PlanError::invalid(format!("changefeed '{}' does not exist", name.as_str()))
+        }),
         DescribeTarget::Any(name) => finder.any(name),
     }
 }
@@ -119,6 +143,7 @@ pub(super) fn find<'s>(
 #[derive(Clone, Copy)]
 struct Finder<'s, 'k> {
     schema: &'s Schema,
+    feeds: &'s [DescribedFeed],
     keyspace_in_use: Option<&'k str>,
 }
 
@@ -169,7 +194,23 @@ impl<'s> Finder<'s, '_> {
         Err(PlanError::invalid(format!("{what} '{name}' not found in '{keyspace}'")))
     }
 
+    fn listed_feeds(&self) -> Vec<Element<'s>> {
+        let is_listed =
+            |feed: &&DescribedFeed| self.keyspace_in_use.is_none_or(|used| used == &*feed.keyspace);
+        self.feeds.iter().filter(is_listed).map(Element::Feed).collect()
+    }
+
+    fn feed(&self, name: &str) -> Option<Vec<Element<'s>>> {
+        let feed = self.feeds.iter().find(|feed| *feed.name == *name)?;
+        Some(vec![Element::Feed(feed)])
+    }
+
     fn any(&self, name: &QualifiedName) -> Result<Vec<Element<'s>>, PlanError> {
+        let feed = || self.feed(name.name.as_str()).filter(|_| name.keyspace.is_none());
+        self.part_of_schema(name).or_else(|error| feed().ok_or(error))
+    }
+
+    fn part_of_schema(&self, name: &QualifiedName) -> Result<Vec<Element<'s>>, PlanError> {
         let text = name.name.as_str();
         let keyspace = match &name.keyspace {
             Some(keyspace) => keyspace.as_str(),
@@ -212,7 +253,7 @@ fn described_table<'s>(keyspace: &'s KeyspaceDef, name: &str) -> Option<Vec<Elem
 }
 
 fn log_properties<'s>(keyspace: &'s KeyspaceDef, base: &TableDef) -> Option<Element<'s>> {
-    let id = base.cdc_log?;
+    let id = base.cdc_log.filter(|_| base.options.cdc.is_some_and(|cdc| cdc.enabled))?;
     let log = keyspace.tables.values().find(|table| table.id == id)?;
     Some(Element::LogProperties(log))
 }

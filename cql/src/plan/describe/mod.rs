@@ -20,6 +20,7 @@ mod tests;
 mod text;
 mod types;
 
+pub use elements::DescribedFeed;
 pub use page::{ClusterFacts, DescribeContext, DescribePlan};
 
 #[cfg(doc)]

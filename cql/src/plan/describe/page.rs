@@ -14,7 +14,7 @@ use super::super::PlanError;
 use super::super::ddl::CdcTables;
 use super::super::select::PageRequest;
 use super::super::system_schema::{is_system_keyspace, value};
-use super::elements::{Element, find};
+use super::elements::{DescribedFeed, Element, find};
 use crate::syntax::ast::{Describe, DescribeTarget};
 use crate::wire::{ColumnSpec, OpenRows, ResultMetadata, RowsHead, write_cell};
 use model::codec::{Cursor, DecodeError};
@@ -49,6 +49,8 @@ pub trait ClusterFacts {
 pub struct DescribeContext<'a> {
     /// The schema, the system's keyspaces included.
     pub schema: &'a Schema,
+    /// The changefeeds by name.
+    pub feeds: &'a [DescribedFeed],
     /// How the option `cdc` is spelled.
     pub cdc: &'a dyn CdcTables,
     /// What the cluster is like.
@@ -108,8 +110,8 @@ impl DescribePlan {
             None => 0,
             Some(state) => rows_before(state, context.schema)?,
         };
-        let elements =
-            find(&self.describe.target, context.schema, self.keyspace_in_use.as_deref())?;
+        let known = (context.schema, context.feeds);
+        let elements = find(&self.describe.target, known, self.keyspace_in_use.as_deref())?;
         let head = RowsHead {
             metadata: &self.metadata,
             skip_metadata: request.skip_metadata,

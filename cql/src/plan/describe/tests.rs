@@ -6,7 +6,7 @@
 //! prepared statement. `#` begins a comment. Under `UPDATE_GOLDEN=1` the results are written
 //! instead of compared.
 
-use super::{ClusterFacts, DescribeContext, DescribePlan};
+use super::{ClusterFacts, DescribeContext, DescribePlan, DescribedFeed};
 use crate::plan::ddl::tests::{RealCdc, Session};
 use crate::plan::select::PageRequest;
 use crate::plan::{Plan, PlanError, prepare};
@@ -60,7 +60,17 @@ fn page(
     page_size: Option<i32>,
     paging_state: Option<&[u8]>,
 ) -> Result<Page, PlanError> {
-    let context = DescribeContext { schema: &session.schema, cdc: &RealCdc, cluster: &TestCluster };
+    let feeds = [DescribedFeed {
+        keyspace: "ks".into(),
+        name: "orders_feed".into(),
+        create_statement: "CREATE CHANGEFEED orders_feed …".to_owned(),
+    }];
+    let context = DescribeContext {
+        schema: &session.schema,
+        feeds: &feeds,
+        cdc: &RealCdc,
+        cluster: &TestCluster,
+    };
     let request = PageRequest {
         page_size,
         paging_state,

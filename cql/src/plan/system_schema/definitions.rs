@@ -29,6 +29,14 @@ const SYSTEM: &[(&str, &str)] = &[
             PRIMARY KEY (keyspace_name, view_name))",
     ),
     (
+        "changefeeds as the cluster has agreed on them, with their saved positions",
+        "CREATE TABLE changefeeds (
+            keyspace_name text, name text, created_at timestamp, epoch bigint,
+            events_delivered bigint, last_error text, options frozen<map<text, text>>, owner uuid,
+            position_time timeuuid, retries bigint, sequence bigint, sink text, state text,
+            tables frozen<list<text>>, PRIMARY KEY (keyspace_name, name))",
+    ),
+    (
         "currently connected clients, as ScyllaDB lists them",
         "CREATE TABLE clients (
             address inet, port int, client_type text, client_options frozen<map<text, text>>,
@@ -244,6 +252,15 @@ const SYSTEM_VIEWS: &[(&str, &str)] = &[
             name text PRIMARY KEY, capacity_bytes bigint, entry_count int, hit_count bigint,
             hit_ratio double, recent_hit_rate_per_second bigint,
             recent_request_rate_per_second bigint, request_count bigint, size_bytes bigint)",
+    ),
+    (
+        "changefeeds and how they stand now",
+        "CREATE TABLE changefeeds (
+            keyspace_name text, name text, created_at timestamp, events_delivered bigint,
+            lag_ms bigint, last_error text, last_sequence bigint,
+            options frozen<map<text, text>>, owner uuid, phase text, resolved timestamp,
+            retries bigint, scan_progress double, sink text, state text, \"table\" text,
+            PRIMARY KEY (keyspace_name, name))",
     ),
     (
         "currently connected clients",

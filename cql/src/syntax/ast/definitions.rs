@@ -262,6 +262,10 @@ pub enum DescribeTarget {
     Index(QualifiedName),
     /// MATERIALIZED VIEW v.
     MaterializedView(QualifiedName),
+    /// CHANGEFEEDS.
+    Changefeeds,
+    /// CHANGEFEED f.
+    Changefeed(Name),
     /// A bare name: a keyspace, or a table, index or view.
     Any(QualifiedName),
 }

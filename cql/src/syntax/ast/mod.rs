@@ -13,12 +13,17 @@
 //!
 //! What it does not know: keyspaces, tables, types, what any function does.
 
+mod changefeeds;
 mod definitions;
 mod modifications;
 mod selections;
 mod statement;
 mod terms;
 
+pub use changefeeds::{
+    AlterChangefeed, ChangefeedStatement, CreateChangefeed, DropChangefeed, ResumeChangefeed,
+    ResumeFrom, SinkKind,
+};
 pub use definitions::{
     AlterKeyspace, AlterTable, AlterTableAction, AlterType, AlterTypeAction, ColumnDefinition,
     CreateKeyspace, CreateTable, CreateType, Describe, DescribeTarget, Drop, DropKeyspace,

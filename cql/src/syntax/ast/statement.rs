@@ -1,8 +1,8 @@
 //! A statement as a whole: its kind, its markers, names and positions.
 
 use super::{
-    AlterKeyspace, AlterTable, AlterType, Batch, CreateKeyspace, CreateTable, CreateType, Describe,
-    Drop, DropKeyspace, Modification, Select,
+    AlterKeyspace, AlterTable, AlterType, Batch, ChangefeedStatement, CreateKeyspace, CreateTable,
+    CreateType, Describe, Drop, DropKeyspace, Modification, Select,
 };
 use std::fmt;
 use std::sync::Arc;
@@ -125,6 +125,10 @@ pub enum Statement {
     AlterType(AlterType),
     /// DROP TYPE.
     DropType(Drop),
+    /// CREATE, ALTER, PAUSE, RESUME or DROP CHANGEFEED.
+    Changefeed(ChangefeedStatement),
+    /// SHOW CHANGEFEEDS.
+    ShowChangefeeds,
     /// A statement that is CQL, but not served. Only its first words were read.
     Unsupported {
         /// Its first words in capitals, for example `CREATE INDEX`.
