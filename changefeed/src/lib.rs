@@ -9,14 +9,17 @@
 //! log rows   changes   messages     Kafka, webhook
 //! ```
 //!
+//! - [`options`]: what a statement asks of a feed, checked and typed.
 //! - [`source`]: log rows as a feed reads them, how a table's columns stand in them, and the
 //!   [`Source`](source::Source) that hands them out.
 //! - [`position`]: a place in the log of several tables.
 //! - [`sink`]: where messages go, and what a destination's failures mean.
 
+pub mod options;
 pub mod position;
 pub mod sink;
 pub mod source;
 
+pub use options::{Options, SinkAddress, SinkKind};
 pub use position::{LogKey, Position};
 pub use source::{LogRow, TableShape};
