@@ -18,6 +18,7 @@ pub mod entry;
 pub mod fuzz;
 mod hex;
 pub mod id_map;
+pub mod json;
 pub mod key;
 pub mod list_operation;
 pub mod literal;

@@ -18,6 +18,7 @@ mod tests;
 pub use datetime::add_months;
 pub use duration::format_duration;
 pub use format::format_value;
+pub(crate) use format::push_native;
 pub use parse::parse_literal;
 
 /// Texts are quoted in errors up to this many bytes.

@@ -130,6 +130,21 @@ fn push_quoted(out: &mut String, text: &str) {
 }
 
 fn write_native(cql_type: &CqlType, value: &[u8], out: &mut String) -> Option<()> {
+    let is_quoted =
+        matches!(cql_type, CqlType::Timestamp | CqlType::Date | CqlType::Time | CqlType::Inet);
+    if is_quoted {
+        out.push('\'');
+    }
+    push_native(cql_type, value, out)?;
+    if is_quoted {
+        out.push('\'');
+    }
+    Some(())
+}
+
+/// Appends a value of a native type other than text and blob, without quotes. `None` when the bytes
+/// are not a value of the type.
+pub(crate) fn push_native(cql_type: &CqlType, value: &[u8], out: &mut String) -> Option<()> {
     match cql_type {
         CqlType::Boolean => out.push_str(if exact::<1>(value)? == [0] { "false" } else { "true" }),
         CqlType::TinyInt => push(out, i8::from_be_bytes(exact(value)?)),
@@ -151,19 +166,17 @@ fn write_native(cql_type: &CqlType, value: &[u8], out: &mut String) -> Option<()
             let (scale, unscaled) = value.split_first_chunk()?;
             push_decimal(out, i32::from_be_bytes(*scale), unscaled);
         }
-        CqlType::Timestamp => {
-            push_quoted(out, &format_timestamp(i64::from_be_bytes(exact(value)?)));
-        }
-        CqlType::Date => push_quoted(out, &format_date(u32::from_be_bytes(exact(value)?))),
+        CqlType::Timestamp => out.push_str(&format_timestamp(i64::from_be_bytes(exact(value)?))),
+        CqlType::Date => out.push_str(&format_date(u32::from_be_bytes(exact(value)?))),
         CqlType::Time => {
             let nanos = i64::from_be_bytes(exact(value)?);
-            push_quoted(out, &(nanos >= 0).then(|| format_time(nanos))?);
+            out.push_str(&(nanos >= 0).then(|| format_time(nanos))?);
         }
         CqlType::Duration => {
             let (months, days, nanos) = read_duration(value).ok()?;
             out.push_str(&format_duration(months, days, nanos));
         }
-        CqlType::Inet => push_quoted(out, &inet_text(value)?),
+        CqlType::Inet => out.push_str(&inet_text(value)?),
         CqlType::Uuid | CqlType::TimeUuid => push_uuid(out, exact(value)?),
         _ => return None,
     }
