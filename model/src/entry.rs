@@ -5,6 +5,7 @@
 //!            | 1 placement time:i64le (length:u32le mutation)*     a write
 //!            | 2 placement time:i64le table:u128le                 truncate
 //!            | 3 placement time:i64le table:u128le                 images of a table switched
+//!            | 4 placement time:i64le reserved:i64le               time reserved for closing
 //! placement := closed:i64le placed:i64le far:i64le
 //! ```
 //!
@@ -18,9 +19,10 @@ use crate::{TableId, TimestampMicros};
 const KIND_WRITE: u8 = 1;
 const KIND_TRUNCATE: u8 = 2;
 const KIND_IMAGES: u8 = 3;
+const KIND_RESERVATION: u8 = 4;
 
 /// A range's place in time (`docs/log-time.md`): where its log is closed, how far it was written,
-/// and the newest own timestamp that was placed below itself.
+/// the newest own timestamp that was placed below itself, and how far its leader may close.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Placement {
     /// Nothing will be placed at or below this.
@@ -29,17 +31,22 @@ pub struct Placement {
     pub placed: TimestampMicros,
     /// The highest own timestamp that was placed below itself.
     pub far: TimestampMicros,
+    /// A leader may close up to here between entries, and its successor begins above it. Entries of
+    /// its own raise it; the head of others does not say it.
+    pub reserved: TimestampMicros,
 }
 
 impl Placement {
     /// The state of a range that has never been written.
-    pub const START: Placement = Placement { closed: i64::MIN, placed: i64::MIN, far: i64::MIN };
+    pub const START: Placement =
+        Placement { closed: i64::MIN, placed: i64::MIN, far: i64::MIN, reserved: i64::MIN };
 
     /// Raises each part to at least `other`'s: what applying an entry does.
     pub fn raise(&mut self, other: &Placement) {
         self.closed = self.closed.max(other.closed);
         self.placed = self.placed.max(other.placed);
         self.far = self.far.max(other.far);
+        self.reserved = self.reserved.max(other.reserved);
     }
 
     fn write(&self, out: &mut Vec<u8>) {
@@ -53,6 +60,7 @@ impl Placement {
             closed: i64::from_le_bytes(cursor.array()?),
             placed: i64::from_le_bytes(cursor.array()?),
             far: i64::from_le_bytes(cursor.array()?),
+            reserved: i64::MIN,
         })
     }
 }
@@ -89,6 +97,13 @@ pub enum Entry<'a> {
         /// The base table.
         table: TableId,
     },
+    /// The leader reserves a time, up to which it may close without further entries.
+    Reservation {
+        /// The range's place in time after it, with what is reserved.
+        placement: Placement,
+        /// The leader's clock when it was proposed.
+        time: TimestampMicros,
+    },
 }
 
 impl<'a> Entry<'a> {
@@ -104,12 +119,31 @@ impl<'a> Entry<'a> {
         if kind == KIND_WRITE {
             return Ok(Entry::Write { placement, time, mutations: Mutations { cursor } });
         }
+        if kind == KIND_RESERVATION {
+            let reserved = i64::from_le_bytes(cursor.array()?);
+            cursor.finish()?;
+            return Ok(Entry::Reservation { placement: Placement { reserved, ..placement }, time });
+        }
         let table = TableId(u128::from_le_bytes(cursor.array()?));
         cursor.finish()?;
         match kind {
             KIND_TRUNCATE => Ok(Entry::Truncate { placement, time, table }),
             KIND_IMAGES => Ok(Entry::Images { placement, time, table }),
             _ => Err(DecodeError("unknown kind of entry")),
+        }
+    }
+}
+
+impl Entry<'_> {
+    /// The range's place in time after it, as far as it says it, and the leader's clock; nothing for
+    /// the first entry of a term.
+    pub fn place_in_time(&self) -> Option<(Placement, TimestampMicros)> {
+        match self {
+            Entry::Noop => None,
+            Entry::Write { placement, time, .. }
+            | Entry::Truncate { placement, time, .. }
+            | Entry::Images { placement, time, .. }
+            | Entry::Reservation { placement, time } => Some((*placement, *time)),
         }
     }
 }
@@ -183,6 +217,14 @@ pub fn write_images(out: &mut Vec<u8>, p: &Placement, time: TimestampMicros, tab
     write_table_entry(out, KIND_IMAGES, p, time, table);
 }
 
+/// Writes the payload that reserves `p.reserved`.
+pub fn write_reservation(out: &mut Vec<u8>, p: &Placement, time: TimestampMicros) {
+    out.push(KIND_RESERVATION);
+    p.write(out);
+    out.extend_from_slice(&time.to_le_bytes());
+    out.extend_from_slice(&p.reserved.to_le_bytes());
+}
+
 fn write_table_entry(
     out: &mut Vec<u8>,
     kind: u8,
@@ -203,7 +245,7 @@ mod tests {
 
     #[test]
     fn a_write_reads_back_and_cut_payloads_are_errors() {
-        let placement = Placement { closed: 1, placed: 2, far: 3 };
+        let placement = Placement { closed: 1, placed: 2, far: 3, ..Placement::START };
         let mut out = Vec::new();
         let mut writer = WriteEntryWriter::new(&mut out);
         for key in [b"a", b"b"] {
@@ -238,5 +280,18 @@ mod tests {
         out.push(0);
         assert!(Entry::decode(&out).is_err());
         assert!(matches!(Entry::decode(&[]), Ok(Entry::Noop)));
+    }
+
+    #[test]
+    fn a_reservation_reads_back() {
+        let placement = Placement { closed: 1, placed: 2, far: 3, reserved: 4 };
+        let mut out = Vec::new();
+        write_reservation(&mut out, &placement, 77);
+        assert_eq!(Entry::decode(&out).unwrap().place_in_time(), Some((placement, 77)));
+        for length in 1..out.len() {
+            assert!(Entry::decode(&out[..length]).is_err(), "cut at {length}");
+        }
+        out.push(0);
+        assert!(Entry::decode(&out).is_err());
     }
 }

@@ -174,7 +174,7 @@ mod tests {
         write_mutation(&mut mutation, 1_000);
         let mut plain = Vec::new();
         write_plain_mutation(&mut plain, 1_000);
-        let placement = Placement { closed: 1, placed: 2, far: 3 };
+        let placement = Placement { closed: 1, placed: 2, far: 3, ..Placement::START };
         let mut entry = Vec::new();
         let mut writer = WriteEntryWriter::new(&mut entry);
         for at in [1_000, 990, 1_010] {

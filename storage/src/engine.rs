@@ -37,6 +37,9 @@ pub struct Engine {
     options: EngineOptions,
     tables: BTreeMap<TableId, TableState>,
     placements: IdMap<u64, Placement>,
+    /// The manifest that has, or will have, all places in time that entries without data have raised;
+    /// nothing if some are in none yet.
+    placements_in: Option<u64>,
     /// By group, the snapshot that was installed last.
     bases: BTreeMap<u64, Installed>,
     cache: BlockCache,
@@ -139,6 +142,7 @@ impl Engine {
             options,
             tables,
             placements: manifest.placements.into_iter().collect(),
+            placements_in: Some(0),
             bases: manifest.bases.into_iter().map(|(id, b)| (id, Installed::found(b))).collect(),
             cache: BlockCache::new(options.block_cache_bytes_max),
             next_file_id: manifest.next_file_id,
@@ -238,6 +242,21 @@ impl Engine {
     /// Raises a group's place in time, which is kept with the tables.
     pub fn raise_placement(&mut self, group: u64, placement: &Placement) {
         self.placements.entry(group).or_insert(Placement::START).raise(placement);
+    }
+
+    /// The same for an entry that has no data, and so holds back no segment of the log:
+    /// [`Engine::keeps_placements`] is to be asked before one goes.
+    pub fn raise_placement_alone(&mut self, group: u64, placement: &Placement) {
+        self.raise_placement(group, placement);
+        self.placements_in = None;
+    }
+
+    /// Whether all places in time that entries without data have raised are durable here. If not, a
+    /// manifest is due, and it is to be asked again when that is written.
+    pub fn keeps_placements(&mut self) -> bool {
+        let is_due = self.placements_in.is_none();
+        self.is_manifest_due |= is_due;
+        self.placements_in.is_some_and(|version| version <= self.durable_version)
     }
 
     /// A group's place in time as far as it is known here.

@@ -11,7 +11,7 @@
 //!                base_count:varint (group:varint base)* crc:u32le
 //! table       := id:u128le file_count:varint file* flushed_count:varint (group:varint index:varint)*
 //! file        := file_id:varint hidden_count:varint (first:i64le last:i64le)*
-//! group       := group:varint closed:i64le placed:i64le far:i64le
+//! group       := group:varint closed:i64le placed:i64le far:i64le reserved:i64le
 //! base        := index:varint term:varint members_index:varint members:slice
 //! ```
 
@@ -28,8 +28,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 const MAGIC: [u8; 8] = *b"TethysM1";
-const VERSION: u32 = 2;
-/// Without bases.
+const VERSION: u32 = 3;
+/// Without what is reserved.
+const VERSION_2: u32 = 2;
+/// Without bases, too.
 const VERSION_1: u32 = 1;
 /// A manifest of a hundred thousand files is far below this.
 const MANIFEST_BYTES_MAX: u64 = 64 << 20;
@@ -103,7 +105,8 @@ impl Manifest {
         put_varint(&mut out, self.placements.len() as u64);
         for (group, placement) in &self.placements {
             put_varint(&mut out, *group);
-            for value in [placement.closed, placement.placed, placement.far] {
+            let Placement { closed, placed, far, reserved } = *placement;
+            for value in [closed, placed, far, reserved] {
                 out.extend_from_slice(&value.to_le_bytes());
             }
         }
@@ -133,7 +136,7 @@ impl Manifest {
             return Err(DecodeError("the manifest's magic is missing"));
         }
         let version = u32::from_le_bytes(cursor.array()?);
-        if version != VERSION && version != VERSION_1 {
+        if ![VERSION, VERSION_2, VERSION_1].contains(&version) {
             return Err(DecodeError("the manifest's version is unknown"));
         }
         let mut manifest = Manifest { next_file_id: cursor.varint()?, ..Manifest::default() };
@@ -147,6 +150,7 @@ impl Manifest {
                 closed: decode_i64(cursor)?,
                 placed: decode_i64(cursor)?,
                 far: decode_i64(cursor)?,
+                reserved: if version == VERSION { decode_i64(cursor)? } else { i64::MIN },
             };
             manifest.placements.insert(group, placement);
         }
@@ -209,7 +213,8 @@ mod tests {
         table.files.insert(3, Hidden::default());
         table.files.insert(4, Hidden(vec![TokenInterval { first: -5, last: 7 }]));
         table.flushed.insert(1, 300);
-        manifest.placements.insert(1, Placement { closed: 1, placed: 2, far: 3 });
+        let placement = Placement { closed: 1, placed: 2, far: 3, reserved: 4 };
+        manifest.placements.insert(1, placement);
         let members = vec![1, 0, 7];
         let base = SnapshotBase { index: 300, term: 4, members_index: 20, members };
         manifest.bases.insert(1, base);
@@ -217,13 +222,18 @@ mod tests {
     }
 
     #[test]
-    fn a_manifest_of_version_1_is_read() {
-        let sample = Manifest { bases: BTreeMap::new(), ..sample() };
+    fn manifests_of_older_versions_are_read() {
+        let mut sample = Manifest { bases: BTreeMap::new(), ..sample() };
         let mut bytes = sample.encode();
-        bytes.truncate(bytes.len() - 5);
-        bytes[8] = 1;
-        bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
-        assert_eq!(Manifest::decode(&bytes), Ok(sample));
+        // Neither checksum nor bases nor what the only group has reserved.
+        bytes.truncate(bytes.len() - 4 - 1 - 8);
+        sample.placements.values_mut().for_each(|placement| placement.reserved = i64::MIN);
+        for (version, rest) in [(1, &[][..]), (2, &[0])] {
+            let mut old = [&bytes, rest].concat();
+            old[8] = version;
+            old.extend_from_slice(&crc32fast::hash(&old).to_le_bytes());
+            assert_eq!(Manifest::decode(&old), Ok(sample.clone()), "version {version}");
+        }
     }
 
     #[test]
@@ -244,6 +254,6 @@ mod tests {
     fn the_bytes_of_a_manifest_do_not_change_unnoticed() {
         // Without its checksum, with which the hash would be the same for all.
         let bytes = fuzz_seed();
-        assert_eq!((bytes.len(), crc32fast::hash(&bytes)), (91, 117_762_013), "a changed format");
+        assert_eq!((bytes.len(), crc32fast::hash(&bytes)), (99, 1_588_204_482), "a changed format");
     }
 }

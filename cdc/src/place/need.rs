@@ -154,7 +154,7 @@ mod tests {
         let generations: Generations = [Generation::new(0, &[0])].into_iter().collect();
         let time = |text: &str| text.parse().unwrap();
         let bytes = parse_write(range.layout.base(), &KEY, write, 0, &time);
-        let times = Placement { closed: 90, placed: 95, far };
+        let times = Placement { closed: 90, placed: 95, far, ..Placement::START };
         need(&WriteInput {
             layout: &range.layout,
             generations: &generations,

@@ -48,7 +48,7 @@ impl Timeline {
         timestamp: TimestampMicros,
         newest: Option<TimestampMicros>,
     ) -> Place {
-        let Placement { closed, placed, far } = self.times;
+        let Placement { closed, placed, far, .. } = self.times;
         let late = timestamp <= closed;
         let is_far = timestamp > self.clock.saturating_add(LATENESS_MICROS_MAX).max(placed);
         let time = if self.images {

@@ -11,6 +11,7 @@
 //! | 5 | | status |
 //! | 6 | | snapshot of the metadata |
 //! | 7 | | is an entry applied |
+//! | 8 | | how far is a log closed |
 //!
 //! What a node does not know it does not answer with silence: a request is refused, which says that
 //! it was not executed; a message is dropped. Both are counted, since in a cluster of one version
@@ -70,11 +71,13 @@ pub(crate) enum AskKind {
     MetadataSnapshot = 6,
     /// Whether an entry of a group's log is applied.
     Applied = 7,
+    /// How far ranges of a log are closed.
+    Closed = 8,
 }
 
 impl AskKind {
     fn from_byte(byte: u8) -> Option<AskKind> {
-        const KINDS: [AskKind; 7] = [
+        const KINDS: [AskKind; 8] = [
             AskKind::Write,
             AskKind::Read,
             AskKind::ChangeMetadata,
@@ -82,6 +85,7 @@ impl AskKind {
             AskKind::Status,
             AskKind::MetadataSnapshot,
             AskKind::Applied,
+            AskKind::Closed,
         ];
         KINDS.into_iter().find(|kind| *kind as u8 == byte)
     }
@@ -204,6 +208,9 @@ fn take_ask(shard: &Rc<Shard>, peer: Peer, mut bytes: Bytes, responder: Responde
         }
         AskKind::Applied => {
             tokio::task::spawn_local(remote::serve_applied(shard.clone(), body, responder));
+        }
+        AskKind::Closed => {
+            tokio::task::spawn_local(remote::serve_closed(shard.clone(), body, responder));
         }
         AskKind::MetadataSnapshot => {
             let shard = shard.clone();

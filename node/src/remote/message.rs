@@ -107,7 +107,7 @@ pub(crate) fn write_bytes(
             out.push(CHANGE_CONDITIONAL);
             conditional.write(&mut out);
         }
-        Change::Metadata(_) => return None,
+        Change::Reservation(_) | Change::Metadata(_) => return None,
     }
     Some(out)
 }

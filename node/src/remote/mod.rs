@@ -17,10 +17,12 @@
 //! those of `docs/formats/requests.md`.
 
 mod ask;
+mod closed;
 mod leader;
 mod message;
 mod serve;
 
+pub(crate) use closed::serve_closed;
 pub(crate) use leader::{Deadline, Pause, WriteTerms};
 pub(crate) use message::{Answer, Body};
 pub(crate) use serve::{serve_applied, serve_read, serve_write};

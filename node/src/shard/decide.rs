@@ -15,7 +15,7 @@ use cluster::liveness::MonotonicNanos;
 use cluster::replica::{PartitionMask, Replicas};
 use cql::plan::write::PartitionWrite;
 use env::Clock;
-use model::entry::{Entry, WriteEntryWriter, write_images, write_truncate};
+use model::entry::{Entry, WriteEntryWriter, write_images, write_reservation, write_truncate};
 use model::list_operation::{ListError, ListOperation};
 use model::mutation::{MutationItem, MutationView, MutationWriter, stamp};
 use model::partition::Partition;
@@ -99,7 +99,8 @@ impl ShardState {
     ) -> Result<(Option<Proposal>, Outcome), Attempt> {
         self.clock.raise(request.clock_floor);
         let mut times = self.leader_times(request.group);
-        let closed = wall.saturating_sub(CLOSED_TRAILS_MICROS);
+        let trails_micros = self.closing.trails_micros(request.group);
+        let closed = wall.saturating_sub(trails_micros);
         times.placement.closed = times.placement.closed.max(closed);
         let time = self.clock.now(wall);
         let mut payload = self.replicas.payload_buffer();
@@ -114,6 +115,10 @@ impl ShardState {
             Change::Images(table) => {
                 times.placement = cdc::place::close_for_images(&times.placement);
                 write_images(&mut payload, &times.placement, time, *table);
+            }
+            Change::Reservation(reserved) => {
+                times.placement.reserved = times.placement.reserved.max(*reserved);
+                write_reservation(&mut payload, &times.placement, time);
             }
             Change::Metadata(command) => payload.append(command),
             change @ (Change::Write(_) | Change::Conditional(_)) => {
@@ -168,19 +173,18 @@ impl ShardState {
             let mut placement = self.engine.placement(group.0);
             // What others placed and is not applied here yet counts as well.
             for payload in self.replicas.undecided(group, PartitionMask::ALL) {
-                if let Ok(
-                    Entry::Write { placement: placed, .. }
-                    | Entry::Truncate { placement: placed, .. }
-                    | Entry::Images { placement: placed, .. },
-                ) = Entry::decode(payload)
-                {
+                let decoded = Entry::decode(payload).ok();
+                if let Some((placed, _)) = decoded.and_then(|entry| entry.place_in_time()) {
                     placement.raise(&placed);
                 }
             }
             // Images of a log may have been switched while another led, and the entry that closes
             // what was placed under the other rules not be there yet.
             let placed_at_start = placement.placed;
-            LeaderTimes { placement: cdc::place::close_for_images(&placement), placed_at_start }
+            let mut placement = cdc::place::close_for_images(&placement);
+            // The leader before may have closed what it had reserved.
+            placement.closed = placement.closed.max(placement.reserved);
+            LeaderTimes { placement, placed_at_start }
         })
     }
 
@@ -258,6 +262,11 @@ impl ShardState {
         newest: Option<TimestampMicros>,
         entry: &mut WriteEntryWriter,
     ) -> Result<bool, Attempt> {
+        if self.closing.is_watched(step.group)
+            && let Some(newest) = mutation.newest_timestamp()
+        {
+            self.closing.arrived(step.wall.saturating_sub(newest));
+        }
         let has_images = layout.has_images();
         let log_time_key = partition_hash(target.table, target.token);
         let input = WriteInput {

@@ -339,10 +339,6 @@ fn time_of(entry: &ReplayedEntry) -> i64 {
     if entry.kind != EntryKind::Data {
         return i64::MIN;
     }
-    match Entry::decode(entry.payload) {
-        Ok(
-            Entry::Write { time, .. } | Entry::Truncate { time, .. } | Entry::Images { time, .. },
-        ) => time,
-        _ => i64::MIN,
-    }
+    let decoded = Entry::decode(entry.payload).ok();
+    decoded.and_then(|entry| entry.place_in_time()).map_or(i64::MIN, |(_, time)| time)
 }

@@ -49,6 +49,8 @@ impl Shard {
             if turn.is_multiple_of(NOTE_INTERVALS) {
                 self.note_committed();
                 self.send_leaders_home();
+                let now = MonotonicNanos(self.monotonic_nanos());
+                self.state.borrow_mut().closing.second_passed(now);
             }
             self.end_late_writes();
             self.adopt_board(MonotonicNanos(self.monotonic_nanos()));
@@ -147,6 +149,11 @@ impl Shard {
     /// Gives up log segments that neither the tables nor followers need.
     fn release_log(&self) {
         let mut state = self.state.borrow_mut();
+        let has_closed_segments = state.log.log.closed_segments().next().is_some();
+        // A manifest is written in the next turn.
+        if has_closed_segments && !state.engine.keeps_placements() {
+            return;
+        }
         let plan = state.retention_plan();
         state.tell_left_behind(&plan.left_behind);
         let state = &mut *state;

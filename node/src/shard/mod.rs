@@ -15,12 +15,14 @@
 //! The state is behind a `RefCell` that is never borrowed across an `await`.
 
 mod clock;
+mod closing;
 mod conditional;
 mod counters;
 mod decide;
 mod envelopes;
 mod groups;
 mod homecoming;
+mod lateness;
 mod lists;
 mod lives;
 mod log;
@@ -35,6 +37,7 @@ mod support;
 mod write;
 
 pub(crate) use clock::{PublishedClock, above_all};
+pub(crate) use closing::ClosedRange;
 pub(crate) use decide::{Attempt, resolve_lists, slices_of};
 pub(crate) use lists::{ListHold, PartitionId};
 pub(crate) use read::{Barrier, ReadError, tokens_of};
@@ -63,9 +66,8 @@ use cql::wire::{Event, Values};
 use env::Entropy;
 use env::net::DetachedStream;
 use env::tasks::queue::Receiver;
-use model::IdMap;
-use model::TimestampMicros;
 use model::read::{Page, ReadCommand};
+use model::{IdMap, TableId, TimestampMicros};
 use snapshots::Snapshots;
 use state::ShardState;
 use std::cell::{Cell, RefCell};
@@ -106,6 +108,8 @@ pub(crate) enum Message {
     Events(Arc<[Event]>),
     /// The support between nodes has changed: there is a newer board.
     SupportChanged,
+    /// How far the ranges of a table are closed that the shard leads.
+    ClosedRanges(TableId, oneshot::Sender<Vec<ClosedRange>>),
     /// What clients are connected, for the virtual tables.
     Clients(oneshot::Sender<Vec<connection::ClientInfo>>),
     /// What the shard stores, for the virtual tables.
@@ -165,6 +169,8 @@ pub(crate) struct Shard {
     pub adopted_index: Cell<u64>,
     /// Who was last heard to lead groups that are led elsewhere.
     pub leaders: RefCell<IdMap<GroupId, HostId>>,
+    /// How far groups were heard to be closed, by whoever led them.
+    pub closed_heard: RefCell<IdMap<GroupId, TimestampMicros>>,
     /// The time of the turn that is being taken, if any.
     turn_time: Cell<Option<TurnTime>>,
     state: RefCell<ShardState>,
@@ -244,6 +250,7 @@ impl Shard {
             seen_board: Cell::new(0),
             adopted_index: Cell::new(view.index()),
             leaders: RefCell::default(),
+            closed_heard: RefCell::default(),
             view: RefCell::new(Rc::new(view)),
             turn_time: Cell::new(None),
             memory,
@@ -408,6 +415,11 @@ impl Shard {
             }
             Message::Events(events) => self.send_events(&events),
             Message::SupportChanged => self.adopt_board(MonotonicNanos(self.monotonic_nanos())),
+            Message::ClosedRanges(table, reply) => {
+                tokio::task::spawn_local(async move {
+                    reply.send(shard.closed_ranges(table).await).ok();
+                });
+            }
             Message::Clients(reply) => {
                 let sessions = self.sessions.borrow();
                 let clients = sessions.values().map(|s| s.info.borrow().clone()).collect();

@@ -10,6 +10,8 @@
 
 use super::Shard;
 use super::clock::{PublishedClock, TimestampClock};
+use super::closing::Closing;
+use super::decide::CLOSED_TRAILS_MICROS;
 use super::homecoming::Homecoming;
 use super::log::ShardLog;
 use super::metadata_group::recovered_group;
@@ -125,6 +127,7 @@ impl Opened {
             times: IdMap::default(),
             clock: TimestampClock::new(i64::MIN, options.clock.clone()),
             log_times: LogTimes::default(),
+            closing: Closing::default(),
             log_buffer: cdc::LogBuffer::new(),
             metadata,
             intervals: BTreeMap::new(),
@@ -196,7 +199,11 @@ impl Opened {
         self.state.adopt_groups(shard, shard_count, now)?;
         self.settle().await?;
         let mut state = self.state;
-        state.clock.raise(newest_time.max(state.closed_time()));
+        // Entries say what the clock showed; without any it was as far ahead as it may have been.
+        let closed = state.closed_time();
+        let is_told = newest_time > i64::MIN;
+        let ahead_micros = if is_told { 0 } else { CLOSED_TRAILS_MICROS };
+        state.clock.raise(newest_time.max(closed.saturating_add(ahead_micros)));
         Ok(state)
     }
 

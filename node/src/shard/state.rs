@@ -1,6 +1,7 @@
 //! What a shard owns: its engine, its log, its replicas, and how entries are applied.
 
 use super::clock::TimestampClock;
+use super::closing::Closing;
 use super::homecoming::Homecoming;
 use super::log::ShardLog;
 use super::snapshots::SnapshotFigures;
@@ -31,6 +32,8 @@ pub(super) struct ShardState {
     pub times: IdMap<GroupId, LeaderTimes>,
     pub clock: TimestampClock,
     pub log_times: LogTimes,
+    /// Whose closed time is read, and how closely it follows the clock.
+    pub closing: Closing,
     /// Space in which log rows are made.
     pub log_buffer: LogBuffer,
     /// Shard 0 holds the metadata group.
@@ -202,11 +205,11 @@ impl ShardState {
         replicas.apply_held_back(&mut applier);
     }
 
-    /// The newest time that any group here is closed at, which trails the clock of its last write
-    /// by a fixed distance: a floor for the clock when the log holds no entry any more.
+    /// The newest time that any group here is closed at. It trails the clock of its last write by
+    /// five seconds at most: a floor for the clock when the log holds no entry any more.
     pub(super) fn closed_time(&self) -> i64 {
         let closed = self.replicas.ids().map(|id| self.engine.placement(id.0).closed).max();
-        closed.unwrap_or(i64::MIN).saturating_add(super::decide::CLOSED_TRAILS_MICROS)
+        closed.unwrap_or(i64::MIN)
     }
 
     /// Brings the log forward: what was appended goes on its way, and what is held is applied,
@@ -312,7 +315,7 @@ pub(super) fn awaited_table(
         }
         Entry::Truncate { table, .. } => Some(*table).filter(is_awaited),
         // What it says is of the group's time alone.
-        Entry::Images { .. } | Entry::Noop => None,
+        Entry::Images { .. } | Entry::Reservation { .. } | Entry::Noop => None,
     }
 }
 
@@ -360,22 +363,28 @@ impl Applier<'_> {
         match entry {
             Entry::Noop => {}
             Entry::Write { placement, mutations, .. } => {
+                let mut has_data = false;
                 for mutation in mutations {
+                    has_data = true;
                     let mutation = mutation.expect("an entry of the log is well-formed");
                     self.engine.apply(group.0, index.0, &mutation);
                     if mutation.table() == batch_log::TABLE_ID {
                         self.open_batches.applied(group, &mutation, self.now);
                     }
                 }
-                self.engine.raise_placement(group.0, &placement);
+                if has_data {
+                    self.engine.raise_placement(group.0, &placement);
+                } else {
+                    self.engine.raise_placement_alone(group.0, &placement);
+                }
             }
             Entry::Truncate { placement, table, .. } => {
                 let interval = self.intervals.get(&group).copied().unwrap_or(TokenInterval::ALL);
                 self.engine.truncate(group.0, index.0, table, interval);
                 self.engine.raise_placement(group.0, &placement);
             }
-            Entry::Images { placement, .. } => {
-                self.engine.raise_placement(group.0, &placement);
+            Entry::Images { placement, .. } | Entry::Reservation { placement, .. } => {
+                self.engine.raise_placement_alone(group.0, &placement);
             }
         }
         true

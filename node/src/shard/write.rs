@@ -46,6 +46,8 @@ pub(crate) enum Change {
     Truncate(model::TableId),
     /// The images of a table's log were switched on or off.
     Images(model::TableId),
+    /// Nothing, but that the range may be closed up to this time between entries; its leader's own.
+    Reservation(TimestampMicros),
     /// A command of the metadata group.
     Metadata(Vec<u8>),
 }
@@ -65,7 +67,10 @@ impl Change {
         match self {
             Change::Write(writes) => writes,
             Change::Conditional(conditional) => std::slice::from_ref(&conditional.write),
-            Change::Truncate(_) | Change::Images(_) | Change::Metadata(_) => &[],
+            Change::Truncate(_)
+            | Change::Images(_)
+            | Change::Reservation(_)
+            | Change::Metadata(_) => &[],
         }
     }
 }
@@ -185,6 +190,8 @@ pub(crate) enum Waiter {
     Task(oneshot::Sender<Result<Outcome, WriteError>>, Outcome),
     /// A client, with nothing between the log and its answer.
     Client(WaitingClient),
+    /// Nobody: the shard's own entry.
+    Nobody,
 }
 
 /// A client that waits for its write, until a moment of the monotonic clock.
@@ -205,6 +212,7 @@ impl Waiter {
             Waiter::Client(WaitingClient { answer, outcome, .. }) => {
                 answer.send(result.map(|()| outcome));
             }
+            Waiter::Nobody => {}
         }
     }
 }
@@ -347,7 +355,7 @@ impl Shard {
     pub(super) fn end_late_writes(&self) {
         let now = self.shared.env.clock.monotonic_nanos();
         let is_late = |waiter: &Waiter| match waiter {
-            Waiter::Task(..) => false,
+            Waiter::Task(..) | Waiter::Nobody => false,
             Waiter::Client(client) => client.deadline_nanos <= now,
         };
         let late = self.state.borrow_mut().replicas.take_waiters(is_late);

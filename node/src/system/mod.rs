@@ -6,6 +6,7 @@
 
 mod describe;
 mod rows;
+mod watermarks;
 
 use crate::cdc_tables::CdcLogTables;
 use crate::config::Seed;
@@ -51,6 +52,7 @@ pub(crate) fn schema_version(view: &View) -> [u8; 16] {
 /// Builds a virtual table as it is now.
 pub(crate) async fn table(shard: &Rc<Shard>, view: &View, table: &TableDef) -> MemoryTable {
     let mutations = match (&*table.keyspace, &*table.name) {
+        ("system", "cdc_watermarks") => watermarks::rows(shard, table).await,
         ("system", "local") => local(shard, view, table),
         ("system", "peers" | "peers_v2") => peers(shard, view, table),
         ("system", "prepared_statements") => prepared_statements(shard, table),

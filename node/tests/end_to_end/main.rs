@@ -17,6 +17,7 @@
 mod bad_input;
 mod cdc_cluster;
 mod cdc_consumer;
+mod cdc_watermarks;
 mod clients_of_several;
 mod consistency;
 mod containers;

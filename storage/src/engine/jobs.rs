@@ -247,6 +247,7 @@ impl Engine {
         self.is_manifest_due = false;
         self.manifest_version += 1;
         let version = self.manifest_version;
+        self.placements_in.get_or_insert(version);
         for unsettled in &mut self.unsettled {
             unsettled.version.get_or_insert(version);
         }
@@ -282,6 +283,7 @@ impl Engine {
                 let obsolete = self.manifest_in_flight.take().unwrap_or_default();
                 if let Err(error) = stored {
                     self.is_manifest_due = true;
+                    self.placements_in = self.placements_in.filter(|within| *within < version);
                     self.obsolete.extend(obsolete);
                     return Err(error);
                 }

@@ -37,6 +37,12 @@ const SYSTEM: &[(&str, &str)] = &[
             tables frozen<list<text>>, PRIMARY KEY (keyspace_name, name))",
     ),
     (
+        "up to which time each CDC stream of a keyspace is complete",
+        "CREATE TABLE cdc_watermarks (
+            keyspace_name text, stream_id blob, closed timeuuid, closed_at timestamp,
+            PRIMARY KEY (keyspace_name, stream_id))",
+    ),
+    (
         "currently connected clients, as ScyllaDB lists them",
         "CREATE TABLE clients (
             address inet, port int, client_type text, client_options frozen<map<text, text>>,

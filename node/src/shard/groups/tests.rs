@@ -40,7 +40,7 @@ fn write_to(table: TableId, placed: i64) -> Vec<u8> {
     entry.mutation(|out| {
         MutationWriter::new(out, table, 1, &[0, 0, 0, 1]);
     });
-    entry.finish(&Placement { closed: placed - 10, placed, far: i64::MIN }, placed);
+    entry.finish(&Placement { closed: placed - 10, placed, ..Placement::START }, placed);
     payload
 }
 
