@@ -7,6 +7,10 @@
 ARG PROGRAM=compiled
 
 FROM rust:1.95-slim-bookworm AS compiled
+# Kafka's C library wants make and a C++ compiler, its TLS perl.
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends build-essential perl \
+    && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
 # Linked statically, the C library too; the folders of cargo are kept from build to build.
