@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub mod kafka;
 pub mod memory;
 pub mod webhook;
 
@@ -60,8 +61,9 @@ pub trait Sink {
 
     /// Sends messages in order, and returns when all are acknowledged.
     ///
-    /// After a failure that may pass, the caller calls again with the same messages but for the
-    /// first `acknowledged` of them (and with no others), or drops the sink.
+    /// After [`Failure::Transient`] the caller calls again with the same messages but for the first
+    /// `acknowledged` of them (and with no others), or drops the sink. After the other failures it
+    /// may go on with whatever it likes.
     fn send<'a>(&'a mut self, batch: &'a [Message]) -> Sending<'a>;
 
     /// Sends one text to every reader of the destination (every partition of a topic), behind all

@@ -40,7 +40,7 @@ mod tls;
 
 pub use address::{AddressPolicy, Reach, reach};
 pub use answer::RETRY_AFTER_MAX;
-pub use signature::Secret;
+pub use signature::SigningKey;
 pub use target::Target;
 pub use tls::Tls;
 
@@ -67,7 +67,7 @@ pub struct Settings {
     /// What may be reached.
     pub policy: AddressPolicy,
     /// Signs, if there is one.
-    pub secret: Option<Secret>,
+    pub secret: Option<SigningKey>,
     /// The feed's own headers, from [`headers`].
     pub headers: HeaderMap,
     /// What the body is: `application/json`, or CloudEvents' batch.

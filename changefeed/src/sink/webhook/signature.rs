@@ -15,20 +15,20 @@ const KEY_BYTES_MAX: usize = 4096;
 
 /// The key of a feed's signatures. Its `Debug` shows nothing.
 #[derive(Clone)]
-pub struct Secret {
+pub struct SigningKey {
     key: Vec<u8>,
 }
 
-impl std::fmt::Debug for Secret {
+impl std::fmt::Debug for SigningKey {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("Secret(…)")
+        formatter.write_str("SigningKey(…)")
     }
 }
 
-impl Secret {
+impl SigningKey {
     /// Reads a secret: `whsec_` and base64, as Standard Webhooks' tools print it, or any other
     /// text, whose bytes are the key. Errors do not repeat the text.
-    pub fn parse(text: &str) -> Result<Secret, &'static str> {
+    pub fn parse(text: &str) -> Result<SigningKey, &'static str> {
         let key = match text.strip_prefix(PREFIX) {
             Some(encoded) => {
                 STANDARD.decode(encoded).map_err(|_| "what follows whsec_ is not base64")?
@@ -38,7 +38,7 @@ impl Secret {
         match key.len() {
             0 => Err("a secret must not be empty"),
             length if length > KEY_BYTES_MAX => Err("a secret has at most 4096 bytes"),
-            _ => Ok(Secret { key }),
+            _ => Ok(SigningKey { key }),
         }
     }
 
@@ -57,12 +57,12 @@ impl Secret {
 
 #[cfg(test)]
 mod tests {
-    use super::Secret;
+    use super::SigningKey;
 
     /// The vector that Standard Webhooks' own libraries are tested with.
     #[test]
     fn the_published_vector_is_reproduced() {
-        let secret = Secret::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").expect("a secret");
+        let secret = SigningKey::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").expect("a secret");
         let signature =
             secret.sign("msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, br#"{"test": 2432232314}"#);
         assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
@@ -70,20 +70,26 @@ mod tests {
 
     #[test]
     fn every_part_is_signed() {
-        let secret = Secret::parse("a plain text").expect("a secret");
+        let secret = SigningKey::parse("a plain text").expect("a secret");
         let signature = secret.sign("id", 1, b"body");
         assert_ne!(signature, secret.sign("ie", 1, b"body"));
         assert_ne!(signature, secret.sign("id", 2, b"body"));
         assert_ne!(signature, secret.sign("id", 1, b"bodz"));
-        assert_ne!(signature, Secret::parse("another").expect("a secret").sign("id", 1, b"body"));
+        assert_ne!(
+            signature,
+            SigningKey::parse("another").expect("a secret").sign("id", 1, b"body")
+        );
     }
 
     #[test]
     fn secrets_that_cannot_be_meant_are_refused_and_none_is_shown() {
-        assert_eq!(Secret::parse("whsec_%%").unwrap_err(), "what follows whsec_ is not base64");
-        assert_eq!(Secret::parse("whsec_").unwrap_err(), "a secret must not be empty");
-        assert_eq!(Secret::parse("").unwrap_err(), "a secret must not be empty");
-        assert!(Secret::parse(&"x".repeat(4097)).is_err());
-        assert_eq!(format!("{:?}", Secret::parse("hidden").expect("a secret")), "Secret(…)");
+        assert_eq!(SigningKey::parse("whsec_%%").unwrap_err(), "what follows whsec_ is not base64");
+        assert_eq!(SigningKey::parse("whsec_").unwrap_err(), "a secret must not be empty");
+        assert_eq!(SigningKey::parse("").unwrap_err(), "a secret must not be empty");
+        assert!(SigningKey::parse(&"x".repeat(4097)).is_err());
+        assert_eq!(
+            format!("{:?}", SigningKey::parse("hidden").expect("a secret")),
+            "SigningKey(…)"
+        );
     }
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use env::Env;
 use tokio::task::LocalSet;
 
-use super::{AddressPolicy, Secret, Settings, Target, Tls, WebhookSink, headers};
+use super::{AddressPolicy, Settings, SigningKey, Target, Tls, WebhookSink, headers};
 
 use crate::sink::{Failure, Message, Sink, SinkError};
 use receiver::{Reaction, Receiver};
@@ -80,7 +80,7 @@ fn failure(reaction: Reaction, timeout: Duration) -> (Failure, String) {
 fn a_batch_is_one_post_of_a_json_array() {
     run(async {
         let receiver = Receiver::start([]).await;
-        let secret = Secret::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").expect("a secret");
+        let secret = SigningKey::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").expect("a secret");
         let added = headers([("X-Tenant", "7"), ("authorization", "Bearer x")]).expect("headers");
         let mut sink = sink_of(Settings {
             secret: Some(secret.clone()),

@@ -1,0 +1,135 @@
+//! What became of the messages that the client library has taken, in their order.
+//!
+//! The library's threads report deliveries in any order of partitions; the sink waits for the
+//! front of the row, since only a prefix can be acknowledged.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+
+use rdkafka::error::RDKafkaErrorCode;
+use tokio::sync::Notify;
+
+/// Shared by the sink and the library's callbacks. Messages are numbered from 0 as they are taken.
+#[derive(Debug, Default)]
+pub(super) struct Deliveries {
+    state: Mutex<State>,
+    /// Wakes the sink when something was reported.
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The number of the message at the front of `outcomes`.
+    first: usize,
+    /// None while a message is under way.
+    outcomes: VecDeque<Option<Result<(), RDKafkaErrorCode>>>,
+    /// How many were reported in all.
+    reported: usize,
+    /// What the library last complained of: a broker that is away, a password that is wrong.
+    complaint: Option<String>,
+}
+
+/// What stands at the front of the row.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Front {
+    /// Messages that were acknowledged, now taken from the row.
+    pub(super) acknowledged: usize,
+    /// The failure of the message that is first now.
+    pub(super) failed: Option<RDKafkaErrorCode>,
+    /// Rises with every report, also of messages further behind.
+    pub(super) reported: usize,
+}
+
+impl Deliveries {
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        // Nothing panics while it holds the lock; were it otherwise, the row would still be whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many messages are in the row.
+    pub(super) fn count(&self) -> usize {
+        self.state().outcomes.len()
+    }
+
+    /// Puts the next message at the end of the row; its number goes to the library with it.
+    pub(super) fn begin(&self) -> usize {
+        let mut state = self.state();
+        state.outcomes.push_back(None);
+        state.first + state.outcomes.len() - 1
+    }
+
+    /// Takes back the last message, which the library did not take.
+    pub(super) fn take_back(&self) {
+        let last = self.state().outcomes.pop_back();
+        assert_eq!(last, Some(None), "a message that was not taken is last and under way");
+    }
+
+    /// Notes what the library says of a message.
+    pub(super) fn report(&self, number: usize, outcome: Result<(), RDKafkaErrorCode>) {
+        let mut state = self.state();
+        let place = number.checked_sub(state.first);
+        let entry = place.and_then(|place| state.outcomes.get_mut(place));
+        let entry = entry.expect("the library reports on messages in the row");
+        assert!(entry.is_none(), "the library reports once on each message");
+        *entry = Some(outcome);
+        state.reported += 1;
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Takes what was acknowledged from the front of the row.
+    pub(super) fn take_front(&self) -> Front {
+        let mut state = self.state();
+        let mut acknowledged = 0;
+        while let Some(Some(Ok(()))) = state.outcomes.front() {
+            state.outcomes.pop_front();
+            state.first += 1;
+            acknowledged += 1;
+        }
+        let failed = match state.outcomes.front() {
+            Some(Some(Err(code))) => Some(*code),
+            _ => None,
+        };
+        Front { acknowledged, failed, reported: state.reported }
+    }
+
+    /// Returns when something was reported since the last return, or is.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    pub(super) fn complain(&self, text: String) {
+        self.state().complaint = Some(text);
+    }
+
+    /// The last complaint, once.
+    pub(super) fn take_complaint(&self) -> Option<String> {
+        self.state().complaint.take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Deliveries, Front, RDKafkaErrorCode};
+
+    #[test]
+    fn only_a_prefix_is_acknowledged() {
+        let deliveries = Deliveries::default();
+        let numbers: Vec<usize> = (0..4).map(|_| deliveries.begin()).collect();
+        assert_eq!(numbers, [0, 1, 2, 3]);
+        let front = |acknowledged, failed, reported| Front { acknowledged, failed, reported };
+
+        deliveries.report(1, Ok(()));
+        assert_eq!(deliveries.take_front(), front(0, None, 1));
+        deliveries.report(0, Ok(()));
+        assert_eq!(deliveries.take_front(), front(2, None, 2));
+        let code = RDKafkaErrorCode::MessageSizeTooLarge;
+        deliveries.report(3, Ok(()));
+        deliveries.report(2, Err(code));
+        assert_eq!(deliveries.take_front(), front(0, Some(code), 4));
+        assert_eq!(deliveries.count(), 2);
+        deliveries.begin();
+        deliveries.take_back();
+        assert_eq!(deliveries.count(), 2);
+    }
+}
