@@ -13,10 +13,12 @@
 //! - [`source`]: log rows as a feed reads them, how a table's columns stand in them, and the
 //!   [`Source`](source::Source) that hands them out.
 //! - [`position`]: a place in the log of several tables.
+//! - [`pump`]: one feed's work: reading, rendering, delivering, and the position behind it.
 //! - [`sink`]: where messages go, and what a destination's failures mean.
 
 pub mod options;
 pub mod position;
+pub mod pump;
 pub mod sink;
 pub mod source;
 
