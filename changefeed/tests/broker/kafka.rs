@@ -1,0 +1,262 @@
+//! A real Apache Kafka broker for tests: one process on loopback, without root and without Docker.
+//!
+//! Its artifacts come from Maven Central by Maven, once, into `target/peers/kafka`. Where Java or
+//! Maven is missing the test says `skipped: …` and passes, unless `TETHYS_REQUIRE_PEERS=1` makes
+//! that a failure. Topics are created when they are first asked for, with three partitions.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The release that is fetched.
+const VERSION: &str = "4.1.1";
+/// If set to 1, a broker that cannot be had is a failure.
+const REQUIRE_PEERS: &str = "TETHYS_REQUIRE_PEERS";
+/// Beyond any start on a busy machine.
+const START_TIME_MAX: Duration = Duration::from_mins(3);
+/// A consumer that has heard nothing for so long ends.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+
+/// What Maven copies into the folder.
+const POM: &str = r"<project><modelVersion>4.0.0</modelVersion>
+<groupId>tethys</groupId><artifactId>peers</artifactId><version>1</version>
+<packaging>pom</packaging><dependencies>
+<dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>VERSION</version></dependency>
+<dependency><groupId>org.apache.kafka</groupId><artifactId>kafka-tools</artifactId><version>VERSION</version></dependency>
+<dependency><groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>1.7.36</version></dependency>
+</dependencies></project>
+";
+
+/// A broker that is its own controller.
+pub(crate) struct Broker {
+    jars: PathBuf,
+    folder: tempfile::TempDir,
+    port: u16,
+    process: Option<Child>,
+}
+
+/// A message as a consumer sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Record {
+    /// Where it lies.
+    pub(crate) partition: usize,
+    /// `null` if there is none.
+    pub(crate) key: String,
+    /// `null` for a tombstone.
+    pub(crate) value: String,
+}
+
+impl Broker {
+    /// Starts one, with an empty folder; `None` after a visible `skipped: …`.
+    pub(crate) fn start() -> Option<Broker> {
+        let jars = match jars() {
+            Ok(jars) => jars,
+            Err(reason) => {
+                skip(reason.trim());
+                return None;
+            }
+        };
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
+        let mut broker = Broker { jars, folder, port: 0, process: None };
+        // Somebody else may take a port between our looking and the broker's listening.
+        for _ in 0..3 {
+            broker.port = broker.prepare();
+            if broker.launch() {
+                return Some(broker);
+            }
+        }
+        panic!("the broker does not start: {}", broker.output());
+    }
+
+    /// For clients: `host:port`.
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Adds a line to the broker's configuration, for its next start.
+    pub(crate) fn configure(&self, line: &str) {
+        let mut file = File::options().append(true).open(self.properties()).expect("a file");
+        writeln!(file, "{line}").expect("a file that can be written");
+    }
+
+    /// Starts it again where it was.
+    pub(crate) fn start_again(&mut self) {
+        assert!(self.process.is_none(), "it was ended");
+        assert!(self.launch(), "the broker does not start: {}", self.output());
+    }
+
+    /// Ends it in good order.
+    pub(crate) fn stop(&mut self) {
+        let mut process = self.process.take().expect("it runs");
+        let ended = Command::new("kill").arg(process.id().to_string()).status().expect("kill runs");
+        assert!(ended.success());
+        process.wait().expect("our own child");
+    }
+
+    /// Ends it at once.
+    pub(crate) fn kill(&mut self) {
+        let mut process = self.process.take().expect("it runs");
+        process.kill().expect("our own child");
+        process.wait().expect("our own child");
+    }
+
+    /// What a consumer of Kafka's own reads from a topic's beginning, at `read_committed`, until
+    /// each partition has given a message `last`; these are left out.
+    pub(crate) fn read(&self, topic: &str, last: &str) -> Vec<Record> {
+        let began = Instant::now();
+        loop {
+            let mut records = self.read_once(topic);
+            let ends = records.iter().filter(|record| record.value == last).count();
+            if ends >= 3 {
+                records.retain(|record| record.value != last);
+                return records;
+            }
+            assert!(began.elapsed() < START_TIME_MAX, "{ends} of 3 partitions have ended");
+        }
+    }
+
+    fn read_once(&self, topic: &str) -> Vec<Record> {
+        let mut command = self.java("warn");
+        command.arg("org.apache.kafka.tools.consumer.ConsoleConsumer");
+        command.args(["--bootstrap-server", &self.address(), "--topic", topic]);
+        command.args(["--from-beginning", "--isolation-level", "read_committed"]);
+        command.args(["--timeout-ms", &SILENCE_MAX.as_millis().to_string()]);
+        for property in ["print.partition=true", "print.key=true", "key.separator=\u{1}"] {
+            command.args(["--property", property]);
+        }
+        // It ends with an error, since nothing more comes.
+        let output = command.output().expect("java runs");
+        let text = String::from_utf8(output.stdout).expect("UTF-8");
+        let record = |line: &str| {
+            let mut parts = line.split('\u{1}');
+            let partition = parts.next()?.strip_prefix("Partition:")?.parse().ok()?;
+            let (key, value) = (parts.next()?.to_owned(), parts.next()?.to_owned());
+            Some(Record { partition, key, value })
+        };
+        text.lines().filter_map(record).collect()
+    }
+
+    fn properties(&self) -> PathBuf {
+        self.folder.path().join("server.properties")
+    }
+
+    fn output(&self) -> String {
+        fs::read_to_string(self.folder.path().join("output")).unwrap_or_default()
+    }
+
+    /// Writes the configuration and formats the storage anew. Returns the port for clients.
+    fn prepare(&self) -> u16 {
+        let ports = [(); 2].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port"));
+        let [port, controller] =
+            ports.map(|listener| listener.local_addr().expect("an address").port());
+        let data = self.folder.path().join("data");
+        fs::remove_dir_all(&data).ok();
+        let properties = format!(
+            "process.roles=broker,controller
+node.id=1
+controller.quorum.bootstrap.servers=127.0.0.1:{controller}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+log.dirs={}
+num.partitions=3
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=1
+group.initial.rebalance.delay.ms=0
+",
+            data.display()
+        );
+        fs::write(self.properties(), properties).expect("a file that can be written");
+        let mut format = self.java("warn");
+        format.args(["kafka.tools.StorageTool", "format", "--standalone"]);
+        format.args(["--cluster-id", "dGV0aHlzLXRlc3QtMDAwMQ", "--config"]).arg(self.properties());
+        done(&mut format).expect("storage that can be formatted");
+        port
+    }
+
+    /// Starts the process and waits until it listens. False if it has ended instead.
+    fn launch(&mut self) -> bool {
+        let output = File::create(self.folder.path().join("output")).expect("a file");
+        let mut command = self.java("info");
+        command.arg("kafka.Kafka").arg(self.properties());
+        command.stdin(Stdio::null()).stdout(output.try_clone().expect("a file")).stderr(output);
+        let mut process = command.spawn().expect("java runs");
+        let began = Instant::now();
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_err() {
+            if process.try_wait().expect("our own child").is_some() {
+                return false;
+            }
+            assert!(began.elapsed() < START_TIME_MAX, "{}", self.output());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        self.process = Some(process);
+        true
+    }
+
+    fn java(&self, log_level: &str) -> Command {
+        let mut command = Command::new("java");
+        // Small, and soon there: nothing here runs for long.
+        command.args(["-Xmx256M", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp"]);
+        command.arg(self.jars.join("*"));
+        command.arg(format!("-Dorg.slf4j.simpleLogger.defaultLogLevel={log_level}"));
+        command
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        if self.process.is_some() {
+            self.kill();
+        }
+    }
+}
+
+fn skip(reason: &str) {
+    let what = "Apache Kafka cannot be had";
+    assert!(std::env::var(REQUIRE_PEERS).as_deref() != Ok("1"), "{what}: {reason}");
+    // Written past the test runner, which keeps what passing tests print to itself.
+    let line = format!("skipped: {what}: {reason}\n");
+    std::io::stderr().write_all(line.as_bytes()).expect("standard error can be written");
+}
+
+/// The folder with the artifacts, fetched if they are not there. Test programs may run at the same
+/// time, so a lock file guards it.
+fn jars() -> Result<PathBuf, String> {
+    done(Command::new("java").arg("-version"))?;
+    let peers = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("peers");
+    fs::create_dir_all(&peers).expect("the target folder can be written");
+    let lock = File::create(peers.join("kafka.lock")).expect("a lock file");
+    lock.lock().expect("a lock on it");
+    let folder = peers.join("kafka");
+    let complete = folder.join("complete");
+    if fs::read_to_string(&complete).is_ok_and(|version| version == VERSION) {
+        return Ok(folder);
+    }
+    fs::remove_dir_all(&folder).ok();
+    fs::create_dir_all(&folder).expect("the target folder can be written");
+    fs::write(folder.join("pom.xml"), POM.replace("VERSION", VERSION)).expect("a file");
+    let mut copy = Command::new("mvn");
+    copy.args(["-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory=."]);
+    done(copy.current_dir(&folder))?;
+    fs::write(&complete, VERSION).expect("the target folder can be written");
+    Ok(folder)
+}
+
+/// Runs a command that must succeed.
+fn done(command: &mut Command) -> Result<(), String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command.stdin(Stdio::null()).output();
+    let output = output.map_err(|error| format!("{name} does not start: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    Err(format!("{name}: {}\n{}{}", output.status, text(&output.stdout), text(&output.stderr)))
+}
