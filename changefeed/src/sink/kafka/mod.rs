@@ -89,6 +89,12 @@ const DEFAULTS: &[(&str, &str)] = &[
 ];
 
 impl Settings {
+    /// Looks whether the library takes the settings, without connecting to anything.
+    pub fn check(&self) -> Result<(), SinkError> {
+        let config = self.config()?;
+        config.create_native_config().map(drop).map_err(|error| refused_setting(&error))
+    }
+
     /// The library's settings, or which of the feed's it does not take.
     fn config(&self) -> Result<ClientConfig, SinkError> {
         let mut config = ClientConfig::new();
@@ -175,7 +181,9 @@ impl Drop for Connected {
 /// A producer that could not be made: its settings, or no threads. Values are not repeated.
 fn refused_setting(error: &KafkaError) -> SinkError {
     match error {
-        KafkaError::ClientConfig(_, reason, name, _) => {
+        KafkaError::ClientConfig(_, reason, name, value) => {
+            let repeats = !value.is_empty() && reason.contains(value.as_str());
+            let reason = if repeats { "its value is not valid" } else { reason };
             SinkError::permanent(format!("kafka.{name} is not taken by the client: {reason}"))
         }
         other => SinkError::permanent(format!("the Kafka client cannot be made: {other}")),

@@ -259,8 +259,9 @@ fn settings_are_passed_on_or_refused() {
         let refusal = async |name: &str, value: &str| {
             let mut settings = settings(&cluster);
             settings.passed_on.insert(name.to_owned(), value.to_owned());
+            let checked = settings.check().expect_err(name);
             let error = sink(settings).open().await.expect_err(name);
-            assert_eq!(error.failure, Failure::Permanent);
+            assert_eq!((error.failure, &error), (Failure::Permanent, &checked));
             error.text
         };
         assert_eq!(refusal("acks", "0").await, "kafka.acks is set by the server");
@@ -272,8 +273,13 @@ fn settings_are_passed_on_or_refused() {
         assert!(unknown.starts_with("kafka.sasl.pasword is not taken by the client"), "{unknown}");
         assert!(!unknown.contains("hidden"), "{unknown}");
 
+        let invalid = refusal("compression.type", "hidden").await;
+        let name = "kafka.compression.type";
+        assert_eq!(invalid, format!("{name} is not taken by the client: its value is not valid"));
+
         let mut settings = settings(&cluster);
         settings.passed_on.insert("compression.type".into(), "lz4".into());
+        assert_eq!(settings.check(), Ok(()));
         let mut sink = sink(settings);
         sink.send(&messages(0..100)).await.expect("a success");
         assert_in_order(&cluster, 100);
