@@ -77,18 +77,21 @@ impl Broker {
     }
 
     /// Adds a line to the broker's configuration, for its next start.
+    #[allow(dead_code, reason = "not every test program needs all of it")]
     pub(crate) fn configure(&self, line: &str) {
         let mut file = File::options().append(true).open(self.properties()).expect("a file");
         writeln!(file, "{line}").expect("a file that can be written");
     }
 
     /// Starts it again where it was.
+    #[allow(dead_code, reason = "not every test program needs all of it")]
     pub(crate) fn start_again(&mut self) {
         assert!(self.process.is_none(), "it was ended");
         assert!(self.launch(), "the broker does not start: {}", self.output());
     }
 
     /// Ends it in good order.
+    #[allow(dead_code, reason = "not every test program needs all of it")]
     pub(crate) fn stop(&mut self) {
         let mut process = self.process.take().expect("it runs");
         let ended = Command::new("kill").arg(process.id().to_string()).status().expect("kill runs");
@@ -105,6 +108,7 @@ impl Broker {
 
     /// What a consumer of Kafka's own reads from a topic's beginning, at `read_committed`, until
     /// each partition has given a message `last`; these are left out.
+    #[allow(dead_code, reason = "not every test program needs all of it")]
     pub(crate) fn read(&self, topic: &str, last: &str) -> Vec<Record> {
         let began = Instant::now();
         loop {
