@@ -42,6 +42,8 @@ pub struct Engine {
     placements_in: Option<u64>,
     /// By group, the snapshot that was installed last.
     bases: BTreeMap<u64, Installed>,
+    /// Groups that were removed, and the first manifest that says so, once one was made.
+    removed: BTreeMap<u64, Option<u64>>,
     cache: BlockCache,
     next_file_id: u64,
     /// The set of live files differs from what the last manifest says.
@@ -144,6 +146,7 @@ impl Engine {
             placements: manifest.placements.into_iter().collect(),
             placements_in: Some(0),
             bases: manifest.bases.into_iter().map(|(id, b)| (id, Installed::found(b))).collect(),
+            removed: BTreeMap::new(),
             cache: BlockCache::new(options.block_cache_bytes_max),
             next_file_id: manifest.next_file_id,
             is_manifest_due: false,

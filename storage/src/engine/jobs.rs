@@ -254,6 +254,9 @@ impl Engine {
         for installed in self.bases.values_mut() {
             installed.settled_by.get_or_insert(version);
         }
+        for settled_by in self.removed.values_mut() {
+            settled_by.get_or_insert(version);
+        }
         let obsolete = std::mem::take(&mut self.obsolete);
         self.manifest_in_flight = Some(obsolete.clone());
         let (manifest, dir) = (self.manifest(), self.dir.clone());

@@ -1,4 +1,5 @@
-//! Snapshots of groups at the engine: pinning what is sent, and taking over what came.
+//! Snapshots of groups at the engine: pinning what is sent, taking over what came, and letting go of
+//! groups that other shards or nodes hold from here on.
 
 use super::Engine;
 use crate::read::{LiveTable, TokenInterval};
@@ -112,6 +113,48 @@ impl Engine {
         self.bases.insert(group, Installed { base, settled_by: None });
         self.is_manifest_due = true;
         Ok(())
+    }
+
+    /// Forgets a group that is not held here any more: its rows, `parts` of its tables, and how far
+    /// its log was taken up. Reads miss them at once; it is durable once [`Engine::is_removed`] says
+    /// so, after the next manifest, and a crash before leaves the group as it was. Then the log may
+    /// forget it too: not before, or a start would find tables that are ahead of their log.
+    ///
+    /// False, and nothing is done, while a memtable holds something of the group or a file with some
+    /// is not listed yet: flushes and a manifest come first ([`FlushReason::Log`]), since a flush says
+    /// how far the group is in files.
+    ///
+    /// [`FlushReason::Log`]: crate::FlushReason::Log
+    #[must_use]
+    pub fn remove_group(&mut self, group: u64, parts: &[SnapshotPart]) -> bool {
+        let is_in_memory = |state: &super::TableState| {
+            state.memtables().any(|memtable| memtable.indexes_of(group).is_some())
+        };
+        let is_unsettled = self.unsettled.iter().any(|u| u.spans.contains_key(&group));
+        if is_unsettled || self.tables.values().any(is_in_memory) {
+            return false;
+        }
+        for part in parts {
+            self.hide(*part);
+        }
+        for state in self.tables.values_mut() {
+            state.flushed.remove(&group);
+        }
+        self.placements.remove(&group);
+        self.bases.remove(&group);
+        self.removed.insert(group, None);
+        self.is_manifest_due = true;
+        true
+    }
+
+    /// Whether it is durable that a group was removed. Said once: it is forgotten by that.
+    pub fn is_removed(&mut self, group: u64) -> bool {
+        let settled_by = self.removed.get(&group).copied().flatten();
+        let is_durable = settled_by.is_some_and(|version| version <= self.durable_version);
+        if is_durable {
+            self.removed.remove(&group);
+        }
+        is_durable
     }
 
     /// Gives up what was imported: its files are removed with the next manifest.

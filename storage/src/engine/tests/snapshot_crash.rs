@@ -187,3 +187,64 @@ fn there_is_the_old_state_or_the_new_one_wherever_the_power_fails() {
     }
     assert!(old_count > 10 && new_count > 10, "{old_count} crashes before, {new_count} after");
 }
+
+/// Applies entries of both groups, flushes them, and removes the one group, until the power fails;
+/// how far the removal got: not begun, begun, or durable.
+fn run_removal(disk: &Disk, script: &Script) -> Option<bool> {
+    let opened = Engine::open(disk.clone(), Path::new("/shard"), EngineOptions::default());
+    drop(opened.ok()?);
+    let mut engine = engine_of_two_tables(disk);
+    apply(&mut engine, GROUP, &script.entries, 0..BEFORE);
+    apply(&mut engine, OTHERS, &script.others, 0..BEFORE);
+    assert!(!engine.remove_group(GROUP, &parts(TOKENS)), "a memtable holds some of it");
+    let mut reached = Reached::default();
+    if !try_jobs(&mut engine, &mut reached) {
+        return None;
+    }
+    assert!(engine.remove_group(GROUP, &parts(TOKENS)));
+    assert!(!engine.is_removed(GROUP), "that is not durable yet");
+    script.rest_after_removal().check(&mut engine, &script.model(BEFORE, BEFORE));
+    if !try_jobs(&mut engine, &mut reached) {
+        return Some(false);
+    }
+    assert!(engine.is_removed(GROUP) && !engine.is_removed(GROUP), "said once");
+    // It comes back, with another history.
+    apply(&mut engine, GROUP, &script.entries, 0..1);
+    script.model(1, BEFORE).check(&mut engine, &script.model(BEFORE, BEFORE));
+    Some(true)
+}
+
+impl Script {
+    /// What is left without the group.
+    fn rest_after_removal(&self) -> Tables {
+        self.model(0, BEFORE)
+    }
+}
+
+#[test]
+fn a_group_is_as_it_was_or_gone_wherever_the_power_fails() {
+    let script = Script::new();
+    let (disk, control) = Disk::simulated(1);
+    assert_eq!(run_removal(&disk, &script), Some(true), "the whole script runs");
+    let (mut kept_count, mut gone_count) = (0, 0);
+    for number in 1..=control.operation_count() {
+        let (disk, control) = Disk::simulated(1);
+        control.crash_at_operation(number);
+        let Some(is_durable) = run_removal(&disk, &script) else { continue };
+        for survival in [Survival::SyncedOnly, Survival::Everything, Survival::LastFileTorn] {
+            let (disk, control) = control.fork(number);
+            control.restart(survival);
+            let mut engine = engine_of_two_tables(&disk);
+            let names = disk.list(Path::new("/shard")).unwrap();
+            let files = names.iter().filter(|name| name.ends_with(TABLE_SUFFIX)).count();
+            assert_eq!(files as u64, engine.statistics().file_count, "every file is a table's");
+            let is_kept = engine.flushed_indexes().contains_key(&GROUP);
+            assert!(!is_kept || !is_durable, "it does not come back");
+            let universe = script.model(BEFORE, BEFORE);
+            let expected = if is_kept { universe.clone() } else { script.rest_after_removal() };
+            expected.check(&mut engine, &universe);
+            if is_kept { kept_count += 1 } else { gone_count += 1 }
+        }
+    }
+    assert!(kept_count > 0 && gone_count > 0, "{kept_count} kept, {gone_count} gone");
+}
