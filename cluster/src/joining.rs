@@ -2,11 +2,9 @@
 //! node says of itself and the ring as it is.
 //!
 //! A node that asks again, since the answer was lost or it was killed before it had it, is told the
-//! same: who is in the ring already goes on with the tokens it was given. One node joins at a time.
-//! As long as ranges cannot move, a node joins only while there is no keyspace of a user: the members
-//! of a group are the placement's replicas when the group is made, and a new node changes the
-//! placement. What logs still hold of keyspaces that were dropped is of no group any more
-//! (`placement`).
+//! same: who is in the ring already, or comes by a plan, goes on with the tokens it was given. One
+//! node joins at a time. Where there are keyspaces it comes by a plan, and is in the ring when it
+//! holds its part (docs/decisions/0014-the-ring-changes-by-a-plan.md).
 //!
 //! A pure function. Names of clusters, their ids and the version of what is said between nodes are
 //! compared earlier, when a connection is introduced (`peer`).
@@ -43,10 +41,8 @@ pub struct Cluster<'a> {
     pub ring: &'a Ring,
     /// How keys become tokens here.
     pub partitioner: &'a str,
-    /// The node that is joining now.
-    pub joining: Option<HostId>,
-    /// A keyspace of a user, if there is any.
-    pub keyspace: Option<&'a str>,
+    /// The node that is joining now, or comes or goes by a plan.
+    pub changing: Option<HostId>,
     /// What the leader's clock shows, in microseconds since 1970.
     pub clock_micros: i64,
 }
@@ -86,13 +82,8 @@ pub enum Refusal {
     AddressOpen(SocketAddr),
     /// It asks for no tokens, or for too many.
     TokenCount(usize),
-    /// Another node is joining.
+    /// Another node is joining, or leaving.
     Busy(HostId),
-    /// There is data, which cannot move yet.
-    HasData {
-        /// One of the keyspaces.
-        keyspace: String,
-    },
     /// All members take part in the metadata, and there are as many as may.
     Full,
 }
@@ -121,13 +112,10 @@ pub fn judge(applicant: &Applicant, cluster: &Cluster) -> Result<Admitted, Refus
     if cluster.ring.index_of(us).is_some() {
         return Ok(Admitted::IsMember);
     }
-    if let Some(keyspace) = cluster.keyspace {
-        return Err(Refusal::HasData { keyspace: keyspace.to_owned() });
-    }
     if cluster.ring.nodes().len() >= MEMBERS_MAX {
         return Err(Refusal::Full);
     }
-    match cluster.joining {
+    match cluster.changing {
         Some(other) if other != us => Err(Refusal::Busy(other)),
         _ => Ok(Admitted::Joins),
     }
@@ -174,12 +162,7 @@ impl fmt::Display for Refusal {
             Refusal::TokenCount(count) => {
                 write!(f, "a node has 1 to {TOKENS_PER_NODE_MAX} tokens, not {count}")
             }
-            Refusal::Busy(other) => write!(f, "the node {:032x} is joining", other.0),
-            Refusal::HasData { keyspace } => write!(
-                f,
-                "the cluster has data (keyspace {keyspace}), which this version cannot move to a \
-                 new node"
-            ),
+            Refusal::Busy(other) => write!(f, "the node {:032x} is joining or leaving", other.0),
             Refusal::Full => {
                 write!(f, "the cluster has {MEMBERS_MAX} nodes, and this version takes no more")
             }
@@ -195,13 +178,12 @@ mod tests {
     use crate::golden::{self, Command, Interpreter};
     use crate::ring::tests::node;
 
-    /// A cluster: `member HOST`, which is at 127.0.0.HOST, `keyspace NAME`, `drop`, `joining HOST`,
+    /// A cluster: `member HOST`, which is at 127.0.0.HOST, `changing HOST`,
     /// and a node that asks: `ask HOST [partitioner=…] [clock=SECONDS] [tokens=N] [address=…] [cql=…]`.
     #[derive(Default)]
     struct JoinScript {
         members: Vec<Node>,
-        keyspace: Option<String>,
-        joining: Option<HostId>,
+        changing: Option<HostId>,
     }
 
     const NOW_MICROS: i64 = 1_800_000_000_000_000;
@@ -229,8 +211,7 @@ mod tests {
             let cluster = Cluster {
                 ring: &Ring::new(self.members.clone()).map_err(|error| error.to_string())?,
                 partitioner: "Murmur3",
-                joining: self.joining,
-                keyspace: self.keyspace.as_deref(),
+                changing: self.changing,
                 clock_micros: NOW_MICROS,
             };
             Ok(match judge(&applicant, &cluster) {
@@ -248,9 +229,7 @@ mod tests {
                     let host = command.word::<u128>(0)?;
                     self.members.push(node(host, "dc1", "r1", &[host as i64]));
                 }
-                "keyspace" => self.keyspace = Some(command.word(0)?),
-                "drop" => self.keyspace = None,
-                "joining" => self.joining = Some(HostId(command.word(0)?)),
+                "changing" => self.changing = Some(HostId(command.word(0)?)),
                 "ask" => return self.ask(command),
                 other => return Err(format!("{other} is no command")),
             }

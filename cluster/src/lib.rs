@@ -11,6 +11,7 @@
 //! - [`consensus`]: one replicated log.
 //! - [`founding`]: whether a node founds a cluster, joins one, or waits.
 //! - [`joining`]: whether a node may join the cluster.
+//! - [`leaving`]: whether a node may leave it, or be removed.
 //! - [`replacement`]: how a group comes to other members, one change at a time.
 //! - [`retention`]: how much of a shard's log is kept, and for whom.
 //! - [`leadership`]: who leads a group, until when it may serve reads, and what time it has closed.
@@ -24,6 +25,7 @@ pub mod founding;
 pub mod fuzz;
 pub mod joining;
 pub mod leadership;
+pub mod leaving;
 pub mod link;
 pub mod liveness;
 pub mod peer;
@@ -45,7 +47,7 @@ mod random;
 mod simulation;
 
 pub use consistency::{Access, Unavailable};
-pub use placement::{GroupId, Placement};
+pub use placement::{GroupId, Placement, Rings};
 pub use range::{RangeIndex, Ranges, cuts_for, shard_of};
 pub use ring::{HostId, Node, NodeIndex, Ring, RingError};
 pub use wire::DecodeError;

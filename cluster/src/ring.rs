@@ -9,6 +9,10 @@
 //!   of a rack that already holds a copy is taken only as long as there are more copies than racks.
 //! - Local data is on the node itself.
 //!
+//! While the ring changes there are nodes that own nothing in it: they come, or have gone
+//! ([`Ring::with_guests`]). The ring as it is and the ring as it shall be then number the same nodes
+//! in the same way.
+//!
 //! It does not know which nodes are alive, nor how the ring changes: that is metadata's.
 
 use crate::range::{CUTS_MIN, Ranges, cut_tokens, is_cut_count, position_of, token_at};
@@ -43,7 +47,7 @@ pub struct Node {
     pub internode_address: SocketAddr,
     /// Where clients reach it.
     pub cql_address: SocketAddr,
-    /// The tokens it owns, ascending.
+    /// The tokens it owns, ascending; a guest has none.
     pub tokens: Vec<Token>,
 }
 
@@ -78,7 +82,16 @@ pub enum RingError {
 
 impl Ring {
     /// Makes the ring of `nodes`, given in any order.
-    pub fn new(mut nodes: Vec<Node>) -> Result<Ring, RingError> {
+    pub fn new(nodes: Vec<Node>) -> Result<Ring, RingError> {
+        match nodes.iter().find(|node| node.tokens.is_empty()) {
+            Some(node) => Err(RingError::NoTokens(node.host_id)),
+            None => Ring::with_guests(nodes),
+        }
+    }
+
+    /// Makes the ring of those `nodes` that own tokens; the others are numbered with them, and hold
+    /// nothing.
+    pub fn with_guests(mut nodes: Vec<Node>) -> Result<Ring, RingError> {
         if nodes.len() > usize::from(u16::MAX) {
             return Err(RingError::TooManyNodes);
         }
@@ -88,9 +101,6 @@ impl Ring {
         }
         let mut owners = Vec::new();
         for (index, node) in (0_u16..).zip(&mut nodes) {
-            if node.tokens.is_empty() {
-                return Err(RingError::NoTokens(node.host_id));
-            }
             node.tokens.sort_unstable();
             owners.extend(node.tokens.iter().map(|&token| (token, NodeIndex(index))));
         }
@@ -109,9 +119,14 @@ impl Ring {
         if is_cut_count(cuts) { Ok(Ring { cuts, ..self }) } else { Err(RingError::Cuts(cuts)) }
     }
 
-    /// The nodes, ascending by host id.
+    /// The nodes, ascending by host id, guests included.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
+    }
+
+    /// The nodes that own tokens, in the same order.
+    pub fn members(&self) -> impl Iterator<Item = &Node> + Clone {
+        self.nodes.iter().filter(|node| !node.tokens.is_empty())
     }
 
     /// The node at `index`, which must come from this ring.
@@ -157,7 +172,7 @@ impl Ring {
     }
 
     fn simple_replicas(&self, token: Token, factor: usize) -> Vec<NodeIndex> {
-        let wanted = factor.min(self.nodes.len());
+        let wanted = factor.min(self.members().count());
         let mut replicas = Vec::with_capacity(wanted);
         for node in self.walk_from(token) {
             if replicas.len() == wanted {
@@ -208,7 +223,7 @@ struct CentreWalk<'a> {
 
 impl<'a> CentreWalk<'a> {
     fn new(ring: &Ring, name: &'a str, factor: usize) -> CentreWalk<'a> {
-        let nodes = || ring.nodes.iter().filter(|node| *node.data_centre == *name);
+        let nodes = || ring.members().filter(|node| *node.data_centre == *name);
         let rack_count = nodes().map(|node| &node.rack).collect::<BTreeSet<_>>().len();
         CentreWalk {
             name,

@@ -28,6 +28,8 @@ pub struct RangeReplicas<'a> {
     pub replication: &'a Replication,
     /// Those that hold the range, the preferred leader first.
     pub replicas: &'a [NodeIndex],
+    /// The ring changes, and these shall hold the range: they may do so already.
+    pub coming: &'a [NodeIndex],
     /// The node that asks.
     pub local: NodeIndex,
     /// Who was last heard to lead, right or wrong.
@@ -51,9 +53,10 @@ impl RangeReplicas<'_> {
         level: Consistency,
         is_alive: impl Fn(NodeIndex) -> bool,
     ) -> Result<(), Unavailable> {
-        let replicas = self.replicas.iter().map(|&node| Replica {
+        let replicas = self.all().map(|node| Replica {
             data_centre: &self.ring.node(node).data_centre,
             is_alive: is_alive(node),
+            is_coming: self.coming.contains(&node),
         });
         consistency::judge(access, level, self.replication, self.local_centre(), replicas)
     }
@@ -66,10 +69,10 @@ impl RangeReplicas<'_> {
         is_alive: impl Fn(NodeIndex) -> bool,
     ) -> Result<Destinations, Unavailable> {
         self.judge(access, level, &is_alive)?;
-        let alive = self.replicas.iter().copied().filter(|&node| is_alive(node));
+        let alive = self.all().filter(|&node| is_alive(node));
         let by_leader = consistency::is_answered_by_leader(access, level);
         let nodes = if by_leader {
-            let leader = self.leader.filter(|leader| self.replicas.contains(leader));
+            let leader = self.leader.filter(|leader| self.all().any(|node| node == *leader));
             let leader = leader.filter(|&leader| is_alive(leader));
             leader.into_iter().chain(alive.filter(|&node| Some(node) != leader)).collect()
         } else {
@@ -82,6 +85,11 @@ impl RangeReplicas<'_> {
             nodes
         };
         Ok(Destinations { nodes, by_leader })
+    }
+
+    /// All that may hold the range, those that come last.
+    fn all(&self) -> impl Iterator<Item = NodeIndex> + Clone {
+        self.replicas.iter().chain(self.coming).copied()
     }
 
     fn local_centre(&self) -> &str {
@@ -160,7 +168,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     /// `node HOST dc=…` adds a node, all of whose replicas are in the order of hosts;
-    /// `ask ACCESS LEVEL from=HOST [leader=HOST] [down=HOST,…] [simple=N] [CENTRE=N …]`.
+    /// `ask ACCESS LEVEL from=HOST [leader=HOST] [down=HOST,…] [coming=HOST,…] [simple=N]
+    /// [CENTRE=N …]`.
     #[derive(Default)]
     struct Script {
         centres: BTreeMap<u128, String>,
@@ -188,10 +197,15 @@ mod tests {
             // A token below all of them: the replicas are in the order of hosts.
             let local = index(command.get("from").unwrap_or("1"))?;
             let replicas = ring.replicas(&replication, Token(-1), local);
+            let coming: Vec<NodeIndex> = match command.get("coming") {
+                Some(hosts) => hosts.split(',').map(index).collect::<Result<_, _>>()?,
+                None => Vec::new(),
+            };
             let range = RangeReplicas {
                 ring: &ring,
                 replication: &replication,
                 replicas: &replicas,
+                coming: &coming,
                 local,
                 leader: command.get("leader").map(index).transpose()?,
             };

@@ -169,10 +169,12 @@ impl Shard {
         let nothing = Unavailable { consistency: level, required: 1, alive: 0 };
         let table = view.placed_table(table).ok_or(nothing)?;
         let location = view.locate(&table.placement, token, self.shared.shard_count);
-        let nodes = table.placement.replicas(location.range);
+        let coming = table.placement.coming(location.range);
+        let nodes = table.placement.all(location.range);
         let replicas = nodes.iter().map(|node| Replica {
             data_centre: &view.ring.node(*node).data_centre,
             is_alive: self.is_alive(view, *node),
+            is_coming: coming.contains(node),
         });
         let local_centre = &view.ring.node(view.local).data_centre;
         consistency::judge(access, level, &table.replication, local_centre, replicas)?;
@@ -270,6 +272,7 @@ impl Shard {
                 ring: &view.ring,
                 replication: &placed.replication,
                 replicas: nodes,
+                coming: placed.placement.coming(range),
                 local: view.local,
                 leader: None,
             };
@@ -308,7 +311,11 @@ impl Shard {
                     .map_err(CoordinatorError::Unavailable)?;
                 if location.is_sole {
                     let barrier = Barrier { undecided, by_leader: false };
-                    return Ok(self.read_on(location.shard, command, barrier).await?);
+                    match self.read_on(location.shard, command.clone(), barrier).await {
+                        // The ring has begun to change.
+                        Err(ReadError::NotLeader { .. }) => {}
+                        result => return Ok(result?),
+                    }
                 }
                 self.read_range(token, command, undecided, (level, deadline)).await
             }
@@ -399,6 +406,7 @@ impl Shard {
                 ring: &view.ring,
                 replication: &table.replication,
                 replicas: nodes,
+                coming: table.placement.coming(range),
                 local: view.local,
                 leader: self
                     .known_leader(table.placement.group(range))
@@ -411,7 +419,7 @@ impl Shard {
             let host_id = view.ring.node(node).host_id;
             let peer = Peer { host_id, shard: view.shard_on(node, range) };
             // Who alone holds a range leads it.
-            let by_leader = destinations.by_leader && nodes != [view.local];
+            let by_leader = destinations.by_leader && table.placement.all(range) != [view.local];
             Ok(Reader { node, peer, by_leader })
         })
     }

@@ -1,16 +1,20 @@
 //! The operator's port: `/metrics` in Prometheus' text form, `/healthz`, `/readyz`, `/status` for
-//! `tethys status`, and `POST /cdc/generations`, which announces a new CDC generation.
+//! `tethys status`, `POST /cdc/generations`, which announces a new CDC generation, and `POST
+//! /decommission` and `/remove`, which change the ring and are taken from this machine only.
 
 use crate::metadata::{DdlError, MetadataRequest};
 use crate::node::Shared;
+use crate::ring_change;
 use crate::shard::{Message, ShardStatistics};
 use axum::Router;
+use axum::extract::connect_info::Connected;
 use axum::extract::{Query, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::{self, HeaderName};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::serve::IncomingStream;
 use env::net::{TcpListener, TcpStream};
 use serde::Deserialize;
 use std::fmt::Write;
@@ -50,6 +54,16 @@ impl axum::serve::Listener for Listener {
     }
 }
 
+/// Where a request comes from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ClientAddress(pub SocketAddr);
+
+impl Connected<IncomingStream<'_, Listener>> for ClientAddress {
+    fn connect_info(stream: IncomingStream<'_, Listener>) -> Self {
+        ClientAddress(*stream.remote_addr())
+    }
+}
+
 /// Serves until the node ends.
 pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     let router = Router::new()
@@ -57,10 +71,13 @@ pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
         .route("/readyz", get(async || "ready\n"))
         .route("/status", get(status))
         .route("/cdc/generations", post(announce_generation))
+        .route("/decommission", post(ring_change::serve_decommission))
+        .route("/remove", post(ring_change::serve_remove))
         .layer(middleware::from_fn_with_state(shared.clone(), refuse_before_ready))
         .route("/healthz", get(async || "ok\n"))
         .with_state(shared.clone());
-    if let Err(error) = axum::serve(Listener { listener, shared }, router).await {
+    let service = router.into_make_service_with_connect_info::<ClientAddress>();
+    if let Err(error) = axum::serve(Listener { listener, shared }, service).await {
         tracing::error!("the HTTP port is closed: {error}");
     }
 }

@@ -9,7 +9,7 @@
 //! remote       data on other nodes      config       what the operator chose
 //! founding     a cluster's first start  status       the cluster as operators see it
 //! client       the node asks itself     health       whether it serves
-//! init_scripts a cluster's first schema
+//! init_scripts a cluster's first schema  ring_change  nodes come and go while there are data
 //! ```
 //!
 //! A node decides little itself: the language is `cql`'s, placement `cluster`'s, log rows `cdc`'s,
@@ -32,6 +32,7 @@ pub mod logging;
 mod metadata;
 mod node;
 mod remote;
+mod ring_change;
 mod shard;
 mod statement;
 mod status;
@@ -45,4 +46,5 @@ pub use config::{
 };
 pub use health::check_health;
 pub use node::{Node, StartError};
+pub use ring_change::{DecommissionFlags, RemoveFlags, decommission, remove};
 pub use status::{StatusFlags, StatusFormat, show_status};

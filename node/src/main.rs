@@ -5,8 +5,8 @@ use clap::Parser;
 use env::Env;
 use env::signals::ShutdownSignals;
 use node::{
-    CONFIG_FILE_BYTES_MAX, Config, Flags, Machine, Node, Sources, Verb, check_health,
-    is_variable_of_cassandra, logging, show_status,
+    CONFIG_FILE_BYTES_MAX, Config, Flags, Machine, Node, Sources, Verb, check_health, decommission,
+    is_variable_of_cassandra, logging, remove, show_status,
 };
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -15,6 +15,9 @@ use tokio::runtime::Runtime;
 
 /// How long an orderly end may take: whoever runs containers kills them after ten seconds.
 const STOP_TIME_MAX: Duration = Duration::from_secs(9);
+
+/// How long a node that has left its cluster goes on to say so to whoever asks.
+const FAREWELL: Duration = Duration::from_secs(3);
 
 fn main() -> ExitCode {
     let flags = Flags::parse();
@@ -25,6 +28,12 @@ fn main() -> ExitCode {
     };
     if let Some(Verb::Status(status)) = &flags.verb {
         return end(runtime.block_on(show_status(&env, status)));
+    }
+    if let Some(Verb::Decommission(flags)) = &flags.verb {
+        return end(runtime.block_on(decommission(&env, flags)));
+    }
+    if let Some(Verb::Remove(flags)) = &flags.verb {
+        return end(runtime.block_on(remove(&env, flags)));
     }
     let (config, warnings) = match configure(&flags, &env, &runtime) {
         Ok(configured) => configured,
@@ -94,8 +103,13 @@ async fn run(env: Env, config: Config) -> ExitCode {
         Err(error) => return fail(&error.to_string()),
     };
     tracing::info!("{}", node.greeting());
-    let signal = signals.next().await;
-    tracing::info!("{signal}: writing out what is in memory");
+    tokio::select! {
+        signal = signals.next() => tracing::info!("{signal}: writing out what is in memory"),
+        () = node.gone() => {
+            clock.sleep(FAREWELL).await;
+            tracing::info!("this node has left its cluster, or was removed from it, and ends");
+        }
+    }
     tokio::select! {
         () = node.stop() => tracing::info!("stopped"),
         () = clock.sleep(STOP_TIME_MAX) => tracing::warn!(

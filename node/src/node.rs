@@ -6,6 +6,7 @@ use crate::founding;
 use crate::init_scripts;
 use crate::internode;
 use crate::metadata::{self, Metadata, Snapshot};
+use crate::ring_change::{Departure, refuse_gone};
 use crate::shard::{self, Boards, Message, PublishedClock};
 use crate::statement::StatementCache;
 use crate::traces::Traces;
@@ -19,6 +20,7 @@ use env::tasks::queue::{Receiver, Sender, queue};
 use model::KeyspaceDef;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -32,6 +34,9 @@ const CONNECTIONS_MAX: usize = 16_384;
 /// How long the acceptor waits after an error that is not one connection's, such as too many open
 /// files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How often a node that joins looks whether it is a member.
+const JOIN_PAUSE: Duration = Duration::from_millis(20);
 
 /// What all threads of the node share.
 pub(crate) struct Shared {
@@ -56,6 +61,8 @@ pub(crate) struct Shared {
     pub shards_with_old_batches: AtomicUsize,
     /// It serves clients.
     pub is_ready: AtomicBool,
+    /// Whether it is a member no more.
+    pub departure: Departure,
     views: OnceLock<Views>,
     /// Turns true when the first view is there.
     has_view: watch::Sender<bool>,
@@ -96,6 +103,20 @@ impl Shared {
         metadata::save(&self.env.disk, &path, snapshot)
             .map_err(|error| format!("{}: {error}", path.display()))?;
         self.belong_to(&snapshot.metadata)
+    }
+
+    /// Waits until this node is a member of the ring: one that joins by a plan is so when it holds its
+    /// part of the data.
+    async fn wait_until_member(&self) {
+        let mut is_told = false;
+        while self.views().newest().metadata.node(self.host_id.0).is_none() {
+            if !std::mem::replace(&mut is_told, true) {
+                tracing::info!(
+                    "this node joins: it serves clients when it holds its part of the data"
+                );
+            }
+            self.env.clock.sleep(JOIN_PAUSE).await;
+        }
     }
 
     /// Waits for the first view.
@@ -178,6 +199,8 @@ pub enum StartError {
     Seed(Seed, String),
     /// Two seeds belong to different clusters.
     TornSeeds(Seed, Seed),
+    /// The node is a member of its cluster no more.
+    Gone(PathBuf),
     /// A thread cannot be started.
     Thread(std::io::Error),
 }
@@ -198,6 +221,12 @@ impl std::fmt::Display for StartError {
                 f,
                 "seeds {one} and {other} belong to different clusters of this name; give only \
                  seeds of the one that is meant"
+            ),
+            StartError::Gone(path) => write!(
+                f,
+                "this node has left its cluster, or was removed from it: to join again as a new node, \
+                 start it with an empty data directory instead of {}",
+                path.display()
             ),
             StartError::Thread(error) => write!(f, "cannot start a thread: {error}"),
         }
@@ -252,6 +281,7 @@ impl Node {
             connection_count: AtomicUsize::new(0),
             shards_with_old_batches: AtomicUsize::new(usize::from(shard_count)),
             is_ready: AtomicBool::new(false),
+            departure: Departure::default(),
             views: OnceLock::new(),
             has_view,
             address: OnceLock::new(),
@@ -271,8 +301,18 @@ impl Node {
                 shared.join(&snapshot).map_err(StartError::Data)?;
             }
         }
+        if snapshot.metadata.is_gone(shared.host_id.0) {
+            return Err(StartError::Gone(shared.data.path.clone()));
+        }
+        refuse_gone(&shared.registry, &snapshot.metadata);
         let tasks = start_shards(&shared, receivers, snapshot).await?;
         shared.belong_to(&shared.views().newest().metadata).map_err(StartError::Data)?;
+        tokio::select! {
+            biased;
+            () = shared.departure.wait() => return Err(StartError::Gone(shared.data.path.clone())),
+            () = shared.wait_until_member() => {}
+            never = listeners.turn_away(&shared) => match never {},
+        }
         listeners.serve(&shared);
         shared.is_ready.store(true, Ordering::Release);
         tokio::task::spawn_local(init_scripts::run(shared.clone()));
@@ -298,6 +338,11 @@ impl Node {
             shared.shard_count,
             shared.data.path.display(),
         )
+    }
+
+    /// Returns when the node is a member of its cluster no more: it has left, or was removed.
+    pub async fn gone(&self) {
+        self.shared.departure.wait().await;
     }
 
     /// Stops serving, writes out what is in memory, and ends the shards.

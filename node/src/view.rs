@@ -4,12 +4,15 @@
 //! A new snapshot replaces the old one as a whole ([`Views::publish`]). A shard keeps the one it
 //! has seen last and looks at one atomic number to learn that there is a newer one, so the read
 //! and write paths touch no lock.
+//!
+//! While the ring changes, placements know where each range is and where it goes; nodes that come
+//! are in [`View::ring`] as guests.
 
-use crate::metadata::Metadata;
+use crate::metadata::{MadeRings, Metadata};
 use cdc::LogLayout;
 use cdc::stream::Generations;
 use cluster::peer::Peer;
-use cluster::{GroupId, HostId, NodeIndex, Placement, RangeIndex, Ranges, Ring};
+use cluster::{GroupId, HostId, NodeIndex, Placement, RangeIndex, Ranges, Ring, Rings};
 use model::schema::{KeyspaceDef, Replication, Schema, TableDef, TableId};
 use model::{IdMap, Token};
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +32,7 @@ pub(crate) struct View {
     pub metadata: Metadata,
     /// The users' keyspaces and the system's.
     pub schema: Arc<Schema>,
+    /// The ring as it is; those that come are guests.
     pub ring: Ring,
     pub ranges: Arc<Ranges>,
     /// This node on the ring.
@@ -65,11 +69,14 @@ pub(crate) struct Setting {
 /// Who holds a group that this node has a replica of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct GroupReplicas {
-    /// All of them, the preferred leader first.
+    /// All of them by the ring as it is, the preferred leader first. A node that comes is not among
+    /// them.
     pub hosts: Vec<HostId>,
+    /// Those that shall hold it, the preferred leader first.
+    pub wanted: Vec<HostId>,
     /// How many are preferred to this node as leader.
     pub rank: u32,
-    /// The others, and on which of its shards each has its replica.
+    /// The others, those that come included, and on which of its shards each has its replica.
     pub others: Vec<Peer>,
 }
 
@@ -82,7 +89,7 @@ pub(crate) struct Location {
     pub shard: u16,
     /// This node alone holds it.
     pub is_sole: bool,
-    /// This node holds it, perhaps with others.
+    /// This node holds it, perhaps with others, and goes on to.
     pub is_local: bool,
 }
 
@@ -93,7 +100,9 @@ impl View {
         system: &[Arc<KeyspaceDef>],
         host_id: HostId,
     ) -> Result<View, cluster::RingError> {
-        let ring = metadata.ring()?;
+        let MadeRings { ring, target } = metadata.rings(host_id)?;
+        let is_back = metadata.plan.as_ref().is_some_and(|plan| plan.is_withdrawn);
+        let rings = Rings { ring: &ring, target: target.as_ref(), is_back };
         let ranges = Arc::new(ring.ranges());
         let local = ring.index_of(host_id).unwrap_or(NodeIndex(0));
         let mut schema = metadata.schema.clone();
@@ -105,7 +114,7 @@ impl View {
             let placement: &Arc<Placement> =
                 placements.entry(replication.clone()).or_insert_with(|| {
                     let setting = (replication, metadata.used_since(replication));
-                    Arc::new(Placement::new(&ring, &ranges, setting, local))
+                    Arc::new(Placement::new(rings, &ranges, setting, local))
                 });
             let is_virtual = system.iter().any(|own| own.name == keyspace.name);
             for definition in keyspace.tables.values() {
@@ -133,7 +142,7 @@ impl View {
             groups.extend(places.map(|(group, range)| (group, (setting.clone(), range))));
         }
         let count = |node: &cluster::Node| {
-            metadata.node(node.host_id.0).map_or(1, |record| record.shard_count.max(1))
+            metadata.known_node(node.host_id.0).map_or(1, |record| record.shard_count.max(1))
         };
         let shard_counts = ring.nodes().iter().map(count).collect();
         let generations = Arc::new(metadata.cdc_generations());
@@ -192,13 +201,12 @@ impl View {
     pub(crate) fn locate(&self, placement: &Placement, token: Token, shard_count: u16) -> Location {
         let range = self.ranges.range_of(token);
         let shard = self.ranges.shard_of_range(range, shard_count);
-        let replicas = placement.replicas(range);
         Location {
             range,
             group: placement.group(range),
             shard,
-            is_sole: replicas == [self.local],
-            is_local: replicas.contains(&self.local),
+            is_sole: placement.all(range) == [self.local],
+            is_local: placement.stays(range, self.local),
         }
     }
 
@@ -210,14 +218,19 @@ impl View {
     /// Who holds a group; nothing if this node has no part in it, or the group is not known.
     pub(crate) fn replicas_of_group(&self, group: GroupId) -> Option<GroupReplicas> {
         let (setting, range) = self.place_of(group)?;
-        let nodes = setting.placement.replicas(range);
-        let rank = nodes.iter().position(|node| *node == self.local)?;
-        let host_of = |node: NodeIndex| self.ring.node(node).host_id;
-        let others = nodes.iter().filter(|node| **node != self.local);
+        let placement = &setting.placement;
+        let (all, wanted) = (placement.all(range), placement.wanted(range));
+        if !all.contains(&self.local) {
+            return None;
+        }
+        let rank = wanted.iter().position(|node| *node == self.local).unwrap_or(wanted.len());
+        let host_of = |node: &NodeIndex| self.ring.node(*node).host_id;
+        let others = all.iter().filter(|node| **node != self.local);
         let others =
-            others.map(|&node| Peer { host_id: host_of(node), shard: self.shard_on(node, range) });
+            others.map(|node| Peer { host_id: host_of(node), shard: self.shard_on(*node, range) });
         Some(GroupReplicas {
-            hosts: nodes.iter().map(|&node| host_of(node)).collect(),
+            hosts: placement.replicas(range).iter().map(host_of).collect(),
+            wanted: wanted.iter().map(host_of).collect(),
             rank: rank as u32,
             others: others.collect(),
         })
@@ -273,7 +286,8 @@ impl View {
         self.tables.values().filter(|table| !table.is_virtual).map(|table| &table.definition)
     }
 
-    /// Every group of which a shard of this node holds a replica, with its tokens.
+    /// Every group of which a shard of this node holds a replica, or may while the ring changes, with
+    /// its tokens.
     pub(crate) fn groups_of_shard(
         &self,
         shard: u16,
@@ -286,15 +300,28 @@ impl View {
             }
             for range in self.ranges.iter() {
                 let is_here = self.ranges.shard_of_range(range, shard_count) == shard
-                    && placement.replicas(range).contains(&self.local);
+                    && placement.all(range).contains(&self.local);
                 if is_here {
-                    let first = self.ranges.first_token(range).0;
-                    let last = self.ranges.end_token(range).0;
-                    groups.insert(placement.group(range), TokenInterval { first, last });
+                    groups.insert(placement.group(range), self.tokens_of_range(range));
                 }
             }
         }
         groups
+    }
+
+    /// The tokens of a range.
+    pub(crate) fn tokens_of_range(&self, range: RangeIndex) -> TokenInterval {
+        let first = self.ranges.first_token(range).0;
+        TokenInterval { first, last: self.ranges.end_token(range).0 }
+    }
+
+    /// The groups that get other replicas by the plan, if there is one.
+    pub(crate) fn moving_groups(&self) -> impl Iterator<Item = GroupId> {
+        let of_users = self.placements.iter().filter(|(r, _)| **r != Replication::Local);
+        of_users.flat_map(|(_, placement)| {
+            let moving = self.ranges.iter().filter(|range| placement.is_moving(*range));
+            moving.map(|range| placement.group(range))
+        })
     }
 
     /// Every group that holds a part of a keyspace.

@@ -117,6 +117,11 @@ impl<W> Replicas<W> {
 
     // ---- What is known ----
 
+    /// The node that these are on.
+    pub fn me(&self) -> HostId {
+        self.me
+    }
+
     /// Whether this shard has a replica of the group.
     pub fn contains(&self, id: GroupId) -> bool {
         self.groups.contains_key(&id)
@@ -495,6 +500,16 @@ impl<W> Replicas<W> {
         self.groups.insert(id, Replica::new(group, leadership, commit, entries, shards));
         self.due_at(Some(now));
         Ok(())
+    }
+
+    /// The group is not held here any more. Its waiters come back as unknown.
+    pub fn remove(&mut self, id: GroupId) {
+        if let Some(mut former) = self.groups.remove(&id) {
+            self.decided.unknown.extend(former.take_waiters(|_| true));
+        }
+        self.unsynced.retain(|unsynced| unsynced.group != id);
+        self.snapshots_needed.retain(|(group, _)| *group != id);
+        self.catching_up.remove(&id);
     }
 
     /// The group's data is that of a snapshot from here on: [`Replicas::replace`] with what is here

@@ -316,9 +316,8 @@ impl Shard {
 
 /// Whether nobody but this node holds the range of a write.
 fn is_held_alone(view: &View, write: &PartitionWrite) -> bool {
-    view.placed_table(write.table.id).is_some_and(|table| {
-        table.placement.replicas(view.ranges.range_of(write.token)) == [view.local]
-    })
+    view.placed_table(write.table.id)
+        .is_some_and(|table| table.placement.all(view.ranges.range_of(write.token)) == [view.local])
 }
 
 #[cfg(test)]

@@ -221,7 +221,7 @@ fn first_group(routed: &Routed) -> Option<GroupId> {
 /// memory of the leader, and does not outlive it or reach another node.
 fn sole_shard(view: &View, group: GroupId) -> Option<u16> {
     let place = view.place_of(group);
-    let sole = place.filter(|(setting, range)| setting.placement.replicas(*range) == [view.local]);
+    let sole = place.filter(|(setting, range)| setting.placement.all(*range) == [view.local]);
     sole.map(|(_, range)| view.shard_on(view.local, range))
 }
 

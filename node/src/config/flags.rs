@@ -1,5 +1,6 @@
 //! The command line: what Tethys knows, and what scripts written for ScyllaDB's program give it.
 
+use crate::ring_change::{DecommissionFlags, RemoveFlags};
 use crate::status::StatusFlags;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -136,6 +137,10 @@ impl UnusedFlags {
 pub enum Verb {
     /// Shows the nodes of a running cluster, as nodetool does.
     Status(StatusFlags),
+    /// Has a node leave its cluster: others take over its data, and it ends.
+    Decommission(DecommissionFlags),
+    /// Removes a node that is dead and does not come back: others take over its data.
+    Remove(RemoveFlags),
     /// Ends with 0 if the node that these flags, variables and file describe serves clients.
     Health,
 }

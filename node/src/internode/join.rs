@@ -5,15 +5,19 @@
 //! node ── join ──▶ any member        Elsewhere: the leader and its address
 //! node ── join ──▶ the leader        judged (`cluster::joining`), AddNode committed, added to the
 //!                                    group as a learner; Admitted: a snapshot that knows the node
-//! node             saves the snapshot, and is a member from then on, after every start
+//! node             saves the snapshot, and is known to the cluster from then on, after every start
 //! node ◀─ log ──── the leader        lets it vote once it follows
 //! ```
 //!
 //! Whatever is lost on the way, the node asks again and is told the same. One node joins at a
 //! time; the others are told to ask again.
+//!
+//! Where there are keyspaces the command is `StartPlan`: the node is given its part of the data
+//! first, and is a member of the ring, and serves clients, when the plan is finished
+//! (`ring_change`).
 
 use super::AskKind;
-use crate::metadata::{Command, Metadata, NodeRecord, Snapshot};
+use crate::metadata::{Command, Metadata, NodeRecord, PlanKind, Snapshot};
 use crate::node::Shared;
 use crate::remote::Deadline;
 use crate::shard::Shard;
@@ -169,7 +173,7 @@ fn check_admission(shared: &Shared, snapshot: &Snapshot) -> Result<(), String> {
         let (_, members) = group.members();
         group.is_received() && members.members().any(|member| member == us)
     });
-    if !is_named || !is_member || metadata.node(us.0).is_none() {
+    if !is_named || !is_member || metadata.known_node(us.0).is_none() {
         return Err("the answer of the cluster does not make this node a member".to_owned());
     }
     let made = View::new(metadata.clone(), &shared.system_keyspaces, us);
@@ -261,11 +265,14 @@ impl Shard {
     }
 
     fn judge(&self, view: &View, request: &JoinRequest) -> Result<Admitted, JoinAnswer> {
+        let plan = view.metadata.plan.as_ref();
+        if plan.is_some_and(|plan| plan.is_withdrawn && plan.host_id == request.host_id) {
+            return Err(not_yet("the cluster is undoing what it did to let it in"));
+        }
         let cluster = Cluster {
             ring: &view.ring,
             partitioner: PARTITIONER,
-            joining: self.joining.get(),
-            keyspace: view.metadata.schema.keyspaces.keys().next().map(|name| &**name),
+            changing: plan.map(|plan| HostId(plan.host_id)).or(self.joining.get()),
             clock_micros: self.shared.env.clock.now_micros(),
         };
         judge(&request.applicant(), &cluster).map_err(|refusal| JoinAnswer::Refused {
@@ -280,6 +287,9 @@ impl Shard {
             cluster::ring::choose_tokens(request.token_count, &view.ring, || entropy.u64());
         let node = request.record(tokens.into_iter().map(|token| token.0).collect());
         let Metadata { cluster_name, cuts, .. } = &view.metadata;
+        if view.metadata.ring_is_used() {
+            return Command::StartPlan { kind: PlanKind::Join, node };
+        }
         Command::AddNode { cluster_name: cluster_name.clone(), cuts: *cuts, node }
     }
 
@@ -289,7 +299,7 @@ impl Shard {
         let group = snapshot.group.take()?.sent();
         let (_, members) = group.members();
         let is_member = members.members().any(|member| member == host);
-        let knows = snapshot.metadata.node(host.0).is_some();
+        let knows = snapshot.metadata.known_node(host.0).is_some();
         snapshot.group = Some(group);
         (is_member && knows).then_some(snapshot)
     }

@@ -12,6 +12,7 @@
 //! | 6 | | snapshot of the metadata |
 //! | 7 | | is an entry applied |
 //! | 8 | | how far is a log closed |
+//! | 10 | | which groups have moved |
 //!
 //! What a node does not know it does not answer with silence: a request is refused, which says that
 //! it was not executed; a message is dropped. Both are counted, since in a cluster of one version
@@ -32,10 +33,14 @@ use crate::config::Config;
 use crate::data_directory;
 use crate::metadata;
 use crate::remote;
+use crate::ring_change;
 use crate::shard::{Shard, StreamKind};
 use crate::view::View;
 use bytes::Bytes;
-use cluster::peer::{Event, Identity, Inbox, Incoming, Peer, Peers, Registry, Responder};
+use cluster::peer::{
+    Event, Identity, Inbox, Incoming, IntroductionError, Peer, Peers, RefusalCode, Registry,
+    Responder,
+};
 use cluster::{HostId, NodeIndex};
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -73,11 +78,13 @@ pub(crate) enum AskKind {
     Applied = 7,
     /// How far ranges of a log are closed.
     Closed = 8,
+    /// Which groups the node has led to the members that the plan wants.
+    Moves = 10,
 }
 
 impl AskKind {
     fn from_byte(byte: u8) -> Option<AskKind> {
-        const KINDS: [AskKind; 8] = [
+        const KINDS: [AskKind; 9] = [
             AskKind::Write,
             AskKind::Read,
             AskKind::ChangeMetadata,
@@ -86,6 +93,7 @@ impl AskKind {
             AskKind::MetadataSnapshot,
             AskKind::Applied,
             AskKind::Closed,
+            AskKind::Moves,
         ];
         KINDS.into_iter().find(|kind| *kind as u8 == byte)
     }
@@ -151,6 +159,9 @@ fn take(shard: &Rc<Shard>, event: Event) {
             tracing::debug!("{} is not reached: {error}", show(shard.index, peer));
         }
         Event::Unreachable { peer, error } => {
+            if is_removal(&error) {
+                shard.shared.departure.note();
+            }
             tracing::warn!("{} is not reached: {error}", show(shard.index, peer));
         }
         Event::Messages { peer, messages } => {
@@ -174,6 +185,11 @@ fn take(shard: &Rc<Shard>, event: Event) {
             }
         }
     }
+}
+
+/// Whether another node says that this one is a member no more.
+fn is_removal(error: &IntroductionError) -> bool {
+    matches!(error, IntroductionError::Refused { code: RefusalCode::Removed, .. })
 }
 
 fn take_message(shard: &Rc<Shard>, peer: Peer, bytes: &[u8]) {
@@ -218,6 +234,9 @@ fn take_ask(shard: &Rc<Shard>, peer: Peer, mut bytes: Bytes, responder: Responde
         }
         AskKind::Join => {
             tokio::task::spawn_local(join::answer(shard.clone(), peer, body, responder));
+        }
+        AskKind::Moves => {
+            tokio::task::spawn_local(ring_change::answer_moves(shard.clone(), responder));
         }
         AskKind::Status => {
             tokio::task::spawn_local(status::answer(shard.clone(), responder));

@@ -1,7 +1,8 @@
 //! How a node stands, as it tells others.
 
 use super::AskKind;
-use crate::shard::{Message, Shard};
+use crate::ring_change::own_moves;
+use crate::shard::{Message, MovesReport, Shard};
 use cluster::HostId;
 use cluster::peer::{Class, Peer, Responder};
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,9 @@ pub(crate) struct NodeStatus {
     pub load_bytes: u64,
     /// How far it knows the metadata.
     pub metadata_index: u64,
+    /// How far the groups have come that it has led, while the ring changes.
+    #[serde(default)]
+    pub moves: Option<MovesReport>,
 }
 
 /// How this node stands; nothing when a shard has too much to do, or is going down.
@@ -30,7 +34,8 @@ pub(crate) async fn own_status(shard: &Shard) -> Option<NodeStatus> {
         let report = report.await.ok()?;
         load_bytes += report.tables.iter().map(|(_, table)| table.file_bytes).sum::<u64>();
     }
-    Some(NodeStatus { load_bytes, metadata_index: shard.view().index() })
+    let moves = own_moves(shard).await;
+    Some(NodeStatus { load_bytes, metadata_index: shard.view().index(), moves })
 }
 
 /// How another node stands; nothing when it does not say.

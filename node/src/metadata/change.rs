@@ -8,6 +8,7 @@
 
 use super::{Command, GenerationRecord, Metadata, NodeRecord};
 use crate::remote::{Answer, Deadline, WriteTerms};
+use crate::ring_change::RingRequest;
 use crate::shard::{Change, Shard, WriteError, WriteRequest};
 use crate::view::View;
 use cdc::stream::{Generation, Generations};
@@ -50,6 +51,8 @@ pub(crate) enum MetadataRequest {
     Generation { starts_in_millis: i64 },
     /// A member is configured otherwise than its record says.
     Node(Box<NodeRecord>),
+    /// A node is to go.
+    Ring(RingRequest),
 }
 
 /// What a change came to.
@@ -75,7 +78,7 @@ pub(crate) enum DdlError {
 
 impl DdlOutcome {
     /// Nothing that clients are told.
-    fn unseen(index: u64) -> DdlOutcome {
+    pub(crate) fn unseen(index: u64) -> DdlOutcome {
         DdlOutcome { index, events: Vec::new(), warnings: Vec::new() }
     }
 }
@@ -126,10 +129,19 @@ impl Metadata {
     }
 }
 
-/// Another replication would place the tables of a keyspace elsewhere, and nothing moves data yet.
+/// Another replication would place the tables of a keyspace elsewhere, and nothing moves data then;
+/// and while the ring changes, groups of a new setting would be placed by two rings.
 fn check_replication(view: &View, change: &SchemaChange) -> Result<(), PlanError> {
     let is_alone = view.ring.nodes().len() < 2;
     for after in &change.put {
+        let is_new = !view.metadata.settings.iter().any(|s| s.replication == after.replication);
+        if let Some(plan) = view.metadata.plan.as_ref().filter(|_| is_new) {
+            return Err(PlanError::invalid(format!(
+                "keyspace {} cannot get its replication now, since the ring changes: {plan}; try \
+                 again when that is finished",
+                after.name
+            )));
+        }
         let before = view.schema.keyspace(&after.name).filter(|before| !before.tables.is_empty());
         if !is_alone && before.is_some_and(|before| before.replication != after.replication) {
             return Err(PlanError::invalid(format!(
@@ -167,6 +179,7 @@ impl Shard {
                 self.change_generations(now + starts_in_millis, deadline).await
             }
             MetadataRequest::Node(record) => self.change_node(record, deadline).await,
+            MetadataRequest::Ring(request) => self.change_ring(*request, deadline).await,
         };
         match result {
             Ok(outcome) => Answer::Done(outcome),
@@ -197,7 +210,7 @@ impl Shard {
     }
 
     /// What was found without a change, which holds if nobody else leads by now.
-    fn found(&self, result: DdlResult) -> DdlResult {
+    pub(crate) fn found(&self, result: DdlResult) -> DdlResult {
         if self.may_serve_metadata() {
             return result;
         }

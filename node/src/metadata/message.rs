@@ -3,6 +3,7 @@
 //! ```text
 //! change  := 3 what
 //! what    := 1 text:slice [keyspace:slice]  |  2 starts_in_millis:i64le  |  3 record:slice
+//!          | 5 ring_request:slice
 //! outcome := index:varint events:varint event* warnings:varint slice*
 //! event   := change:u8 target:u8 keyspace:slice name:slice
 //! error   := 1..5 text:slice  |  6 keyspace:slice table:slice text:slice
@@ -32,6 +33,7 @@ use std::sync::Arc;
 const WHAT_STATEMENT: u8 = 1;
 const WHAT_GENERATION: u8 = 2;
 const WHAT_NODE: u8 = 3;
+const WHAT_RING: u8 = 5;
 
 const ERROR_SYNTAX: u8 = 1;
 const ERROR_INVALID: u8 = 2;
@@ -62,6 +64,11 @@ pub(crate) fn change_bytes(request: &MetadataRequest) -> Vec<u8> {
             let record = serde_json::to_vec(record).expect("a record's fields are JSON");
             put_slice(&mut out, &record);
         }
+        MetadataRequest::Ring(request) => {
+            out.push(WHAT_RING);
+            let request = serde_json::to_vec(request).expect("a request's fields are JSON");
+            put_slice(&mut out, &request);
+        }
     }
     out
 }
@@ -82,6 +89,11 @@ pub(crate) fn read_change(bytes: &[u8]) -> Result<MetadataRequest, DecodeError> 
             let record: NodeRecord = serde_json::from_slice(cursor.slice()?)
                 .map_err(|_| DecodeError("the record of a node cannot be read"))?;
             MetadataRequest::Node(Box::new(record))
+        }
+        WHAT_RING => {
+            let request = serde_json::from_slice(cursor.slice()?)
+                .map_err(|_| DecodeError("a change of the ring cannot be read"))?;
+            MetadataRequest::Ring(request)
         }
         _ => return Err(DecodeError("unknown change of the metadata")),
     };

@@ -5,12 +5,15 @@
 //! time, proposed as a [`Command`], and answered when every shard of every live node acts by it
 //! ([`change`]).
 //!
+//! The ring of nodes changes by a plan, which is a part of the state ([`plan`]).
+//!
 //! Views follow the log ([`publish`]), and clients that ask for it are told what changed, found by
 //! comparing one state with the next ([`events`]).
 
 mod change;
 mod events;
 mod message;
+mod plan;
 mod publish;
 mod request;
 mod snapshot;
@@ -19,6 +22,7 @@ mod state;
 pub(crate) use change::{DdlError, DdlOutcome, DdlResult, MetadataRequest};
 #[cfg(test)]
 pub(crate) use events::tests::{metadata as test_metadata, schema as test_schema};
+pub(crate) use plan::{MadeRings, PlanKind, PlanRecord};
 pub(crate) use publish::Publication;
 pub(crate) use request::serve_change;
 pub(crate) use snapshot::{GroupBase, Snapshot, load, save};

@@ -20,6 +20,9 @@ use tokio::sync::{Notify, oneshot};
 /// How long to wait for room in the queue of a shard that has too much to do.
 const QUEUE_PAUSE: Duration = Duration::from_millis(2);
 
+/// How long to wait before it is tried again to save the metadata.
+const SAVE_PAUSE: Duration = Duration::from_millis(20);
+
 /// How far the metadata has come on this node; of use on shard 0.
 #[derive(Debug)]
 pub(crate) struct Publication {
@@ -77,6 +80,9 @@ impl Shard {
         if index <= former.index() {
             return;
         }
+        if metadata.plan != former.metadata.plan {
+            self.keep_plan(index).await;
+        }
         let events: Arc<[Event]> = events_between(&former.metadata, &metadata).into();
         self.publication.published.set(index);
         match View::new(metadata, &self.shared.system_keyspaces, self.shared.host_id) {
@@ -98,6 +104,18 @@ impl Shard {
         }
         self.publication.adopted.set(index);
         self.publication.risen.notify_waiters();
+    }
+
+    /// Replicas that a plan brings are made only when the plan is durable here: a start that finds
+    /// one of them in a log has to know that it belongs here, or it would take it for one that went
+    /// (`shard/departures.rs`).
+    async fn keep_plan(&self, index: u64) {
+        while !self.has_saved_metadata(index) {
+            self.save_metadata().await;
+            if !self.has_saved_metadata(index) {
+                self.shared.env.clock.sleep(SAVE_PAUSE).await;
+            }
+        }
     }
 
     /// Sends to another shard, however much it has to do; nothing if it has stopped.

@@ -9,6 +9,7 @@ use super::change::{DdlAnswer, LIFE_PAUSE, NO_MAJORITY_TIME};
 use super::message::{change_bytes, read_change};
 use super::{DdlError, DdlResult, MetadataRequest, NodeRecord};
 use crate::remote::{Answer, Deadline, Pause};
+use crate::ring_change::RingRequest;
 use crate::shard::{Shard, WriteError};
 use bytes::Bytes;
 use cluster::HostId;
@@ -83,7 +84,7 @@ impl Shard {
     pub(crate) async fn tell_own_record(self: Rc<Self>) {
         loop {
             let metadata = &self.view().metadata;
-            let Some(known) = metadata.node(self.shared.host_id.0) else { return };
+            let Some(known) = metadata.known_node(self.shared.host_id.0) else { return };
             let record = NodeRecord::of_this_node(&self.shared, known.tokens.clone());
             if *known == record {
                 return;
@@ -174,7 +175,7 @@ impl MetadataRequest {
                 })
             }
             MetadataRequest::Generation { .. } => false,
-            MetadataRequest::Node(_) => true,
+            MetadataRequest::Node(_) | MetadataRequest::Ring(_) => true,
         }
     }
 }
@@ -190,6 +191,7 @@ pub(crate) async fn serve_change(shard: Rc<Shard>, from: Peer, body: Bytes, resp
     };
     let is_own = match &request {
         MetadataRequest::Node(record) => record.host_id == from.host_id.0,
+        MetadataRequest::Ring(RingRequest::Leave { host_id }) => *host_id == from.host_id.0,
         _ => true,
     };
     if shard.index != 0 || !is_own {

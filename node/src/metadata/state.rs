@@ -1,4 +1,5 @@
-//! What all nodes agree on, as a state machine: nodes and their tokens, schema, CDC generations.
+//! What all nodes agree on, as a state machine: nodes and their tokens, how the ring changes, schema,
+//! CDC generations.
 //!
 //! The state changes only by applying a [`Command`], in the order of the metadata group's log, and
 //! [`Metadata::apply`] is a pure function, so every node holds the same state at the same index.
@@ -6,8 +7,9 @@
 //! the command is applied to (the leader has one undecided command at a time), and the command
 //! carries the outcome, not the statement. Commands and snapshots are JSON: rare, and readable.
 
+use super::plan::{PlanKind, PlanRecord};
 use crate::node::Shared;
-use cluster::{HostId, Node, Ring};
+use cluster::{HostId, Node};
 use model::schema::{KeyspaceDef, Replication, Schema};
 use model::{TableId, Token};
 use serde::{Deserialize, Serialize};
@@ -62,6 +64,12 @@ pub(crate) enum Command {
     AddNode { cluster_name: String, cuts: usize, node: NodeRecord },
     /// A node came back with other properties (address, shards).
     UpdateNode { node: NodeRecord },
+    /// The ring begins to change: this node comes, or goes.
+    StartPlan { kind: PlanKind, node: NodeRecord },
+    /// The plan of that index shall not be carried out.
+    WithdrawPlan { since: u64 },
+    /// Everything is where the plan of that index wants it.
+    FinishPlan { since: u64 },
     /// Keyspaces that are new or changed, and keyspaces that are gone.
     ChangeSchema { put: Vec<KeyspaceDef>, remove: Vec<Arc<str>> },
     /// A generation to use from its start on. Starts ascend.
@@ -79,6 +87,12 @@ pub(crate) struct Metadata {
     /// At how many even points the ring is cut, for good.
     pub cuts: usize,
     pub nodes: BTreeMap<String, NodeRecord>,
+    /// How the ring changes, while it does.
+    #[serde(default)]
+    pub plan: Option<PlanRecord>,
+    /// Nodes that were members, or were to be, and are none any more.
+    #[serde(default)]
+    pub gone: BTreeMap<String, NodeRecord>,
     /// The user's keyspaces; the system's own are not agreed on, they are the program's.
     pub schema: Schema,
     /// The settings of replication that keyspaces use, and since which index without a break: the
@@ -107,8 +121,16 @@ impl Metadata {
                 self.nodes.insert(host_key(node.host_id), node);
             }
             Command::UpdateNode { node } => {
-                self.nodes.insert(host_key(node.host_id), node);
+                let target = self.plan.as_mut().map(|plan| &mut plan.target);
+                for nodes in [Some(&mut self.nodes), target].into_iter().flatten() {
+                    if let Some(known) = nodes.get_mut(&host_key(node.host_id)) {
+                        known.clone_from(&node);
+                    }
+                }
             }
+            Command::StartPlan { kind, node } => self.start_plan(index, kind, node),
+            Command::WithdrawPlan { since } => self.withdraw_plan(index, since),
+            Command::FinishPlan { since } => self.finish_plan(since),
             Command::ChangeSchema { put, remove } => {
                 self.schema.version = index;
                 let before = table_ids(&self.schema);
@@ -162,7 +184,7 @@ impl Metadata {
     /// Whether what a member says of itself is news; why not, if it cannot be. As long as data
     /// cannot move, nothing changes that says where they lie.
     pub(crate) fn judge_record(&self, record: &NodeRecord) -> Result<bool, String> {
-        let Some(known) = self.node(record.host_id) else {
+        let Some(known) = self.known_node(record.host_id) else {
             return Err("the node is no member".to_owned());
         };
         let holds = |one: &NodeRecord| {
@@ -170,13 +192,14 @@ impl Metadata {
                 && (one.internode_address == record.internode_address
                     || one.cql_address() == record.cql_address())
         };
-        if let Some(other) = self.nodes.values().find(|other| holds(other)) {
+        if let Some(other) = self.all_nodes().find(|other| holds(other)) {
             return Err(format!("its address is that of the node {:032x}", other.host_id));
         }
         let is_moved = known.tokens != record.tokens
             || known.data_center != record.data_center
             || known.rack != record.rack;
-        if is_moved && self.ring_is_used() && self.nodes.len() > 1 {
+        let is_placed = self.ring_is_used() && self.nodes.len() > 1;
+        if is_moved && (is_placed || self.plan.is_some()) {
             return Err(format!(
                 "it is in rack {} of data centre {}, and cannot move to rack {} of {}",
                 known.rack, known.data_center, record.rack, record.data_center
@@ -194,11 +217,6 @@ impl Metadata {
     pub(crate) fn used_since(&self, replication: &Replication) -> u64 {
         let found = self.settings.iter().find(|setting| setting.replication == *replication);
         found.map_or(0, |setting| setting.since)
-    }
-
-    /// The ring of all nodes.
-    pub(crate) fn ring(&self) -> Result<Ring, cluster::RingError> {
-        Ring::new(self.nodes.values().map(NodeRecord::to_ring_node).collect())?.with_cuts(self.cuts)
     }
 }
 
@@ -230,7 +248,7 @@ impl NodeRecord {
         }
     }
 
-    fn to_ring_node(&self) -> Node {
+    pub(super) fn to_ring_node(&self) -> Node {
         let mut tokens: Vec<Token> = self.tokens.iter().copied().map(Token).collect();
         tokens.sort_unstable();
         Node {
@@ -250,6 +268,6 @@ fn table_ids(schema: &Schema) -> BTreeSet<TableId> {
 }
 
 /// JSON's keys are text; this one sorts as the number does.
-fn host_key(host_id: u128) -> String {
+pub(super) fn host_key(host_id: u128) -> String {
     format!("{host_id:032x}")
 }

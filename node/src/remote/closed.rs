@@ -92,7 +92,7 @@ fn read_answer(view: &View, bytes: &[u8]) -> Result<Vec<ClosedRange>, DecodeErro
 /// The shards that hold replicas of a placement's ranges, on all nodes.
 pub(crate) fn shards_of(view: &View, placement: &Placement) -> BTreeSet<Peer> {
     let peers = view.ranges.iter().flat_map(|range| {
-        placement.replicas(range).iter().map(move |&node| Peer {
+        placement.all(range).iter().map(move |&node| Peer {
             host_id: view.ring.node(node).host_id,
             shard: view.shard_on(node, range),
         })

@@ -128,6 +128,7 @@ impl<'v> Place<'v> {
             ring: &self.view.ring,
             replication: self.replication,
             replicas: self.placement.replicas(self.range),
+            coming: self.placement.coming(self.range),
             local: self.view.local,
             leader: leader.and_then(|leader| self.view.ring.index_of(leader)),
         }
@@ -167,8 +168,15 @@ impl Shard {
                 let reason = "the keyspace was dropped".to_owned();
                 return Err(failed(is_open, WriteError::Invalid(reason)));
             };
-            if place.placement.replicas(place.range) == [view.local] {
-                return self.write_on(view.shard_on(view.local, place.range), request).await;
+            if place.placement.all(place.range) == [view.local] {
+                let shard = view.shard_on(view.local, place.range);
+                match self.write_on(shard, request.clone()).await {
+                    // The ring has begun to change, or leadership comes any moment.
+                    Err(WriteError::NotLeader { .. }) if pause.wait(self, terms.deadline).await => {
+                        continue;
+                    }
+                    result => return result,
+                }
             }
             let destinations = place
                 .replicas(self.known_leader(group))
@@ -243,7 +251,7 @@ impl Shard {
             return Ok(());
         }
         let view = place.view;
-        let replicas = place.placement.replicas(place.range);
+        let replicas = place.placement.all(place.range);
         let deadline = terms.deadline.to_report();
         let (sender, mut heard) = mpsc::channel(replicas.len().max(1));
         for &node in replicas.iter().filter(|node| **node != leader) {

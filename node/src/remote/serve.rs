@@ -92,7 +92,7 @@ pub(crate) async fn serve_read(shard: Rc<Shard>, body: Bytes, responder: Respond
 fn is_held(view: &View, table: &PlacedTable, first: Token, last: Token) -> bool {
     let shard = view.shard_on(view.local, view.ranges.range_of(first));
     view.ranges_between(first, last).all(|range| {
-        table.placement.replicas(range).contains(&view.local)
+        table.placement.all(range).contains(&view.local)
             && view.shard_on(view.local, range) == shard
     })
 }
@@ -192,7 +192,7 @@ impl Shard {
             return Answer::NotLeader { hint: None };
         };
         // A replica of an older ring may still be here, and lead itself.
-        if !setting.placement.replicas(range).contains(&view.local) {
+        if !setting.placement.all(range).contains(&view.local) {
             return Answer::NotLeader { hint: None };
         }
         let limit = self.shared.env.clock.now_micros().saturating_add(CLOCK_PULL_MICROS_MAX);

@@ -143,15 +143,14 @@ impl ShardState {
     }
 }
 
-/// The ranges of a placement whose replicas this node may lead on a shard, with their groups.
+/// The ranges of a placement whose replicas this node may lead, by the ring as it is or shall be, on a shard, with their groups.
 pub(super) fn ranges_on(
     view: &View,
     placement: &Placement,
     shard: u16,
 ) -> Vec<(RangeIndex, GroupId)> {
     let is_here = |range: &RangeIndex| {
-        view.shard_on(view.local, *range) == shard
-            && placement.replicas(*range).contains(&view.local)
+        view.shard_on(view.local, *range) == shard && placement.all(*range).contains(&view.local)
     };
     let ranges = view.ranges.iter().filter(is_here);
     ranges.map(|range| (range, placement.group(range))).collect()

@@ -10,10 +10,14 @@
 //! leader says that they are committed: nothing of a start waits for another node. With one voter
 //! there is nobody else to know, and all that is durable is committed.
 //!
+//! A node that comes to hold a range makes its replica when it hears of the plan, with the members of
+//! the ring as it was: it votes for nobody that counts until the group's own log names it.
+//!
 //! A group of the log that the view does not place here is *dormant*: it takes part in nothing, and
 //! lets its segments go. Either the last keyspace of its setting was dropped, and the group does not
 //! come back: a keyspace that is made again has other groups. Or the metadata that a start finds are
-//! older than the log; then a later view places it, and it goes on where it was.
+//! older than the log; then a later view places it, and it goes on where it was. Or the group is held
+//! by other nodes now (`departures.rs`).
 
 #[cfg(test)]
 mod tests;
@@ -204,6 +208,10 @@ impl ShardState {
         let ids: Vec<GroupId> = self.intervals.keys().copied().collect();
         for id in ids {
             let Some(placed) = view.replicas_of_group(id) else { continue };
+            if self.departing.contains(&id) {
+                // It is made anew when nothing is left of what was here.
+                continue;
+            }
             if self.replicas.contains(id) {
                 self.replicas.place(id, placed.rank, shards_of(&placed));
                 if self.dormant.remove(&id) {

@@ -116,7 +116,7 @@ impl ShardState {
             let Some(placed) = view.replicas_of_group(id).filter(|placed| placed.rank > 0) else {
                 continue;
             };
-            let home = placed.hosts[0];
+            let Some(&home) = placed.wanted.first() else { continue };
             if !self.homecoming.may_go(id, home, now) {
                 continue;
             }

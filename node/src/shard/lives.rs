@@ -19,7 +19,8 @@ impl Shard {
         let view = self.view();
         let now = MonotonicNanos(self.shared.env.clock.monotonic_nanos());
         let board = self.state.borrow().support.clone();
-        let nodes = view.ring.nodes().iter().map(|node| (node.host_id, node.cql_address));
+        // One that comes is told of when it is there.
+        let nodes = view.ring.members().map(|node| (node.host_id, node.cql_address));
         let events = step(&mut self.live_nodes.borrow_mut(), nodes, &board, now);
         if events.is_empty() {
             return;

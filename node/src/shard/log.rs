@@ -130,7 +130,16 @@ impl ShardLog {
     pub(super) fn begin(&mut self, group: GroupId, members: &Membership) -> Result<(), LogError> {
         let mut bytes = Vec::with_capacity(members.encoded_bytes());
         members.encode(&mut bytes);
+        // What older segments have of a former life counts again until the log begins behind it.
+        self.starts.remove(&group.0);
         self.log.append_start(group.0, LogStart::default(), &bytes).map(|_| ())
+    }
+
+    /// Forgets a group: nobody here needs any of its entries.
+    pub(super) fn remove(&mut self, group: GroupId) -> Result<(), LogError> {
+        self.log.append_remove(group.0)?;
+        self.starts.insert(group.0, u64::MAX);
+        Ok(())
     }
 
     /// Waits for the next report of the log's thread.

@@ -55,9 +55,11 @@ impl Shard {
             self.end_late_writes();
             self.adopt_board(MonotonicNanos(self.monotonic_nanos()));
             self.run_flushes().await;
+            self.move_groups();
+            self.leave_groups().await;
             if self.index == 0 {
                 self.tell_of_lives();
-                self.promote_metadata_learners();
+                self.keep_metadata_members();
                 self.serve_metadata_snapshots();
                 self.save_metadata().await;
             }
@@ -171,8 +173,16 @@ impl Shard {
         }
     }
 
+    /// Whether the metadata snapshot has all up to an index, or will not have it since the log has
+    /// failed; on shard 0.
+    pub(crate) fn has_saved_metadata(&self, index: u64) -> bool {
+        let state = self.state.borrow();
+        let saved = state.metadata.as_ref().map(|metadata| metadata.saved_index);
+        state.failure.is_some() || saved.is_some_and(|saved| saved >= index)
+    }
+
     /// Writes the metadata snapshot when it is behind.
-    async fn save_metadata(&self) {
+    pub(crate) async fn save_metadata(&self) {
         let is_behind = |state: &ShardState| {
             let saved = state.metadata.as_ref().map(|metadata| metadata.saved_index);
             saved.is_some_and(|saved| saved < state.replicas.applied(GroupId::METADATA).0)

@@ -72,7 +72,7 @@ pub(super) fn recovered_group(
 
 /// Every node's shard 0.
 pub(super) fn shards_of(snapshot: &Snapshot, me: HostId) -> Vec<(HostId, u16)> {
-    let hosts = snapshot.metadata.nodes.values().map(|node| HostId(node.host_id));
+    let hosts = snapshot.metadata.all_nodes().map(|node| HostId(node.host_id));
     hosts.filter(|host| *host != me).map(|host| (host, 0)).collect()
 }
 
@@ -127,7 +127,7 @@ impl Opened {
         self.campaign(GroupId::METADATA)?;
         self.settle().await?;
         let leads = self.state.replicas.is_settled(GroupId::METADATA);
-        let known = self.state.metadata().and_then(|m| m.node(shared.host_id.0)).cloned();
+        let known = self.state.metadata().and_then(|m| m.known_node(shared.host_id.0)).cloned();
         let command = match known {
             None if !leads => {
                 return Err(failed("the snapshot does not know this node".to_owned()));
@@ -234,15 +234,60 @@ impl Shard {
         })
     }
 
-    /// Lets those that follow the metadata vote, one at a time, as long as there are few.
-    pub(super) fn promote_metadata_learners(&self) {
+    /// One change of the members at a time: nodes that have gone are members no more, and members of
+    /// the ring that follow the metadata vote, as long as there are few.
+    pub(super) fn keep_metadata_members(&self) {
+        if self.hand_over_metadata() {
+            return;
+        }
         let now = MonotonicNanos(self.monotonic_nanos());
         let support = self.state.borrow().support.clone();
+        let view = self.view();
+        let metadata = &view.metadata;
+        let is_newest = self.metadata_is_decided()
+            && self.state.borrow().metadata().is_some_and(|newest| newest.index <= view.index());
+        if !is_newest || metadata.nodes.is_empty() {
+            return;
+        }
         self.change_metadata_members(|members| {
-            let mut live = members.learners.iter().filter(|host| support.is_live(**host, now));
+            let is_gone = |host: &HostId| metadata.known_node(host.0).is_none();
+            if let Some(gone) = members.members().find(is_gone) {
+                return Some(Change::Remove(gone));
+            }
+            let may_vote =
+                |host: &&HostId| support.is_live(**host, now) && metadata.node(host.0).is_some();
             let has_room = members.voters.len() < VOTERS_MAX;
-            live.next().filter(|_| has_room).map(|host| Change::Promote(*host))
+            let next = members.learners.iter().find(may_vote).filter(|_| has_room);
+            next.map(|host| Change::Promote(*host))
         });
+    }
+
+    /// A node that goes leads the metadata no longer than it takes to find another. Whether that is
+    /// so, and nothing else is to be done.
+    fn hand_over_metadata(&self) -> bool {
+        let (id, us) = (GroupId::METADATA, self.shared.host_id);
+        let view = self.view();
+        let stays = |host: HostId| {
+            let members = match &view.metadata.plan {
+                Some(plan) if !plan.is_withdrawn => &plan.target,
+                _ => &view.metadata.nodes,
+            };
+            members.values().any(|node| node.host_id == host.0)
+        };
+        if view.metadata.nodes.is_empty() || stays(us) || !self.leads_metadata() {
+            return false;
+        }
+        let now = MonotonicNanos(self.monotonic_nanos());
+        let mut state = self.state.borrow_mut();
+        let support = state.support.clone();
+        let voters = state.replicas.members(id).map(|m| m.voters.clone()).unwrap_or_default();
+        let mut heirs = voters.into_iter().filter(|host| *host != us && stays(*host));
+        let is_begun = heirs.any(|heir| state.replicas.transfer(id, heir, &*support, now).is_ok());
+        drop(state);
+        if is_begun {
+            self.wake_log();
+        }
+        true
     }
 
     /// Makes the change that the members want, if any; false if it was refused.

@@ -167,7 +167,7 @@ impl Shard {
         if self.replica_leader(GroupId::METADATA).is_some_and(|leader| leader != from.host_id) {
             return Err("the node does not lead".to_owned());
         }
-        if metadata.node(self.shared.host_id.0).is_none() || !base.is_possible() {
+        if metadata.known_node(self.shared.host_id.0).is_none() || !base.is_possible() {
             return Err("this node cannot be a member by it".to_owned());
         }
         if metadata.index < view.index() {

@@ -19,6 +19,7 @@ mod closing;
 mod conditional;
 mod counters;
 mod decide;
+mod departures;
 mod envelopes;
 mod groups;
 mod homecoming;
@@ -29,6 +30,7 @@ mod log;
 mod maintenance;
 mod metadata_group;
 mod metadata_snapshot;
+mod moves;
 mod read;
 mod recovery;
 mod snapshots;
@@ -40,6 +42,7 @@ pub(crate) use clock::{PublishedClock, above_all};
 pub(crate) use closing::ClosedRange;
 pub(crate) use decide::{Attempt, resolve_lists, slices_of};
 pub(crate) use lists::{ListHold, PartitionId};
+pub(crate) use moves::MovesReport;
 pub(crate) use read::{Barrier, ReadError, tokens_of};
 pub(crate) use recovery::start;
 pub(crate) use snapshots::StreamKind;
@@ -117,6 +120,8 @@ pub(crate) enum Message {
     /// The cluster as operators see it, with ownership by a keyspace's replicas if one is named;
     /// shard 0 only.
     ClusterStatus(Option<String>, oneshot::Sender<Result<ClusterStatus, UnknownKeyspace>>),
+    /// How far the groups that this shard leads have come with the plan.
+    Moves(oneshot::Sender<MovesReport>),
     /// What the shard has done so far, for the metrics.
     Statistics(oneshot::Sender<ShardStatistics>),
     /// Flush what is in memory, release the log, and end.
@@ -189,6 +194,8 @@ pub(crate) struct Shard {
     pub ddl_turn: tokio::sync::Mutex<()>,
     /// The node that is being let in; shard 0 of the node that leads the metadata only.
     pub joining: Cell<Option<HostId>>,
+    /// Nodes that have gone, and that this shard has no connections with any more.
+    pub parted_with: RefCell<BTreeSet<HostId>>,
     /// Members that are being sent the metadata as a whole; shard 0 only.
     sending_metadata: RefCell<BTreeSet<HostId>>,
     /// How far the metadata has come on this node; shard 0 only.
@@ -263,6 +270,7 @@ impl Shard {
             read_buffer: RefCell::new(vec![0; READ_BYTES_MAX].into_boxed_slice()),
             ddl_turn: tokio::sync::Mutex::new(()),
             joining: Cell::new(None),
+            parted_with: RefCell::default(),
             sending_metadata: RefCell::default(),
             publication: Publication::new(index_of_view),
             settled: Notify::new(),
@@ -353,6 +361,7 @@ impl Shard {
             self.know_nodes();
             tokio::task::spawn_local(self.clone().run_liveness());
             tokio::task::spawn_local(self.clone().run_publication());
+            tokio::task::spawn_local(self.clone().run_plans());
             tokio::task::spawn_local(self.clone().tell_own_record());
         }
         if let Some(inbox) = self.inbox.take() {
@@ -428,6 +437,9 @@ impl Shard {
             Message::Storage(reply) => {
                 reply.send(self.state.borrow().storage_report()).ok();
             }
+            Message::Moves(reply) => {
+                reply.send(self.state.borrow().moves.report()).ok();
+            }
             Message::ClusterStatus(keyspace, reply) => {
                 tokio::task::spawn_local(async move {
                     reply.send(status::of_cluster(&shard, keyspace.as_deref()).await).ok();
@@ -452,8 +464,9 @@ impl Shard {
 
     /// Creates, changes and drops the engine's tables after the newest view, and takes part in the
     /// groups that are new in it.
-    pub(crate) async fn adopt_view(&self) {
+    pub(crate) async fn adopt_view(self: &Rc<Self>) {
         let view = self.view();
+        self.part_with_gone();
         internode::set_addresses(&self.peers, &view, self.shared.host_id, self.index);
         if self.index == 0 {
             self.know_nodes();

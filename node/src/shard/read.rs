@@ -9,6 +9,7 @@ use cluster::{GroupId, HostId};
 use cql::plan::select::{PointRead, SelectPlan};
 use model::read::{Page, ReadCommand, ReadScope};
 use model::row::RowView;
+use model::schema::Replication;
 use model::{EpochSeconds, TableId, Token};
 use std::fmt;
 use std::rc::Rc;
@@ -23,7 +24,8 @@ pub(crate) struct Barrier {
     /// them.
     pub undecided: bool,
     /// This replica leads every range that is read, before the read and after it. Else whatever is
-    /// applied here is the answer: a prefix of what was acknowledged.
+    /// applied here is the answer: a prefix of what was acknowledged. While a range moves, that is
+    /// said only by who has all of it ([`Shard::check_holds`]).
     pub by_leader: bool,
 }
 
@@ -68,9 +70,7 @@ impl Shard {
         command: &ReadCommand,
         barrier: Barrier,
     ) -> Result<Page, ReadError> {
-        if barrier.by_leader {
-            self.check_leads(command)?;
-        }
+        self.check_may_answer(command, barrier)?;
         if barrier.undecided {
             self.wait_for_undecided(command).await?;
         }
@@ -79,14 +79,45 @@ impl Shard {
             let attempt = self.state.borrow_mut().engine.read(command, &mut progress);
             match attempt {
                 Ok(page) => {
-                    if barrier.by_leader {
-                        self.check_leads(command)?;
-                    }
+                    self.check_may_answer(command, barrier)?;
                     return Ok(page);
                 }
                 Err(reason) => self.overcome(reason).await?,
             }
         }
+    }
+
+    fn check_may_answer(&self, command: &ReadCommand, barrier: Barrier) -> Result<(), ReadError> {
+        if barrier.by_leader { self.check_leads(command) } else { self.check_holds(command) }
+    }
+
+    /// Errors unless this replica holds every range that the command reads from. One that comes does
+    /// so as soon as it has a vote; one that goes may have been left out and not know it, and answers
+    /// only while it leads.
+    fn check_holds(&self, command: &ReadCommand) -> Result<(), ReadError> {
+        let view = self.view();
+        // The node's own tables are nobody else's.
+        let of_users =
+            view.placed_table(command.table).filter(|t| t.replication != Replication::Local);
+        let Some(table) = of_users else { return Ok(()) };
+        let (first, last) = tokens_of(command, table);
+        for range in view.ranges_between(first, last) {
+            let (placement, us) = (&table.placement, self.shared.host_id);
+            if placement.stays(range, view.local) {
+                continue;
+            }
+            let (state, group) = (self.state.borrow(), placement.group(range));
+            let holds = if placement.coming(range).contains(&view.local) {
+                state.replicas.members(group).is_some_and(|members| members.is_voter(us))
+            } else {
+                placement.replicas(range).contains(&view.local)
+                    && state.may_serve(group, &self.shared.env.clock)
+            };
+            if !holds {
+                return Err(ReadError::NotLeader { hint: state.replicas.leader(group) });
+            }
+        }
+        Ok(())
     }
 
     /// Errors unless this replica leads every range that the command reads from, under a lease.
@@ -98,7 +129,7 @@ impl Shard {
         for range in view.ranges_between(first, last) {
             let group = table.placement.group(range);
             // Who alone holds a range has nobody to lose it to.
-            let is_sole = table.placement.replicas(range) == [view.local];
+            let is_sole = table.placement.all(range) == [view.local];
             let may_serve = if is_sole {
                 state.replicas.is_settled(group)
             } else {

@@ -15,6 +15,7 @@ use super::decide::CLOSED_TRAILS_MICROS;
 use super::homecoming::Homecoming;
 use super::log::ShardLog;
 use super::metadata_group::recovered_group;
+use super::moves::Moves;
 use super::state::{Counters, LogTimes, MetadataState, ShardState};
 use crate::batch_log::OpenBatches;
 use crate::metadata::{GroupBase, Snapshot};
@@ -137,6 +138,8 @@ impl Opened {
             foreseen: None,
             adopted: None,
             dormant: BTreeSet::new(),
+            moves: Moves::default(),
+            departing: BTreeSet::new(),
             noted: BTreeMap::new(),
             homecoming: Homecoming::default(),
             left_behind: BTreeSet::new(),

@@ -75,6 +75,11 @@ impl Snapshots {
         self.figures.get()
     }
 
+    /// Whether a group is being received.
+    pub(super) fn is_receiving(&self, group: GroupId) -> bool {
+        self.receiving.borrow().contains(&group)
+    }
+
     /// How many are being received.
     pub(crate) fn received_now(&self) -> usize {
         self.receiving.borrow().len()
@@ -92,9 +97,10 @@ impl ShardState {
     /// batches that lie in its log. A node without a record that the others have may leave a batch
     /// unfinished should they all be lost. That is risked where groups of several settings have the
     /// range: their records lie at one token, and those of one would take the place of the others'.
-    fn snapshot_parts(&self, group: GroupId) -> Vec<SnapshotPart> {
+    pub(super) fn snapshot_parts(&self, group: GroupId) -> Vec<SnapshotPart> {
         let Some(view) = &self.adopted else { return Vec::new() };
-        let Some(tokens) = self.intervals.get(&group).copied() else { return Vec::new() };
+        let Some((_, range)) = view.place_of(group) else { return Vec::new() };
+        let tokens = view.tokens_of_range(range);
         let mut tables = view.tables_of_group(group);
         tables.sort_unstable();
         let parts = tables.into_iter().map(|table| SnapshotPart { table, tokens });

@@ -4,6 +4,7 @@ use super::clock::TimestampClock;
 use super::closing::Closing;
 use super::homecoming::Homecoming;
 use super::log::ShardLog;
+use super::moves::Moves;
 use super::snapshots::SnapshotFigures;
 use super::write::Waiter;
 use crate::batch_log::{self, OpenBatches};
@@ -51,6 +52,10 @@ pub(super) struct ShardState {
     pub adopted: Option<Arc<View>>,
     /// Groups of the log that the view does not place here.
     pub dormant: BTreeSet<GroupId>,
+    /// How groups come to the nodes that shall hold them.
+    pub moves: Moves,
+    /// Groups that were held here, are held by others, and are being forgotten.
+    pub departing: BTreeSet<GroupId>,
     /// How far the log says that groups are committed.
     pub noted: BTreeMap<GroupId, LogIndex>,
     /// What is remembered so that leadership comes home.

@@ -81,13 +81,25 @@ pub(crate) async fn get(
     http_port: u16,
     path: &str,
 ) -> Result<(u16, Vec<u8>), String> {
+    request(env, (host, http_port), "GET", path).await
+}
+
+/// The same for any method, with no body.
+pub(crate) async fn request(
+    env: &Env,
+    (host, http_port): (&str, u16),
+    method: &str,
+    path: &str,
+) -> Result<(u16, Vec<u8>), String> {
     let unreachable = |error: std::io::Error| {
         format!(
             "no node answers on {host}:{http_port}: {error}; --host and --http-port say where it is"
         )
     };
     let mut stream = connect(env, host, http_port).await.map_err(unreachable)?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    let length = if method == "GET" { "" } else { "Content-Length: 0\r\n" };
+    let request =
+        format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n{length}Connection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.map_err(unreachable)?;
     let mut answer = Vec::new();
     stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await.map_err(unreachable)?;

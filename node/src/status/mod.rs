@@ -6,17 +6,18 @@
 mod command;
 mod table;
 
-pub(crate) use command::get;
 pub use command::{StatusFlags, StatusFormat, show_status};
+pub(crate) use command::{get, request};
 
 use crate::internode::{self, NodeStatus};
-use crate::shard::Shard;
+use crate::metadata::{PlanKind, PlanRecord};
+use crate::shard::{MovesReport, Shard};
 use crate::view::View;
-use cluster::{NodeIndex, Placement};
+use cluster::{NodeIndex, Placement, Rings};
 use model::KeyspaceDef;
 use model::schema::Replication;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -28,6 +29,34 @@ pub(crate) struct ClusterStatus {
     pub cluster_name: String,
     /// In the order of their host ids.
     pub nodes: Vec<NodeLine>,
+    /// How the ring changes, while it does.
+    #[serde(default)]
+    pub change: Option<ChangeLine>,
+}
+
+/// How far a change of the ring has come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ChangeLine {
+    /// Who comes or goes.
+    pub what: String,
+    /// Groups of replicas that have the members they shall have.
+    pub done_count: usize,
+    /// Groups that get other members.
+    pub total_count: usize,
+    /// What others wait for, and how many of them; those that nobody leads are not among them.
+    pub waiting: BTreeMap<String, u64>,
+}
+
+/// What a node is to the ring.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum NodeState {
+    /// A member.
+    #[default]
+    Normal,
+    /// It is to be one.
+    Joining,
+    /// It is to be none any more.
+    Leaving,
 }
 
 /// One node.
@@ -35,6 +64,9 @@ pub(crate) struct ClusterStatus {
 pub(crate) struct NodeLine {
     /// Whether it answers.
     pub is_up: bool,
+    /// Whether it comes or goes.
+    #[serde(default)]
+    pub state: NodeState,
     pub address: String,
     /// Bytes of its table files; unknown when it does not answer.
     pub load_bytes: Option<u64>,
@@ -66,7 +98,7 @@ pub(crate) async fn of_cluster(
     let replication = ownership(&view, keyspace)?;
     let placement = replication.map(|replication| {
         let setting = (&replication, view.metadata.used_since(&replication));
-        Placement::new(&view.ring, &view.ranges, setting, view.local)
+        Placement::new(Rings::only(&view.ring), &view.ranges, setting, view.local)
     });
     let mut asking = JoinSet::new();
     for (index, node) in (0_u16..).zip(view.ring.nodes()) {
@@ -87,19 +119,56 @@ pub(crate) async fn of_cluster(
             heard[usize::from(index)] = status;
         }
     }
+    let change = view.metadata.plan.as_ref().map(|plan| change_line(&view, plan, &heard));
     let lines = (0_u16..).zip(heard).map(|(index, status)| {
         let index = NodeIndex(index);
         let owns = placement.as_ref().map(|placement| share(&view, placement, index));
         line(&view, index, status.as_ref(), owns)
     });
     let nodes = lines.collect();
-    Ok(ClusterStatus { cluster_name: view.metadata.cluster_name.clone(), nodes })
+    Ok(ClusterStatus { cluster_name: view.metadata.cluster_name.clone(), nodes, change })
+}
+
+/// How far a plan has come by what nodes say of it.
+fn change_line(view: &View, plan: &PlanRecord, heard: &[Option<NodeStatus>]) -> ChangeLine {
+    let mut all = MovesReport { since: plan.since, ..MovesReport::default() };
+    for report in heard.iter().flatten().filter_map(|status| status.moves.clone()) {
+        all.add(report);
+    }
+    let moving: Vec<_> = view.moving_groups().collect();
+    let done = moving.iter().filter(|group| all.done.contains(&group.0));
+    ChangeLine {
+        what: plan.to_string(),
+        done_count: done.count(),
+        total_count: moving.len(),
+        waiting: all.waiting,
+    }
+}
+
+impl fmt::Display for ChangeLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ChangeLine { what, done_count, total_count, waiting } = self;
+        write!(f, "{what}: {done_count} of {total_count} groups of replicas have moved")?;
+        for (reason, count) in waiting {
+            write!(f, "; {count} wait: {reason}")?;
+        }
+        Ok(())
+    }
 }
 
 fn line(view: &View, index: NodeIndex, status: Option<&NodeStatus>, owns: Option<f64>) -> NodeLine {
     let node = view.ring.node(index);
+    let is_member = view.metadata.node(node.host_id.0).is_some();
+    let is_leaving = view.metadata.plan.as_ref().is_some_and(|plan| {
+        plan.host_id == node.host_id.0 && plan.kind != PlanKind::Join && !plan.is_withdrawn
+    });
     NodeLine {
         is_up: status.is_some(),
+        state: match (is_member, is_leaving) {
+            (false, _) => NodeState::Joining,
+            (true, true) => NodeState::Leaving,
+            (true, false) => NodeState::Normal,
+        },
         address: node.cql_address.ip().to_string(),
         load_bytes: status.map(|status| status.load_bytes),
         token_count: node.tokens.len(),

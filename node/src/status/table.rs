@@ -1,6 +1,6 @@
 //! The layout of nodetool's `status`: scripts look for lines that begin with `UN`, and cut columns.
 
-use super::{ClusterStatus, NodeLine};
+use super::{ClusterStatus, NodeLine, NodeState};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -24,6 +24,9 @@ pub(super) fn print(status: &ClusterStatus) -> String {
         let table = columns(&nodes);
         // Writing into a text does not fail.
         write!(text, "{title}\n{line}\n{legend}\n{table}\n").ok();
+    }
+    if let Some(change) = &status.change {
+        writeln!(text, "The ring changes: {change}").ok();
     }
     if status.nodes.iter().any(|node| node.owns.is_none()) {
         text.push_str(
@@ -55,8 +58,7 @@ fn columns(nodes: &[&NodeLine]) -> String {
 
 fn cells(node: &NodeLine) -> Vec<String> {
     vec![
-        // Every node that is known is a full member: nodes neither join nor leave by steps yet.
-        (if node.is_up { "UN" } else { "DN" }).to_owned(),
+        letters(node).to_owned(),
         node.address.clone(),
         node.load_bytes.map_or_else(|| "?".to_owned(), bytes),
         node.token_count.to_string(),
@@ -64,6 +66,18 @@ fn cells(node: &NodeLine) -> Vec<String> {
         node.host_id.clone(),
         node.rack.clone(),
     ]
+}
+
+/// Whether a node answers, and whether it comes or goes.
+fn letters(node: &NodeLine) -> &'static str {
+    match (node.is_up, node.state) {
+        (true, NodeState::Normal) => "UN",
+        (true, NodeState::Joining) => "UJ",
+        (true, NodeState::Leaving) => "UL",
+        (false, NodeState::Normal) => "DN",
+        (false, NodeState::Joining) => "DJ",
+        (false, NodeState::Leaving) => "DL",
+    }
 }
 
 /// A size with at most two decimals, and none that are 0.
@@ -85,10 +99,12 @@ fn bytes(count: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::status::ChangeLine;
 
     fn node(address: &str, load_bytes: Option<u64>, centre: &str, owns: Option<f64>) -> NodeLine {
         NodeLine {
             is_up: load_bytes.is_some(),
+            state: NodeState::Normal,
             address: address.to_owned(),
             load_bytes,
             token_count: 16,
@@ -108,8 +124,17 @@ mod tests {
             nodes: vec![
                 node("127.0.0.10", Some(72_000), "dc1", Some(1.0)),
                 node("127.0.0.2", None, "dc1", Some(0.625)),
-                node("127.0.0.3", Some(0), "dc2", Some(0.0)),
+                NodeLine {
+                    state: NodeState::Joining,
+                    ..node("127.0.0.3", Some(0), "dc2", Some(0.0))
+                },
             ],
+            change: Some(ChangeLine {
+                what: "node 1f joins".to_owned(),
+                done_count: 3,
+                total_count: 85,
+                waiting: BTreeMap::from([("node 1f is being filled".to_owned(), 4)]),
+            }),
         };
         let expected = "\
 Datacenter: dc1
@@ -125,8 +150,9 @@ Datacenter: dc2
 Status=Up/Down
 |/ State=Normal/Leaving/Joining/Moving
 --  Address    Load     Tokens  Owns (effective)  Host ID                               Rack ␠
-UN  127.0.0.3  0 bytes  16      0.0%              1f1f1f1f-1f1f-1f1f-1f1f-1f1f1f1f1f1f  rack1
+UJ  127.0.0.3  0 bytes  16      0.0%              1f1f1f1f-1f1f-1f1f-1f1f-1f1f1f1f1f1f  rack1
 
+The ring changes: node 1f joins: 3 of 85 groups of replicas have moved; 4 wait: node 1f is being filled
 ";
         assert_eq!(print(&status), expected.replace('␠', ""));
     }
@@ -134,7 +160,7 @@ UN  127.0.0.3  0 bytes  16      0.0%              1f1f1f1f-1f1f-1f1f-1f1f-1f1f1f
     #[test]
     fn without_one_replication_for_all_nothing_is_said_of_ownership() {
         let nodes = vec![node("127.0.0.1", Some(1 << 20), "dc1", None)];
-        let text = print(&ClusterStatus { cluster_name: "c".to_owned(), nodes });
+        let text = print(&ClusterStatus { cluster_name: "c".to_owned(), nodes, change: None });
         assert!(text.contains("Owns  Host ID"), "{text}");
         assert!(text.contains("1 MiB  16      ?     1f1f"), "{text}");
         assert!(text.contains("name one to see"), "{text}");

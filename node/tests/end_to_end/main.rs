@@ -32,6 +32,7 @@ mod node_driver;
 mod node_port;
 mod python_driver;
 mod replication;
+mod ring_changes;
 mod rust_driver;
 mod several_nodes;
 mod snapshots;

@@ -147,6 +147,11 @@ impl Engine {
         true
     }
 
+    /// Whether a group was removed, and that may not be durable yet.
+    pub fn is_removing(&self, group: u64) -> bool {
+        self.removed.contains_key(&group)
+    }
+
     /// Whether it is durable that a group was removed. Said once: it is forgotten by that.
     pub fn is_removed(&mut self, group: u64) -> bool {
         let settled_by = self.removed.get(&group).copied().flatten();

@@ -99,6 +99,12 @@ impl Node {
         })
     }
 
+    /// Starts it again, and does not wait until it is ready.
+    pub(crate) fn launch_again(&mut self) {
+        assert!(self.process.is_none(), "end it first");
+        self.process = Some(self.launch());
+    }
+
     /// Starts it for so long, and ends it as a power cut would, wherever it is by then.
     pub(crate) fn run_for(&mut self, time: Duration) {
         assert!(self.process.is_none(), "end it first");
@@ -143,6 +149,13 @@ impl Node {
         assert!(!self.spawn(), "it starts:\n{}", self.log());
         self.arguments = before;
         self.log()
+    }
+
+    /// Starts it again as it is, which it is to refuse; returns what it printed.
+    pub(crate) fn refuses_to_restart_as_it_is(&mut self) -> String {
+        let arguments = self.arguments.clone();
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        self.refuses_to_restart(&arguments)
     }
 
     /// Starts a fresh node that does not get ready, but prints `text`.

@@ -1,0 +1,259 @@
+//! Groups come to the nodes that shall hold them, while the ring changes.
+//!
+//! Whoever leads a group compares its members with those that the plan wants, several times a second,
+//! and takes the next step ([`cluster::replacement`]). No step is written anywhere but in the group's
+//! own log. Few groups are filled at a time, so that streams are few and the log is kept for few that
+//! lag.
+//!
+//! A group that has the wanted members, committed, keeps them while the plan stands: it is *done*, and
+//! stays so here whoever leads it next.
+
+use super::Shard;
+use super::state::ShardState;
+use crate::statement::format_uuid;
+use crate::view::View;
+use cluster::consensus::{Change, LogIndex};
+use cluster::leadership::Support as _;
+use cluster::liveness::{Board, MonotonicNanos};
+use cluster::replacement::{Fact, Reason, Step, next_step};
+use cluster::{GroupId, HostId, RangeIndex};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Groups of a shard that are filled at a time.
+const FILLED_MAX: usize = 4;
+/// Entries that a member may lack which passes for having caught up; far fewer than may be under way.
+const LAG_MAX: u64 = 256;
+/// A learner that has got nothing for so long is begun anew with: what it was sent first may have come
+/// before its node knew of the plan.
+const STALL_NANOS: u64 = 1_000_000_000;
+
+/// What a shard remembers of the plan that it works on.
+#[derive(Debug, Default)]
+pub(super) struct Moves {
+    /// The index of the plan; 0 for none.
+    since: u64,
+    done: BTreeSet<GroupId>,
+    /// What groups led here wait for.
+    waiting: BTreeMap<GroupId, Reason>,
+    /// How far learners were when they last got on, and when that was.
+    progress: BTreeMap<(GroupId, HostId), (LogIndex, MonotonicNanos)>,
+}
+
+/// How far the groups have come that a shard has led, or a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MovesReport {
+    /// The index of the plan; 0 for none.
+    pub since: u64,
+    /// The ids of groups that have the wanted members.
+    pub done: BTreeSet<u64>,
+    /// What keeps others, led here, for the operator; how many there are of each.
+    pub waiting: BTreeMap<String, u64>,
+}
+
+impl Moves {
+    pub(super) fn report(&self) -> MovesReport {
+        let mut waiting = BTreeMap::new();
+        for reason in self.waiting.values() {
+            *waiting.entry(describe(*reason)).or_default() += 1;
+        }
+        MovesReport { since: self.since, done: self.done.iter().map(|id| id.0).collect(), waiting }
+    }
+
+    /// Whether a learner has got nothing for too long.
+    fn is_stalled(
+        &mut self,
+        learner: (GroupId, HostId),
+        matched: LogIndex,
+        now: MonotonicNanos,
+    ) -> bool {
+        let (known, since) = self.progress.entry(learner).or_insert((matched, now));
+        let is_stalled = *known == matched && since.after(STALL_NANOS) <= now;
+        if *known != matched || is_stalled {
+            (*known, *since) = (matched, now);
+        }
+        is_stalled
+    }
+}
+
+fn describe(reason: Reason) -> String {
+    match reason {
+        Reason::Change => "a change of members is not committed yet".to_owned(),
+        Reason::CatchUp(host) => format!("node {} is being filled", format_uuid(host.0)),
+        Reason::Node(host) => format!("node {} does not answer", format_uuid(host.0)),
+        Reason::Majority => "too few replicas live to go on without one".to_owned(),
+    }
+}
+
+impl MovesReport {
+    /// Takes in what another shard, or node, says of the same plan.
+    pub(crate) fn add(&mut self, other: MovesReport) {
+        if other.since != self.since {
+            return;
+        }
+        self.done.extend(other.done);
+        for (reason, count) in other.waiting {
+            *self.waiting.entry(reason).or_default() += count;
+        }
+    }
+}
+
+impl Shard {
+    /// Takes the next step of each group that is led here and shall have other members.
+    pub(super) fn move_groups(&self) {
+        let now = MonotonicNanos(self.monotonic_nanos());
+        if self.state.borrow_mut().move_groups(now) {
+            self.wake_log();
+        }
+    }
+}
+
+impl ShardState {
+    /// Whether anything was done.
+    fn move_groups(&mut self, now: MonotonicNanos) -> bool {
+        let Some(view) = self.adopted.clone() else { return false };
+        let since = view.metadata.plan.as_ref().map_or(0, |plan| plan.since);
+        if self.moves.since != since {
+            self.moves = Moves { since, ..Moves::default() };
+        }
+        self.moves.waiting.clear();
+        if since == 0 || self.failure.is_some() {
+            return false;
+        }
+        let support = self.support.clone();
+        let ids: Vec<GroupId> = self.intervals.keys().copied().collect();
+        let has_learner = |id: &&GroupId| {
+            let members = self.replicas.members(**id).filter(|m| !m.learners.is_empty());
+            members.is_some() && self.replicas.is_leader(**id)
+        };
+        let mut filled = ids.iter().filter(has_learner).count();
+        let mut is_any = false;
+        for id in ids {
+            let Some((setting, range)) = view.place_of(id) else { continue };
+            if !setting.placement.is_moving(range) || !self.replicas.is_settled(id) {
+                continue;
+            }
+            let wanted = wanted(&view, &setting.placement, range);
+            match self.step_of(id, &wanted, &support, now) {
+                Step::Done => {
+                    self.moves.done.insert(id);
+                }
+                Step::Wait(reason) => {
+                    self.moves.waiting.insert(id, reason);
+                    is_any |= self.resend_if_stalled(id, reason, now);
+                }
+                Step::HandOver(to) => match self.replicas.transfer(id, to, &*support, now) {
+                    Ok(()) => is_any = true,
+                    Err(refusal) => tracing::debug!("group {:016x} stays: {refusal}", id.0),
+                },
+                Step::Change(Change::AddLearner(_)) if filled >= FILLED_MAX => {}
+                Step::Change(change) => {
+                    filled += usize::from(matches!(change, Change::AddLearner(_)));
+                    is_any |= self.change_members_of(id, change, now);
+                }
+            }
+        }
+        is_any
+    }
+
+    fn step_of(
+        &self,
+        id: GroupId,
+        wanted: &[HostId],
+        support: &Arc<Board>,
+        now: MonotonicNanos,
+    ) -> Step {
+        let replicas = &self.replicas;
+        let (Some(members), Some((_, committed))) =
+            (replicas.members(id), replicas.committed_members(id))
+        else {
+            return Step::Wait(Reason::Change);
+        };
+        let last = replicas.last_index(id);
+        let followers = replicas.followers(id);
+        let needs_snapshot =
+            |host: HostId| replicas.snapshots_needed().any(|needed| needed == (id, host));
+        let fact = |host: HostId| {
+            let matched = followers.iter().find(|(other, _)| *other == host);
+            let is_close = matched.is_some_and(|(_, at)| at.0 > 0 && at.0 + LAG_MAX >= last.0);
+            Fact {
+                is_live: support.is_live(host, now) && support.supports(host).is_some(),
+                is_caught_up: is_close && !needs_snapshot(host),
+            }
+        };
+        next_step(replicas.me(), members, committed == members, wanted, fact)
+    }
+
+    fn change_members_of(&mut self, id: GroupId, change: Change, now: MonotonicNanos) -> bool {
+        let changed =
+            self.with_replicas(now, |replicas, local| replicas.change_members(id, change, local));
+        match changed {
+            Ok(Ok(())) => {
+                tracing::debug!("group {:016x}: {change:?}", id.0);
+                true
+            }
+            Ok(Err(refusal)) => {
+                tracing::debug!("group {:016x}: {change:?}: {refusal:?}", id.0);
+                false
+            }
+            // The log's task meets the failure and says so.
+            Err(_) => false,
+        }
+    }
+
+    /// Begins anew with a learner that has got nothing for a while, and waits for no snapshot.
+    fn resend_if_stalled(&mut self, id: GroupId, reason: Reason, now: MonotonicNanos) -> bool {
+        let Reason::CatchUp(host) = reason else { return false };
+        let is_sent = self.snapshots_sent.contains_key(&(id, host));
+        let is_needed = self.replicas.snapshots_needed().any(|needed| needed == (id, host));
+        let followers = self.replicas.followers(id);
+        let matched = followers.iter().find(|(other, _)| *other == host);
+        let matched = matched.map_or(LogIndex(0), |(_, matched)| *matched);
+        if is_sent || is_needed || !self.moves.is_stalled((id, host), matched, now) {
+            return false;
+        }
+        let result =
+            self.with_replicas(now, |replicas, local| replicas.snapshot_sent(id, host, local));
+        // A log that failed is met by the log's task.
+        result.is_ok()
+    }
+}
+
+/// The nodes that shall hold a range, the preferred leader first.
+fn wanted(view: &View, placement: &cluster::Placement, range: RangeIndex) -> Vec<HostId> {
+    placement.wanted(range).iter().map(|node| view.ring.node(*node).host_id).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_learner_that_gets_nothing_is_begun_anew_with_once_in_a_while() {
+        let mut moves = Moves::default();
+        let learner = (GroupId(1), HostId(7));
+        let at = |millis: u64| MonotonicNanos(millis * 1_000_000);
+        assert!(!moves.is_stalled(learner, LogIndex(0), at(0)));
+        assert!(!moves.is_stalled(learner, LogIndex(0), at(999)));
+        assert!(moves.is_stalled(learner, LogIndex(0), at(1_000)));
+        assert!(!moves.is_stalled(learner, LogIndex(0), at(1_900)), "that was just done");
+        assert!(!moves.is_stalled(learner, LogIndex(5), at(2_100)), "it gets on");
+        assert!(!moves.is_stalled(learner, LogIndex(5), at(3_000)));
+        assert!(moves.is_stalled(learner, LogIndex(5), at(3_100)));
+    }
+
+    #[test]
+    fn reports_of_one_plan_add_up_and_others_are_left_out() {
+        let report = |since, done: &[u64], reason: &str| MovesReport {
+            since,
+            done: done.iter().copied().collect(),
+            waiting: BTreeMap::from([(reason.to_owned(), 2)]),
+        };
+        let mut all = report(3, &[1, 2], "a");
+        all.add(report(3, &[2, 5], "a"));
+        all.add(report(2, &[9], "b"));
+        assert_eq!(all.done.into_iter().collect::<Vec<_>>(), [1, 2, 5]);
+        assert_eq!(all.waiting, BTreeMap::from([("a".to_owned(), 4)]));
+    }
+}
