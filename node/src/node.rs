@@ -301,18 +301,10 @@ impl Node {
                 shared.join(&snapshot).map_err(StartError::Data)?;
             }
         }
-        if snapshot.metadata.is_gone(shared.host_id.0) {
-            return Err(StartError::Gone(shared.data.path.clone()));
-        }
-        refuse_gone(&shared.registry, &snapshot.metadata);
+        part_with_gone(&shared, &snapshot.metadata)?;
         let tasks = start_shards(&shared, receivers, snapshot).await?;
         shared.belong_to(&shared.views().newest().metadata).map_err(StartError::Data)?;
-        tokio::select! {
-            biased;
-            () = shared.departure.wait() => return Err(StartError::Gone(shared.data.path.clone())),
-            () = shared.wait_until_member() => {}
-            never = listeners.turn_away(&shared) => match never {},
-        }
+        wait_for_its_part(&shared, &listeners).await?;
         listeners.serve(&shared);
         shared.is_ready.store(true, Ordering::Release);
         tokio::task::spawn_local(init_scripts::run(shared.clone()));
@@ -360,6 +352,25 @@ impl Node {
         for task in self.tasks {
             task.finished().await.ok();
         }
+    }
+}
+
+/// Nodes that have gone from the ring are refused; a node that has gone itself does not start.
+fn part_with_gone(shared: &Shared, metadata: &Metadata) -> Result<(), StartError> {
+    if metadata.is_gone(shared.host_id.0) {
+        return Err(StartError::Gone(shared.data.path.clone()));
+    }
+    refuse_gone(&shared.registry, metadata);
+    Ok(())
+}
+
+/// Returns when the node is a member of the ring; meanwhile clients are turned away.
+async fn wait_for_its_part(shared: &Arc<Shared>, listeners: &Listeners) -> Result<(), StartError> {
+    tokio::select! {
+        biased;
+        () = shared.departure.wait() => Err(StartError::Gone(shared.data.path.clone())),
+        () = shared.wait_until_member() => Ok(()),
+        never = listeners.turn_away(shared) => match never {},
     }
 }
 

@@ -446,20 +446,25 @@ impl Shard {
                 });
             }
             Message::Statistics(reply) => {
-                let now = MonotonicNanos(self.monotonic_nanos());
-                let mut statistics = self.state.borrow().statistics(now);
-                statistics.unknown_messages = self.unknown_message_count.get();
-                statistics.connections = self.sessions.borrow().len() as u64;
-                statistics.requests = self.request_count.get();
-                statistics.forwarded = self.forwarded_count.get();
-                statistics.connection_bytes = self.memory.held_bytes() as u64;
-                statistics.unreadable_batches = self.unreadable_batches.get();
-                statistics.snapshots = self.snapshots.figures();
-                statistics.snapshots_under_way += self.snapshots.received_now() as u64;
-                reply.send(statistics).ok();
+                reply.send(self.statistics()).ok();
             }
             Message::Stop(_) => unreachable!("the loop ends with it"),
         }
+    }
+
+    /// What the shard has done so far.
+    fn statistics(&self) -> ShardStatistics {
+        let now = MonotonicNanos(self.monotonic_nanos());
+        let mut statistics = self.state.borrow().statistics(now);
+        statistics.unknown_messages = self.unknown_message_count.get();
+        statistics.connections = self.sessions.borrow().len() as u64;
+        statistics.requests = self.request_count.get();
+        statistics.forwarded = self.forwarded_count.get();
+        statistics.connection_bytes = self.memory.held_bytes() as u64;
+        statistics.unreadable_batches = self.unreadable_batches.get();
+        statistics.snapshots = self.snapshots.figures();
+        statistics.snapshots_under_way += self.snapshots.received_now() as u64;
+        statistics
     }
 
     /// Creates, changes and drops the engine's tables after the newest view, and takes part in the
