@@ -22,8 +22,8 @@ pub mod place;
 pub mod rows;
 mod standing;
 pub mod stream;
-#[cfg(test)]
-mod testing;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod time_uuid;
 
 pub use content::Content;

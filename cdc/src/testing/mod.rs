@@ -3,9 +3,12 @@
 //! The first column is the partition key; `c`, `c1`, `c2` … are the clustering key. Types are
 //! native ones, lists, sets and maps of them, and `udt`, which has the fields `a int, b text`.
 
+#![allow(clippy::unwrap_used, reason = "tests say what is wrong by failing")]
+
+#[cfg(test)]
 mod golden;
-pub(crate) mod range;
-pub(crate) mod statement;
+pub mod range;
+pub mod statement;
 
 use model::schema::Partitioner;
 use model::types::UdtType;
@@ -13,7 +16,7 @@ use model::{ColumnDef, ColumnKind, CqlType, TableDef, TableId, TableOptions};
 use std::sync::Arc;
 
 /// The table `ks.t` with these columns, ids in the order given.
-pub(crate) fn base_table(columns: &str) -> TableDef {
+pub fn base_table(columns: &str) -> TableDef {
     let mut columns: Vec<ColumnDef> = split_outside_brackets(columns)
         .enumerate()
         .map(|(id, text)| {
@@ -55,7 +58,7 @@ pub(crate) fn base_table(columns: &str) -> TableDef {
 }
 
 /// The type of that name, collections not frozen.
-pub(crate) fn column_type(name: &str) -> CqlType {
+pub fn column_type(name: &str) -> CqlType {
     if let Some(native) = CqlType::native_from_name(name) {
         return native;
     }
@@ -80,7 +83,7 @@ pub(crate) fn column_type(name: &str) -> CqlType {
 }
 
 /// Splits at commas that no bracket encloses.
-pub(crate) fn split_outside_brackets(text: &str) -> impl Iterator<Item = &str> {
+pub fn split_outside_brackets(text: &str) -> impl Iterator<Item = &str> {
     let mut depth = 0_i32;
     text.split(move |ch: char| {
         match ch {

@@ -21,7 +21,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Serialised partition key of the one partition: the int 7.
-pub(crate) const KEY: [u8; 4] = 7_i32.to_be_bytes();
+pub const KEY: [u8; 4] = 7_i32.to_be_bytes();
 
 /// An entry of the range's log.
 struct Entry {
@@ -33,9 +33,12 @@ struct Entry {
     times: Placement,
 }
 
-pub(crate) struct Range {
-    pub(crate) layout: LogLayout,
-    pub(crate) clock: i64,
+/// A range's leader and its log, in one partition, whose key is [`KEY`].
+pub struct Range {
+    /// The table and its log.
+    pub layout: LogLayout,
+    /// The leader's clock, in microseconds.
+    pub clock: i64,
     pub(crate) times: Placement,
     pub(crate) started_at: i64,
     pub(crate) last_log_time: Option<i64>,
@@ -49,7 +52,8 @@ pub(crate) struct Range {
 }
 
 impl Range {
-    pub(crate) fn new(base: TableDef, options: CdcOptions) -> Self {
+    /// An empty partition of a table that is logged with these options.
+    pub fn new(base: TableDef, options: CdcOptions) -> Self {
         let mut base = base;
         base.options.cdc = Some(CdcOptions { enabled: true, ..options });
         let log = new_log_table(&base, TableId(2)).unwrap();
@@ -68,7 +72,8 @@ impl Range {
         }
     }
 
-    pub(crate) fn set_generations(&mut self, starts_millis: &[i64]) {
+    /// When generations of streams start, in milliseconds.
+    pub fn set_generations(&mut self, starts_millis: &[i64]) {
         let all = starts_millis.iter().map(|start| Generation::new(*start, &[0, i64::MAX]));
         self.generations = all.collect();
     }
@@ -78,7 +83,7 @@ impl Range {
     }
 
     /// The base table's partition, stored and undecided.
-    pub(crate) fn stored(&self) -> Partition {
+    pub fn stored(&self) -> Partition {
         let mut partition = Partition::default();
         for bytes in self.entries.iter().filter_map(|entry| entry.stored.as_deref()) {
             partition.apply(&MutationView::check(bytes).unwrap());
@@ -87,7 +92,7 @@ impl Range {
     }
 
     /// Decides a write and proposes it. The leader sees only what it asks for.
-    pub(crate) fn write(
+    pub fn write(
         &mut self,
         text: &str,
         timestamp: &dyn Fn(&str) -> i64,
@@ -152,23 +157,24 @@ impl Range {
     }
 
     /// The log mutations of the last write.
-    pub(crate) fn last_log(&self) -> &[Vec<u8>] {
+    pub fn last_log(&self) -> &[Vec<u8>] {
         self.entries.last().map_or(&[], |entry| &entry.log)
     }
 
-    pub(crate) fn entry_count(&self) -> usize {
+    /// How many entries the range's log has.
+    pub fn entry_count(&self) -> usize {
         self.entries.len()
     }
 
     /// The leader closes time and says so; what was proposed before is committed.
-    pub(crate) fn publish(&mut self, closed: i64) {
+    pub fn publish(&mut self, closed: i64) {
         self.times.closed = self.times.closed.max(closed);
         self.published = self.published.max(self.times.closed);
         self.committed = self.entries.len();
     }
 
     /// A new leader; up to `lost` entries that nobody was told of are gone.
-    pub(crate) fn change_leader(&mut self, lost: usize, clock: i64) {
+    pub fn change_leader(&mut self, lost: usize, clock: i64) {
         let kept = self.entries.len().saturating_sub(lost).max(self.committed);
         self.entries.truncate(kept);
         let mut times = Placement::START;
@@ -181,7 +187,7 @@ impl Range {
     }
 
     /// `ALTER TABLE … WITH cdc`: takes effect once its entry is committed.
-    pub(crate) fn switch_images(&mut self, preimage: PreimageMode, postimage: bool) {
+    pub fn switch_images(&mut self, preimage: PreimageMode, postimage: bool) {
         let mut base = (*self.layout.base).clone();
         let old = base.options.cdc.unwrap_or_default();
         base.options.cdc = Some(CdcOptions { preimage, postimage, ..old });
@@ -203,7 +209,7 @@ impl Range {
     }
 
     /// The whole log, in the order of its times.
-    pub(crate) fn log_rows(&self) -> Vec<LogRow> {
+    pub fn log_rows(&self) -> Vec<LogRow> {
         let mut rows: Vec<LogRow> =
             self.entries.iter().flat_map(|entry| self.rows_of(&entry.log)).collect();
         rows.sort_by(|a, b| {
@@ -214,7 +220,7 @@ impl Range {
     }
 
     /// Replays the log; every row must be one that a log may hold.
-    pub(crate) fn fold(&self) -> Result<Partition, String> {
+    pub fn fold(&self) -> Result<Partition, String> {
         let mut fold = Fold::new(self.layout.base.clone());
         for group in self.log_rows().chunk_by(|a, b| a.time == b.time) {
             self.check_group(group)?;
@@ -278,7 +284,7 @@ impl Range {
     }
 
     /// The law: replaying the log gives the table.
-    pub(crate) fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> Result<(), String> {
         let mut table = Partition::default();
         for entry in &self.entries {
             table.apply(&MutationView::check(&entry.original).unwrap());

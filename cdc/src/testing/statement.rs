@@ -25,7 +25,7 @@ use model::{ColumnDef, CqlType, TableDef};
 use super::split_outside_brackets;
 
 /// The mutation of a write to the partition with this key.
-pub(crate) fn parse_write(
+pub fn parse_write(
     base: &TableDef,
     key: &[u8],
     text: &str,
@@ -180,7 +180,7 @@ fn parse_element(column: &ColumnDef, text: &str) -> (Vec<u8>, Option<Vec<u8>>) {
 }
 
 /// The time uuid of the list element that scripts call by this number.
-pub(crate) fn list_place(name: &str) -> [u8; 16] {
+pub fn list_place(name: &str) -> [u8; 16] {
     timeuuid_from_micros(name.parse().unwrap(), 0x8080_8080_8080_8080)
 }
 
