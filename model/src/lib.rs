@@ -15,6 +15,7 @@ pub mod consistency;
 pub mod counter;
 pub mod dump;
 pub mod entry;
+pub mod filter;
 pub mod fuzz;
 mod hex;
 pub mod id_map;

@@ -15,7 +15,7 @@ mod parse;
 #[cfg(test)]
 mod tests;
 
-pub use datetime::add_months;
+pub use datetime::{add_months, push_rfc3339_micros};
 pub use duration::format_duration;
 pub use format::format_value;
 pub(crate) use format::push_native;

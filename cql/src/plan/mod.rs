@@ -11,6 +11,7 @@ pub mod context;
 pub mod ddl;
 pub mod describe;
 pub mod error;
+pub mod filter;
 pub mod function;
 pub mod markers;
 mod math;
@@ -32,6 +33,7 @@ pub mod write;
 
 pub use context::{BindContext, BoundValues, slots_from_names};
 pub use error::{ErrorKind, PlanError};
+pub use filter::prepare_filter;
 pub use markers::{BindSpec, MarkerSpecs, Receiver};
 pub use prepared::{Plan, Prepared, digest, prepare, statement_id};
 pub use term::{BoundTerm, PreparedTerm};

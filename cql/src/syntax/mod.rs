@@ -16,6 +16,7 @@ mod changefeeds;
 mod definitions;
 pub mod duration;
 mod error;
+mod filters;
 mod fuzz;
 mod lexer;
 mod limits;
@@ -31,6 +32,7 @@ mod tests;
 mod types;
 
 pub use error::SyntaxError;
+pub use filters::{FilterExpression, FilterPredicate, parse_filter};
 pub use fuzz::fuzz_statement;
 pub use limits::{
     BATCH_STATEMENT_COUNT_MAX, LIST_LENGTH_MAX, MARKER_COUNT_MAX, NESTING_DEPTH_MAX,

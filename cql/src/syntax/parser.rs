@@ -21,11 +21,7 @@ pub(super) type Parsed<T> = Result<T, SyntaxError>;
 
 /// Reads the one statement that `text` is; a `;` behind it is allowed.
 pub fn parse(text: &str) -> Result<ParsedStatement, SyntaxError> {
-    if text.len() > STATEMENT_BYTES_MAX {
-        let message = format!("statement is longer than {STATEMENT_BYTES_MAX} bytes");
-        return Err(SyntaxError::invalid(START, text, message));
-    }
-    let mut parser = Parser::new(text)?;
+    let mut parser = Parser::of(text)?;
     let statement = parser.statement()?;
     parser.end_of_statement()?;
     Ok(ParsedStatement { statement, markers: parser.markers })
@@ -63,7 +59,12 @@ pub(super) struct Checkpoint<'a> {
 }
 
 impl<'a> Parser<'a> {
-    fn new(text: &'a str) -> Parsed<Parser<'a>> {
+    /// A parser before the first token of a text, whose length is checked.
+    pub(super) fn of(text: &'a str) -> Parsed<Parser<'a>> {
+        if text.len() > STATEMENT_BYTES_MAX {
+            let message = format!("statement is longer than {STATEMENT_BYTES_MAX} bytes");
+            return Err(SyntaxError::invalid(START, text, message));
+        }
         let mut lexer = Lexer::new(text);
         let token = lexer.next_token()?;
         Ok(Parser {

@@ -130,7 +130,7 @@ impl Parser<'_> {
         self.tuple_or_marker().map(|term| Predicate::Compare(operator, term))
     }
 
-    fn comparison_operator(&mut self) -> Parsed<Comparison> {
+    pub(super) fn comparison_operator(&mut self) -> Parsed<Comparison> {
         let Some(operator) = comparison(self.token.kind) else {
             return Err(self.unexpected_instead_of("a comparison"));
         };

@@ -3,6 +3,7 @@
 
 use super::shown;
 use crate::value::{DAY_NANOS, ValueError};
+use std::fmt::Write;
 
 const DAY_MILLIS: i64 = 86_400_000;
 /// The serialized date of the Unix epoch.
@@ -63,6 +64,17 @@ pub(super) fn format_timestamp(millis: i64) -> String {
     let (seconds, millis) = (rest / 1000, rest % 1000);
     let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
     format!("{}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z", format_days(days))
+}
+
+/// Appends a time in microseconds since the epoch as RFC 3339 writes it: `yyyy-mm-ddThh:mm:ss.uuuuuuZ`.
+pub fn push_rfc3339_micros(out: &mut String, micros: i64) {
+    const DAY_MICROS: i64 = DAY_MILLIS * 1_000;
+    let (days, rest) = (micros.div_euclid(DAY_MICROS), micros.rem_euclid(DAY_MICROS));
+    let (seconds, micros) = (rest / 1_000_000, rest % 1_000_000);
+    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    let date = format_days(days);
+    write!(out, "{date}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z")
+        .expect("writing to a string");
 }
 
 /// `yyyy-mm-dd` of a serialized date.

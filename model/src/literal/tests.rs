@@ -141,6 +141,19 @@ fn nested_values_are_shown_as_literals() {
 }
 
 #[test]
+fn times_are_written_as_rfc_3339() {
+    for (micros, text) in [
+        (0, "1970-01-01T00:00:00.000000Z"),
+        (-1, "1969-12-31T23:59:59.999999Z"),
+        (1_795_266_000_123_456, "2026-11-21T13:00:00.123456Z"),
+    ] {
+        let mut out = String::new();
+        push_rfc3339_micros(&mut out, micros);
+        assert_eq!(out, text);
+    }
+}
+
+#[test]
 fn hostile_texts_are_refused_without_panic() {
     let long = "9".repeat(1_000_000);
     for cql_type in ["varint", "decimal", "int", "timestamp", "date", "time", "duration", "inet"] {
