@@ -13,15 +13,27 @@
 //! - [`source`]: log rows as a feed reads them, how a table's columns stand in them, and the
 //!   [`Source`](source::Source) that hands them out.
 //! - [`position`]: a place in the log of several tables.
+//! - [`sequence`]: the numbers of changes, the same on every replay.
+//! - [`event`]: what happened to a row, from the log rows of one change.
+//! - [`envelope`]: events as messages.
+//! - [`feed`]: all of it together, as the pump asks for it.
 //! - [`pump`]: one feed's work: reading, rendering, delivering, and the position behind it.
 //! - [`sink`]: where messages go, and what a destination's failures mean.
 
+pub mod envelope;
+pub mod event;
+pub mod feed;
 pub mod options;
 pub mod position;
 pub mod pump;
+pub mod sequence;
 pub mod sink;
 pub mod source;
+#[cfg(test)]
+mod testing;
 
+pub use envelope::Renderer;
+pub use feed::{BoundTable, FeedRender};
 pub use options::{Options, SinkAddress, SinkKind};
 pub use position::{LogKey, Position};
 pub use source::{LogRow, TableShape};

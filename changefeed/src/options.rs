@@ -146,12 +146,13 @@ impl Options {
     ///
     /// Whole rows need the row after, and to tell INSERT from UPDATE whether there was one before,
     /// which a preimage of any size says. Patches lead from the one to the other. A filter sees the
-    /// row after.
+    /// row after; that there is none is only known where rows before are told as well.
     pub fn images(&self) -> ImagesNeeded {
         let preimage = match self.event_kind {
             _ if self.include_old_values => PreimageMode::Full,
             EventKind::Patch => PreimageMode::Full,
             EventKind::Full => PreimageMode::Touched,
+            _ if self.filter.is_some() => PreimageMode::Touched,
             EventKind::Delta | EventKind::KeyOnly => PreimageMode::Off,
         };
         let tells_row = matches!(self.event_kind, EventKind::Full | EventKind::Patch);

@@ -57,6 +57,12 @@ impl LogRow {
         LogCells { cursor: Cursor::new(&self.cells) }
     }
 
+    /// A row that tells of no column.
+    #[cfg(test)]
+    pub(crate) fn without_cells(key: LogKey, operation: Operation, end_of_batch: bool) -> LogRow {
+        LogRow { key, operation, end_of_batch, ttl_seconds: 0, cells: Bytes::new() }
+    }
+
     /// What the row takes in memory, about.
     pub fn len_bytes(&self) -> usize {
         size_of::<LogRow>() + self.cells.len()
@@ -145,6 +151,8 @@ fn check_cells(bytes: &[u8]) -> Result<(), DecodeError> {
 /// A key column of the base table.
 #[derive(Clone, Debug)]
 pub struct KeyColumn {
+    /// Its identity in the base table.
+    pub id: ColumnId,
     /// Its name.
     pub name: Arc<str>,
     /// Its type.
@@ -154,6 +162,8 @@ pub struct KeyColumn {
 /// A static or regular column of the base table.
 #[derive(Clone, Debug)]
 pub struct DataColumn {
+    /// Its identity in the base table.
+    pub id: ColumnId,
     /// Its name.
     pub name: Arc<str>,
     /// Its type in the base table.
@@ -230,10 +240,12 @@ impl TableShape {
         }
         log_columns.sort_unstable_by_key(|(id, _)| *id);
         let key = |column: &ColumnDef| KeyColumn {
+            id: column.id,
             name: column.name.clone(),
             cql_type: column.cql_type.clone(),
         };
         let data = |column: &ColumnDef| DataColumn {
+            id: column.id,
             name: column.name.clone(),
             cql_type: column.cql_type.clone(),
             logged_type: cdc::log_table::logged_type(&column.cql_type),

@@ -184,7 +184,7 @@ fn the_images_that_a_feed_needs_follow_from_what_it_tells() {
     assert_eq!(images(&[("event_kind", "delta")]), (PreimageMode::Off, false));
     assert_eq!(
         images(&[("event_kind", "key_only"), ("filter", "a = 1")]),
-        (PreimageMode::Off, true)
+        (PreimageMode::Touched, true)
     );
 }
 
