@@ -8,6 +8,7 @@
 //! system       the system's tables      http         metrics, health
 //! remote       data on other nodes      config       what the operator chose
 //! founding     a cluster's first start  status       the cluster as operators see it
+//! feeds        changefeeds
 //! client       the node asks itself     health       whether it serves
 //! init_scripts a cluster's first schema  ring_change  nodes come and go while there are data
 //! ```
@@ -23,6 +24,7 @@ mod config;
 mod connection;
 mod coordinator;
 mod data_directory;
+mod feeds;
 mod founding;
 mod health;
 mod http;

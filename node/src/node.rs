@@ -2,6 +2,7 @@
 
 use crate::config::{CommitLogSync, Config, Seed};
 use crate::data_directory::{ClusterIdentity, DataDirectory};
+use crate::feeds::source::ClusterSource;
 use crate::founding;
 use crate::init_scripts;
 use crate::internode;
@@ -11,13 +12,14 @@ use crate::shard::{self, Boards, Message, PublishedClock};
 use crate::statement::StatementCache;
 use crate::traces::Traces;
 use crate::view::Views;
+use changefeed::source::{Source, SourceError};
 use cluster::HostId;
 use cluster::peer::Registry;
 use env::Env;
 use env::net::TcpListener;
 use env::tasks::Task;
 use env::tasks::queue::{Receiver, Sender, queue};
-use model::KeyspaceDef;
+use model::{KeyspaceDef, TableId, TimestampMicros};
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -335,6 +337,29 @@ impl Node {
     /// Returns when the node is a member of its cluster no more: it has left, or was removed.
     pub async fn gone(&self) {
         self.shared.departure.wait().await;
+    }
+
+    /// Follows the logs of tables with CDC on, given by keyspace and name, above a time in
+    /// microseconds: what is logged on all nodes of the cluster, in order, milliseconds after it was.
+    /// For a thread with a `LocalSet`; it ends when the node does.
+    ///
+    /// Errors when a table is not there or has no log.
+    pub fn follow_log(
+        &self,
+        tables: &[(&str, &str)],
+        above: TimestampMicros,
+    ) -> Result<impl Source + use<>, SourceError> {
+        let view = self.shared.views().newest();
+        let ids: Result<Vec<TableId>, SourceError> = tables
+            .iter()
+            .map(|(keyspace, name)| {
+                let found = view.schema.keyspace(keyspace).and_then(|k| k.tables.get(*name));
+                let missing =
+                    || SourceError::Failed(format!("table {keyspace}.{name} is not there"));
+                found.map(|table| table.id).ok_or_else(missing)
+            })
+            .collect();
+        ClusterSource::open(&self.shared, &ids?, above)
     }
 
     /// Stops serving, writes out what is in memory, and ends the shards.

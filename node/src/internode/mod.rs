@@ -12,6 +12,7 @@
 //! | 6 | | snapshot of the metadata |
 //! | 7 | | is an entry applied |
 //! | 8 | | how far is a log closed |
+//! | 9 | | what was logged since |
 //! | 10 | | which groups have moved |
 //!
 //! What a node does not know it does not answer with silence: a request is refused, which says that
@@ -78,13 +79,15 @@ pub(crate) enum AskKind {
     Applied = 7,
     /// How far ranges of a log are closed.
     Closed = 8,
+    /// What was logged in the ranges that the shard leads.
+    Tail = 9,
     /// Which groups the node has led to the members that the plan wants.
     Moves = 10,
 }
 
 impl AskKind {
     fn from_byte(byte: u8) -> Option<AskKind> {
-        const KINDS: [AskKind; 9] = [
+        const KINDS: [AskKind; 10] = [
             AskKind::Write,
             AskKind::Read,
             AskKind::ChangeMetadata,
@@ -93,6 +96,7 @@ impl AskKind {
             AskKind::MetadataSnapshot,
             AskKind::Applied,
             AskKind::Closed,
+            AskKind::Tail,
             AskKind::Moves,
         ];
         KINDS.into_iter().find(|kind| *kind as u8 == byte)
@@ -224,6 +228,9 @@ fn take_ask(shard: &Rc<Shard>, peer: Peer, mut bytes: Bytes, responder: Responde
         }
         AskKind::Applied => {
             tokio::task::spawn_local(remote::serve_applied(shard.clone(), body, responder));
+        }
+        AskKind::Tail => {
+            tokio::task::spawn_local(remote::serve_tail(shard.clone(), body, responder));
         }
         AskKind::Closed => {
             tokio::task::spawn_local(remote::serve_closed(shard.clone(), body, responder));

@@ -174,6 +174,7 @@ impl Shard {
                 return closed;
             }
             tokio::select! {
+                biased;
                 () = self.settled.notified() => {}
                 () = clock.sleep_until(late_at) => {}
             }

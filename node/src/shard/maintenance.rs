@@ -50,7 +50,9 @@ impl Shard {
                 self.note_committed();
                 self.send_leaders_home();
                 let now = MonotonicNanos(self.monotonic_nanos());
-                self.state.borrow_mut().closing.second_passed(now);
+                let state = &mut *self.state.borrow_mut();
+                state.closing.second_passed(now);
+                state.tail.forget(now);
             }
             self.end_late_writes();
             self.adopt_board(MonotonicNanos(self.monotonic_nanos()));

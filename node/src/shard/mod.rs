@@ -36,6 +36,7 @@ mod recovery;
 mod snapshots;
 mod state;
 mod support;
+mod tail;
 mod write;
 
 pub(crate) use clock::{PublishedClock, above_all};
@@ -48,6 +49,7 @@ pub(crate) use recovery::start;
 pub(crate) use snapshots::StreamKind;
 pub(crate) use state::{ShardStatistics, StorageReport};
 pub(crate) use support::Boards;
+pub(crate) use tail::{RangeSet, TailAnswer, TailAsk};
 pub(crate) use write::{
     Change, Made, Outcome, Waiter, WaitingClient, WriteError, WriteRequest, Written,
 };
@@ -62,7 +64,7 @@ use crate::status::{self, ClusterStatus, UnknownKeyspace};
 use crate::view::{SeenView, View};
 use cluster::consensus::LogIndex;
 use cluster::liveness::{Liveness, MonotonicNanos};
-use cluster::peer::{Accepted, Inbox, Peers};
+use cluster::peer::{Accepted, Inbox, Peer, Peers};
 use cluster::{GroupId, HostId};
 use cql::plan::select::RowScratch;
 use cql::wire::{Event, Values};
@@ -79,6 +81,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+use tail::TailRanges;
 use tokio::sync::{Notify, oneshot};
 
 /// Messages that wait for a shard; beyond it the sender is told that the node is overloaded.
@@ -111,6 +114,9 @@ pub(crate) enum Message {
     Events(Arc<[Event]>),
     /// The support between nodes has changed: there is a newer board.
     SupportChanged,
+    /// What the shard, of this node or, reached over this one, of another, has logged since a time;
+    /// nothing if it does not answer.
+    Tail(Peer, Box<TailAsk>, oneshot::Sender<Option<TailAnswer>>),
     /// How far the ranges of a table are closed that the shard leads.
     ClosedRanges(TableId, oneshot::Sender<Vec<ClosedRange>>),
     /// What clients are connected, for the virtual tables.
@@ -202,6 +208,10 @@ pub(crate) struct Shard {
     pub publication: Publication,
     /// Told when entries were applied: groups may have become led.
     settled: Notify,
+    /// Told when followed logs have new rows.
+    tail_news: Notify,
+    /// The ranges that followers ask for, by the first table.
+    tail_ranges: RefCell<BTreeMap<TableId, TailRanges>>,
     /// Snapshots of groups that are sent or received.
     snapshots: Snapshots,
     /// Partitions whose lists stand still for a logged batch.
@@ -274,6 +284,8 @@ impl Shard {
             sending_metadata: RefCell::default(),
             publication: Publication::new(index_of_view),
             settled: Notify::new(),
+            tail_news: Notify::new(),
+            tail_ranges: RefCell::default(),
             snapshots: Snapshots::default(),
             list_holds: lists::ListHolds::default(),
             unreadable_batches: Cell::new(0),
@@ -424,6 +436,11 @@ impl Shard {
             }
             Message::Events(events) => self.send_events(&events),
             Message::SupportChanged => self.adopt_board(MonotonicNanos(self.monotonic_nanos())),
+            Message::Tail(peer, ask, reply) => {
+                tokio::task::spawn_local(async move {
+                    reply.send(shard.follow_on(peer, *ask).await).ok();
+                });
+            }
             Message::ClosedRanges(table, reply) => {
                 tokio::task::spawn_local(async move {
                     reply.send(shard.closed_ranges(table).await).ok();

@@ -17,6 +17,7 @@ use super::log::ShardLog;
 use super::metadata_group::recovered_group;
 use super::moves::Moves;
 use super::state::{Counters, LogTimes, MetadataState, ShardState};
+use super::tail::Tail;
 use crate::batch_log::OpenBatches;
 use crate::metadata::{GroupBase, Snapshot};
 use crate::node::Shared;
@@ -129,6 +130,7 @@ impl Opened {
             clock: TimestampClock::new(i64::MIN, options.clock.clone()),
             log_times: LogTimes::default(),
             closing: Closing::default(),
+            tail: Tail::default(),
             log_buffer: cdc::LogBuffer::new(),
             metadata,
             intervals: BTreeMap::new(),

@@ -6,6 +6,7 @@ use super::homecoming::Homecoming;
 use super::log::ShardLog;
 use super::moves::Moves;
 use super::snapshots::SnapshotFigures;
+use super::tail::Tail;
 use super::write::Waiter;
 use crate::batch_log::{self, OpenBatches};
 use crate::metadata::{Command, Metadata};
@@ -35,6 +36,8 @@ pub(super) struct ShardState {
     pub log_times: LogTimes,
     /// Whose closed time is read, and how closely it follows the clock.
     pub closing: Closing,
+    /// The end of the logs that are followed.
+    pub tail: Tail,
     /// Space in which log rows are made.
     pub log_buffer: LogBuffer,
     /// Shard 0 holds the metadata group.
@@ -262,6 +265,7 @@ impl ShardState {
             intervals: &self.intervals,
             times: &mut self.times,
             open_batches: &mut self.open_batches,
+            tail: &mut self.tail,
             now,
             view: self.adopted.as_deref(),
             held_back: &mut self.held_back,
@@ -282,6 +286,7 @@ impl ShardState {
             intervals: &self.intervals,
             times: &mut self.times,
             open_batches: &mut self.open_batches,
+            tail: &mut self.tail,
             now: MonotonicNanos(0),
             view: self.adopted.as_deref(),
             held_back: &mut self.held_back,
@@ -297,6 +302,7 @@ pub(super) struct Applier<'a> {
     intervals: &'a BTreeMap<GroupId, TokenInterval>,
     times: &'a mut IdMap<GroupId, LeaderTimes>,
     open_batches: &'a mut OpenBatches,
+    tail: &'a mut Tail,
     now: MonotonicNanos,
     view: Option<&'a View>,
     held_back: &'a mut BTreeSet<GroupId>,
@@ -373,6 +379,9 @@ impl Applier<'_> {
                     has_data = true;
                     let mutation = mutation.expect("an entry of the log is well-formed");
                     self.engine.apply(group.0, index.0, &mutation);
+                    if self.tail.follows(mutation.table()) {
+                        self.tail.push(&mutation);
+                    }
                     if mutation.table() == batch_log::TABLE_ID {
                         self.open_batches.applied(group, &mutation, self.now);
                     }

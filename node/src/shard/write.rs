@@ -343,6 +343,7 @@ impl Shard {
                 waiter.finish(Err(WriteError::lost_leader()));
             }
             self.settled.notify_waiters();
+            self.tell_tail_news();
             if let Err(error) = result {
                 self.fail(&error);
                 return;

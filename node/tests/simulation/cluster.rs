@@ -5,6 +5,7 @@
 //! step and find each other by themselves.
 
 use crate::client::Home;
+use crate::followed::Followed;
 use crate::machine::{self, NodeState, PORT, START_MICROS};
 use crate::trace::Trace;
 use env::disk::Survival;
@@ -173,6 +174,16 @@ impl Cluster {
     /// Somebody sets a node's wall clock.
     pub(crate) fn jump_wall(&self, node: usize, micros: i64) {
         self.machines[node].control.clock.jump_wall(micros);
+    }
+
+    /// Has a node follow the log of these tables of keyspace `ks`, once they are there.
+    pub(crate) fn follow(&self, node: usize, tables: &[&'static str]) {
+        *self.followed(node).tables.borrow_mut() = tables.to_vec();
+    }
+
+    /// What was heard of the log on a node.
+    pub(crate) fn followed(&self, node: usize) -> &Followed {
+        &self.machines[node].state.followed
     }
 
     /// Everything that clients saw, and last what the disks hold.

@@ -1,5 +1,6 @@
 //! A simulated machine: a node on a disk and clocks of its own, that is started again after a crash.
 
+use crate::followed::Followed;
 use env::{EntropySource, Env, SimControl};
 use node::{CommitLogSync, Config, Limits, LogFormat, Node};
 use std::cell::{Cell, RefCell};
@@ -28,6 +29,8 @@ pub(crate) struct NodeState {
     pub is_serving: Cell<bool>,
     pub is_to_stop: Cell<bool>,
     pub has_stopped: Cell<bool>,
+    /// What is followed of the log on this node.
+    pub followed: Followed,
     /// Why it did not start.
     pub start_error: RefCell<Option<String>>,
 }
@@ -78,8 +81,15 @@ async fn run_node(
         }
     };
     state.is_serving.set(true);
-    while !state.is_to_stop.get() {
-        clock.sleep(Duration::from_millis(1)).await;
+    let is_to_stop = async {
+        while !state.is_to_stop.get() {
+            clock.sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = is_to_stop => {}
+        () = state.followed.run(&node, &clock) => {}
     }
     node.stop().await;
     state.has_stopped.set(true);

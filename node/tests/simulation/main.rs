@@ -8,6 +8,7 @@
 //! trace        everything that clients sent and got, for comparing two runs
 //! statements   random statements of every shape
 //! change_log   a CDC log and its table, read over CQL, and the law between them
+//! followed     the log as a feed on each node hears it
 //! ```
 //!
 //! A failed test prints its seed; `TETHYS_SIM_SEEDS=a..b` runs other seeds than the few that are
@@ -24,6 +25,7 @@ mod counting;
 mod determinism;
 mod disk_faults;
 mod expiry;
+mod followed;
 mod joining;
 mod list_batches;
 mod machine;

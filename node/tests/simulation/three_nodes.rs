@@ -14,6 +14,7 @@
 use crate::change_log::{self, Contents, table_def};
 use crate::client::{Client, ClientError, Dialect, Home};
 use crate::cluster::{Cluster, Cut};
+use crate::followed;
 use crate::joining::{NODES, wait_for_members};
 use crate::seeds;
 use crate::statements::Statement;
@@ -62,6 +63,8 @@ type Key = (usize, i32, i32);
 
 /// The table of rows that have the servers' timestamps.
 const STAMPED: (&str, &str) = ("stamped", " WITH cdc = {'enabled': true}");
+/// Tables whose logs are followed.
+const FOLLOWED: [&str; 4] = ["deltas", "images", COMPARED.0, STAMPED.0];
 /// Where those two are in [`defined`].
 const COMPARED_AT: usize = TABLES.len();
 const STAMPED_AT: usize = TABLES.len() + 1;
@@ -547,9 +550,27 @@ fn disturb(cluster: &mut Cluster, entropy: &mut Entropy) {
     }
 }
 
+/// Who followed the log on that node has heard all of it once.
+fn check_followed(cluster: &mut Cluster, node: usize) {
+    let home = cluster.home(node);
+    let (places, last) = cluster.run(followed::read_places(home, FOLLOWED.to_vec()));
+    // A tick is a millisecond.
+    let mut ticks_left = PATIENCE.as_millis();
+    while cluster.followed(node).closed() < last {
+        assert!(ticks_left > 0, "seed {}: the log is not heard to its end", cluster.seed);
+        ticks_left -= 1;
+        cluster.step();
+    }
+    if let Err(why) = cluster.followed(node).check(&places, last) {
+        panic!("seed {}: followed: {why}", cluster.seed);
+    }
+}
+
 /// Everything that clients saw, and what the disks hold in the end.
 fn run(seed: u64, faults: u64) -> Vec<String> {
     let mut cluster = Cluster::new(seed, NODES);
+    let follower = seed as usize % NODES;
+    cluster.follow(follower, &FOLLOWED);
     wait_for_members(&mut cluster);
     cluster.run(make_tables(cluster.home(seed as usize % NODES)));
     let mut entropy = EntropySource::simulated(seed).generator("faults");
@@ -572,6 +593,7 @@ fn run(seed: u64, faults: u64) -> Vec<String> {
     assert!(acknowledged > 20, "seed {seed}: hardly anything was written");
     let (replica, now) = cluster.run(read_replicas(cluster.homes()));
     check(&mut known, &replica, now);
+    check_followed(&mut cluster, follower);
     cluster.history()
 }
 

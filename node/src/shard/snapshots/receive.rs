@@ -225,6 +225,9 @@ impl Shard {
                 return Err(ReceiveFailure::Install(error));
             }
             state.times.remove(&group);
+            // Rows of followed logs may have come with it.
+            let placed = state.engine.placement(group.0).placed;
+            state.tail.skipped(placed);
         }
         let has_failed = || ReceiveFailure::Log("it has failed".to_owned());
         if !self.make_installed_durable(group).await {

@@ -1,0 +1,3 @@
+//! Changefeeds in the node.
+
+pub(crate) mod source;
