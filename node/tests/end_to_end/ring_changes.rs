@@ -238,6 +238,41 @@ fn wait_until_ended(node: &mut Node) {
     node.kill();
 }
 
+/// No step is written anywhere but in the groups' own logs, so it does not matter who dies.
+#[test]
+fn whoever_dies_while_a_node_joins_it_goes_on() {
+    let mut nodes = Node::unstarted_together::<4>(ARGUMENTS);
+    nodes[0].restart();
+    thread::scope(|scope| {
+        for node in &mut nodes[1..3] {
+            scope.spawn(|| node.restart());
+        }
+    });
+    wait_for_members(&nodes[..3].iter().collect::<Vec<_>>());
+    let acknowledged = fill(&nodes[..3].iter().collect::<Vec<_>>());
+
+    // The first one decides on the ring when it begins to change.
+    let (first, rest) = nodes.split_at_mut(1);
+    let (writers, new) = rest.split_at_mut(2);
+    let writers: Vec<&Node> = writers.iter().collect();
+    let (acknowledged, ()) = while_writing(&writers, acknowledged, &["ks.t"], || {
+        for millis in [300, 700, 1_100] {
+            new[0].run_for(Duration::from_millis(millis));
+        }
+        new[0].launch_again();
+        thread::sleep(Duration::from_millis(400));
+        first[0].kill();
+        thread::sleep(Duration::from_millis(1_500));
+        first[0].restart();
+        new[0].kill();
+        new[0].restart();
+    });
+    let all: Vec<&Node> = nodes.iter().collect();
+    wait_for_members(&all);
+    acknowledged.check(&all);
+    acknowledged.check_log(all[3]);
+}
+
 #[test]
 fn a_dead_node_is_removed_while_clients_write() {
     let mut nodes = Node::start_together::<4>(ARGUMENTS);
