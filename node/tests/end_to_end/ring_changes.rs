@@ -2,7 +2,7 @@
 //! Whatever was acknowledged is there afterwards, and at every moment.
 
 use crate::several_nodes::{ONE, QUORUM, Row, rows, run as ask};
-use crate::support::{Finished, Node, Raw, run};
+use crate::support::{Finished, Node, Raw, get, run};
 use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -271,6 +271,59 @@ fn whoever_dies_while_a_node_joins_it_goes_on() {
     wait_for_members(&all);
     acknowledged.check(&all);
     acknowledged.check_log(all[3]);
+}
+
+/// The sum of a figure over a node's shards.
+fn figure(node: &Node, name: &str) -> u64 {
+    let (_, text) = get(node, "/metrics");
+    let lines = text.lines().filter(|line| line.starts_with(&format!("{name}{{")));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+}
+
+#[test]
+fn a_node_joins_that_gets_snapshots_since_the_logs_have_no_more_what_it_lacks() {
+    const PAD: usize = 4_000;
+    const ROWS: i32 = 1_500;
+    let folder = tempfile::TempDir::new().expect("a temporary folder");
+    let path = folder.path().join("tethys.yaml");
+    let text = "commitlog_segment_size: 256KiB\ncommitlog_total_space: 2MiB\n";
+    std::fs::write(&path, text).expect("written");
+    let path = path.to_str().expect("a temporary folder");
+    let mut nodes = Node::unstarted_together::<4>(&["--memory", "64M", "--config", path]);
+    nodes[0].restart();
+    thread::scope(|scope| {
+        for node in &mut nodes[1..3] {
+            scope.spawn(|| node.restart());
+        }
+    });
+    let (there, new) = nodes.split_at_mut(3);
+    let there: Vec<&Node> = there.iter().collect();
+    wait_for_members(&there);
+    let acknowledged = fill(&there);
+    let mut raw = Raw::ready(there[0]);
+    raw.run("CREATE TABLE ks.wide (k int, c int, pad text, PRIMARY KEY (k, c))");
+    let mut state = 1_u64;
+    for row in 0..ROWS {
+        // Digits that do not compress to nothing.
+        let words = (0..PAD / 16).map(|_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            format!("{state:016x}")
+        });
+        let (k, pad) = (row % 50, words.collect::<String>());
+        answer(&mut raw, &format!("INSERT INTO ks.wide (k, c, pad) VALUES ({k}, {row}, '{pad}')"));
+    }
+    let (acknowledged, ()) =
+        while_writing(&there, acknowledged, &["ks.t", "one.t"], || new[0].restart());
+    let all: Vec<&Node> = there.iter().copied().chain([&new[0]]).collect();
+    wait_for_members(&all);
+    let received = figure(all[3], "tethys_snapshots_received_total");
+    assert!(received > 0, "it was filled from logs alone");
+    acknowledged.check(&all);
+    acknowledged.check_log(all[3]);
+    for node in all {
+        let mut raw = Raw::ready(node);
+        assert_eq!(answer(&mut raw, "SELECT k, c FROM ks.wide").len(), ROWS as usize);
+    }
 }
 
 #[test]
