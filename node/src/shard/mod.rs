@@ -163,6 +163,8 @@ pub(crate) struct Shard {
     inbox: Cell<Option<Inbox>>,
     /// Where reading the log for followers goes on.
     read_places: RefCell<envelopes::ReadPlaces>,
+    /// Whether a pass over the log for followers is under way.
+    is_reading_log: Cell<bool>,
     /// Messages and requests of no known kind.
     pub unknown_message_count: Cell<u64>,
     /// Support between nodes; on shard 0.
@@ -259,6 +261,7 @@ impl Shard {
             peers,
             inbox: Cell::new(Some(inbox)),
             read_places: RefCell::default(),
+            is_reading_log: Cell::default(),
             unknown_message_count: Cell::new(0),
             liveness: RefCell::new(liveness),
             liveness_work: Notify::new(),

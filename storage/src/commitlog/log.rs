@@ -30,7 +30,7 @@ use super::format::{
     RECORD_HEADER_BYTES, RecordKind, Term, round_up_to_block,
 };
 use super::options::{FIRST_SEGMENT_BYTES, LogOptions, STATE_BYTES, SyncMode};
-use super::read::{LogRead, ReadPlace, WantedEntries};
+use super::read::{LogRead, WantedEntries};
 use super::replay::{HardState, LogStart, Replay};
 use super::writer::{Job, LogJob, LogReport, LogWriter};
 use model::IdMap;
@@ -547,16 +547,18 @@ impl LogCore {
         self.released.len() - before
     }
 
-    /// A reading of a group's entries from `first` on; see [`LogRead`]. `from` is where the reading
-    /// before it ended, if its entries came right before these.
-    pub fn read(&self, wanted: WantedEntries, from: Option<ReadPlace>) -> LogRead {
+    /// A reading of entries of groups, in one pass; see [`LogRead`].
+    pub fn read(&self, wanted: Vec<WantedEntries>) -> LogRead {
         let holds = |segment: &&SegmentState| {
-            let highest = segment.highest.get(&wanted.group);
-            highest.is_some_and(|highest| *highest >= wanted.first)
+            let has = |wanted: &WantedEntries| {
+                let highest = segment.highest.get(&wanted.group);
+                highest.is_some_and(|highest| *highest >= wanted.first)
+            };
+            wanted.iter().any(has)
         };
-        let segments = self.segments.iter().filter(holds).map(|segment| segment.sequence);
+        let segments = self.segments.iter().filter(holds).map(|segment| segment.sequence).collect();
         let (disk, directory) = (self.disk.clone(), self.directory.clone());
-        LogRead::new(disk, directory, self.options.shard, segments.collect(), wanted, from)
+        LogRead::new(disk, directory, self.options.shard, segments, wanted)
     }
 
     /// How many segments the log has, the active one included.

@@ -1,4 +1,7 @@
-//! A group's entries read back by index while the log runs, for a follower that lacks them.
+//! Groups' entries read back by index while the log runs, for followers that lack them.
+//!
+//! The log is every group's, and a follower that was away lacks entries of hundreds of groups. So
+//! one pass over the segments looks for the entries of many.
 //!
 //! [`LogCore::read`](super::LogCore::read) says on the shard's thread which segments may hold them,
 //! and [`LogRead::run`] reads those on a thread that may wait for the disk. Nothing is locked: the
@@ -13,6 +16,7 @@
     clippy::cast_sign_loss
 )]
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 
@@ -28,7 +32,7 @@ use super::format::{
 /// What is read from a file at once, unless a batch is longer.
 const CHUNK_BYTES: usize = 256 << 10;
 
-/// Entries that are asked for.
+/// Entries of one group that are asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WantedEntries {
     /// Of which group.
@@ -42,6 +46,8 @@ pub struct WantedEntries {
     pub terms: Vec<(Index, Term)>,
     /// Payload bytes after which the reading ends; one entry is read in any case.
     pub bytes_max: usize,
+    /// Where the reading before this one ended, if its entries came right before these.
+    pub from: Option<ReadPlace>,
 }
 
 impl WantedEntries {
@@ -52,7 +58,7 @@ impl WantedEntries {
 }
 
 /// Where a reading ended: the next may begin there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ReadPlace {
     sequence: u64,
     /// Of a batch.
@@ -90,8 +96,7 @@ pub struct LogRead {
     shard: u32,
     /// Oldest first.
     segments: Vec<u64>,
-    wanted: WantedEntries,
-    from: Option<ReadPlace>,
+    wanted: Vec<WantedEntries>,
 }
 
 impl LogRead {
@@ -100,23 +105,22 @@ impl LogRead {
         directory: PathBuf,
         shard: u32,
         segments: Vec<u64>,
-        wanted: WantedEntries,
-        from: Option<ReadPlace>,
+        wanted: Vec<WantedEntries>,
     ) -> LogRead {
-        LogRead { disk, directory, shard, segments, wanted, from }
+        LogRead { disk, directory, shard, segments, wanted }
     }
 
-    /// Reads. Blocks.
-    pub fn run(self) -> Result<ReadEntries, LogError> {
+    /// Reads: what was found of each that is wanted, in their order. Blocks.
+    pub fn run(self) -> Result<Vec<ReadEntries>, LogError> {
         let mut found = Found::new(&self.wanted);
-        if self.from.is_some() {
-            self.read_from(self.from, &mut found)?;
-        }
-        if found.read.entries.is_empty() {
+        // None is less than any place.
+        let from = self.wanted.iter().map(|wanted| wanted.from).min().flatten();
+        self.read_from(from, &mut found)?;
+        if from.is_some() && found.all.iter().any(|one| one.read.entries.is_empty()) {
             // A member whose log was replaced in part may have them before that place.
             self.read_from(None, &mut found)?;
         }
-        Ok(found.read)
+        Ok(found.all.into_iter().map(|one| one.read).collect())
     }
 
     fn read_from(&self, from: Option<ReadPlace>, found: &mut Found<'_>) -> Result<(), LogError> {
@@ -149,26 +153,54 @@ impl LogRead {
 
 /// What was found so far.
 struct Found<'a> {
+    all: Vec<FoundEntries<'a>>,
+    /// Which of them are of a group.
+    of_group: BTreeMap<GroupId, Vec<usize>>,
+}
+
+impl<'a> Found<'a> {
+    fn new(wanted: &'a [WantedEntries]) -> Found<'a> {
+        let mut of_group: BTreeMap<GroupId, Vec<usize>> = BTreeMap::new();
+        for (position, one) in wanted.iter().enumerate() {
+            of_group.entry(one.group).or_default().push(position);
+        }
+        Found { all: wanted.iter().map(FoundEntries::new).collect(), of_group }
+    }
+
+    fn is_complete(&self) -> bool {
+        self.all.iter().all(FoundEntries::is_complete)
+    }
+
+    fn take(&mut self, record: &Record<'_>, place: ReadPlace) {
+        let Some(kind) = record.kind.entry_kind() else { return };
+        for &position in self.of_group.get(&record.group).into_iter().flatten() {
+            if let Some(one) = self.all.get_mut(position) {
+                one.take(record, kind, place);
+            }
+        }
+    }
+}
+
+/// What was found so far of the entries that one reader wants.
+struct FoundEntries<'a> {
     wanted: &'a WantedEntries,
     next: Index,
     bytes: usize,
     read: ReadEntries,
 }
 
-impl<'a> Found<'a> {
-    fn new(wanted: &'a WantedEntries) -> Found<'a> {
-        Found { wanted, next: wanted.first, bytes: 0, read: ReadEntries::default() }
+impl<'a> FoundEntries<'a> {
+    fn new(wanted: &'a WantedEntries) -> FoundEntries<'a> {
+        FoundEntries { wanted, next: wanted.first, bytes: 0, read: ReadEntries::default() }
     }
 
     fn is_complete(&self) -> bool {
         self.next > self.wanted.last || self.bytes >= self.wanted.bytes_max
     }
 
-    fn take(&mut self, record: &Record<'_>, place: ReadPlace) {
-        let Some(kind) = record.kind.entry_kind() else { return };
-        let is_next = record.group == self.wanted.group
-            && record.index == self.next
-            && self.wanted.term_of(self.next) == Some(record.term);
+    fn take(&mut self, record: &Record<'_>, kind: EntryKind, place: ReadPlace) {
+        let is_next =
+            record.index == self.next && self.wanted.term_of(self.next) == Some(record.term);
         if !is_next || self.is_complete() {
             return;
         }

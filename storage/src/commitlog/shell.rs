@@ -34,7 +34,7 @@ use super::error::LogError;
 use super::format::{EntryKind, GroupId, Index, Term};
 use super::log::{LogCore, LogPosition};
 use super::options::{LogOptions, SyncMode};
-use super::read::{LogRead, ReadPlace, WantedEntries};
+use super::read::{LogRead, WantedEntries};
 use super::replay::{HardState, LogStart, Replay};
 use super::segment::ActiveSegment;
 use super::writer::{LogJob, LogReport, LogWriter};
@@ -246,8 +246,8 @@ impl CommitLog {
     }
 
     /// See [`LogCore::read`].
-    pub fn read(&self, wanted: WantedEntries, from: Option<ReadPlace>) -> LogRead {
-        self.core.read(wanted, from)
+    pub fn read(&self, wanted: Vec<WantedEntries>) -> LogRead {
+        self.core.read(wanted)
     }
 
     /// See [`LogCore::append_hard_state`].

@@ -10,7 +10,7 @@ use super::replay::{HardState, LogStart, Replay, TornTail};
 use super::scan::fuzz_segment;
 use super::{
     Corruption, EntryKind, LogCore, LogError, LogPosition, LogWriter, MEMBER_BYTES_MAX,
-    WantedEntries,
+    ReadEntries, WantedEntries,
 };
 
 const DIRECTORY: &str = "/log";
@@ -477,16 +477,21 @@ fn entries_are_read_back_by_index_and_term() {
         log.append_entry(1, 2, index, &[&payload(2, index)]).expect("there is room");
     }
     run(&mut log, &mut writer).expect("the disk works");
-    let wanted = |first, bytes_max| WantedEntries {
+    let wanted = |first, bytes_max, from| WantedEntries {
         group: 1,
         first,
         last: 80,
         terms: vec![(1, 1), (41, 2)],
         bytes_max,
+        from,
+    };
+    let read_one = |log: &LogCore, wanted: WantedEntries| {
+        let read = log.read(vec![wanted]).run().expect("the disk works");
+        <[ReadEntries; 1]>::try_from(read).expect("one for each")
     };
     let (mut next, mut place) = (1, None);
     while next <= 80 {
-        let read = log.read(wanted(next, 5_000), place).run().expect("the disk works");
+        let [read] = read_one(&log, wanted(next, 5_000, place));
         assert!(read.entries.len() <= 8, "no more than was asked for");
         for entry in &read.entries {
             let term = if next <= 40 { 1 } else { 2 };
@@ -497,14 +502,23 @@ fn entries_are_read_back_by_index_and_term() {
         assert!(!read.entries.is_empty(), "entry {next} is not found");
         place = read.place;
     }
-    let other = WantedEntries { terms: vec![(1, 3)], ..wanted(1, 5_000) };
-    assert!(log.read(other, None).run().expect("the disk works").entries.is_empty());
-    let again = log.read(wanted(10, 1), place).run().expect("the disk works");
+    let other = WantedEntries { terms: vec![(1, 3)], ..wanted(1, 5_000, None) };
+    assert!(read_one(&log, other)[0].entries.is_empty());
+    let [again] = read_one(&log, wanted(10, 1, place));
     assert_eq!(again.entries.len(), 1, "a place that is too late does not hide what is before it");
+
+    let of_another =
+        WantedEntries { group: 2, last: 60, terms: vec![(1, 1)], ..wanted(58, 99, None) };
+    let several =
+        vec![wanted(79, 5_000, place), of_another, wanted(3, 1, None), wanted(79, 1, place)];
+    let read = log.read(several).run().expect("the disk works");
+    let indexes = |read: &ReadEntries| read.entries.iter().map(|e| e.index).collect::<Vec<_>>();
+    let found: Vec<_> = read.iter().map(indexes).collect();
+    assert_eq!(found, [vec![79, 80], vec![58, 59, 60], vec![3], vec![79]], "each has its own");
 
     assert!(log.release(|_| 30) > 0, "some segment goes");
     run(&mut log, &mut writer).expect("the disk works");
-    assert!(log.read(wanted(1, 5_000), None).run().expect("the disk works").entries.is_empty());
+    assert!(read_one(&log, wanted(1, 5_000, None))[0].entries.is_empty());
 }
 
 #[test]
