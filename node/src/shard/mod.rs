@@ -440,9 +440,7 @@ impl Shard {
             Message::Events(events) => self.send_events(&events),
             Message::SupportChanged => self.adopt_board(MonotonicNanos(self.monotonic_nanos())),
             Message::Tail(peer, ask, reply) => {
-                tokio::task::spawn_local(async move {
-                    reply.send(shard.follow_on(peer, *ask).await).ok();
-                });
+                tokio::task::spawn_local(shard.answer_follower(peer, ask, reply));
             }
             Message::ClosedRanges(table, reply) => {
                 tokio::task::spawn_local(async move {

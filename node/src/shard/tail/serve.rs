@@ -178,6 +178,16 @@ impl Shard {
         Some(ranges)
     }
 
+    /// Sends what comes of [`Shard::follow_on`].
+    pub(in super::super) async fn answer_follower(
+        self: Rc<Self>,
+        peer: Peer,
+        ask: Box<TailAsk>,
+        reply: oneshot::Sender<Option<TailAnswer>>,
+    ) {
+        reply.send(self.follow_on(peer, *ask).await).ok();
+    }
+
     /// Follows logs for somebody on any shard of this node or, over this one, of another node; nothing
     /// if it does not answer.
     pub(crate) async fn follow_on(self: &Rc<Self>, peer: Peer, ask: TailAsk) -> Option<TailAnswer> {
