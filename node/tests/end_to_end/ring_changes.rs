@@ -266,11 +266,27 @@ fn whoever_dies_while_a_node_joins_it_goes_on() {
         first[0].restart();
         new[0].kill();
         new[0].restart();
+        // It holds its part now, and the others forget theirs of it.
+        first[0].kill();
+        first[0].restart();
     });
+    for node in &mut nodes[1..3] {
+        node.kill();
+        node.restart();
+    }
     let all: Vec<&Node> = nodes.iter().collect();
     wait_for_members(&all);
     acknowledged.check(&all);
     acknowledged.check_log(all[3]);
+
+    // Ranges come back to nodes that have forgotten them.
+    let (rest, leaving) = (&all[..3], all[3]);
+    let (acknowledged, finished) =
+        while_writing(rest, acknowledged, &["ks.t", "one.t"], || verb(leaving, &["decommission"]));
+    assert!(finished.success().ends_with("DECOMMISSIONED\n"));
+    wait_for_members(rest);
+    acknowledged.check(rest);
+    acknowledged.check_log(rest[0]);
 }
 
 /// The sum of a figure over a node's shards.
