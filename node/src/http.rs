@@ -2,7 +2,7 @@
 //! `tethys status`, `POST /cdc/generations`, which announces a new CDC generation, and `POST
 //! /decommission` and `/remove`, which change the ring and are taken from this machine only.
 
-use crate::metadata::{DdlError, MetadataRequest};
+use crate::metadata::{DdlError, MetadataRequest, Standing};
 use crate::node::Shared;
 use crate::ring_change;
 use crate::shard::{Message, ShardStatistics};
@@ -68,7 +68,7 @@ impl Connected<IncomingStream<'_, Listener>> for ClientAddress {
 pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     let router = Router::new()
         .route("/metrics", get(metrics))
-        .route("/readyz", get(async || "ready\n"))
+        .route("/readyz", get(ready))
         .route("/status", get(status))
         .route("/cdc/generations", post(announce_generation))
         .route("/decommission", post(ring_change::serve_decommission))
@@ -92,6 +92,15 @@ async fn refuse_before_ready(
         return next.run(request).await;
     }
     (StatusCode::SERVICE_UNAVAILABLE, "the node is starting\n").into_response()
+}
+
+/// Ready for any statement. A node that serves without a majority, by what it knew when it was
+/// ended, is so for reads at ONE alone, and says that.
+async fn ready(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
+    match *shared.standing.borrow() {
+        Standing::CaughtUp => (StatusCode::OK, "ready\n".to_owned()),
+        standing => (StatusCode::SERVICE_UNAVAILABLE, format!("{standing}\n")),
+    }
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> Result<String, StatusCode> {

@@ -6,7 +6,7 @@ use crate::feeds::source::ClusterSource;
 use crate::founding;
 use crate::init_scripts;
 use crate::internode;
-use crate::metadata::{self, Metadata, Snapshot};
+use crate::metadata::{self, Metadata, Snapshot, Standing};
 use crate::ring_change::{Departure, refuse_gone};
 use crate::shard::{self, Boards, Message, PublishedClock};
 use crate::statement::StatementCache;
@@ -39,6 +39,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// How often a node that joins looks whether it is a member.
 const JOIN_PAUSE: Duration = Duration::from_millis(20);
+/// How long clients wait for a node that has all its data and does not know the newest metadata,
+/// before they are sent away.
+const CLIENT_WAIT: Duration = Duration::from_secs(2);
 
 /// What all threads of the node share.
 pub(crate) struct Shared {
@@ -65,6 +68,8 @@ pub(crate) struct Shared {
     pub is_ready: AtomicBool,
     /// Whether it is a member no more.
     pub departure: Departure,
+    /// Whether it knows the newest metadata, since it was started.
+    pub standing: watch::Sender<Standing>,
     views: OnceLock<Views>,
     /// Turns true when the first view is there.
     has_view: watch::Sender<bool>,
@@ -242,7 +247,8 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts a node: opens its data, recovers its shards, listens. On return it serves clients.
+    /// Starts a node: opens its data, recovers its shards, hears of the newest metadata, listens.
+    /// On return it serves clients.
     pub async fn start(env: Env, config: Config) -> Result<Node, StartError> {
         let mut entropy = env.entropy.generator("node");
         let data = DataDirectory::open(
@@ -284,6 +290,7 @@ impl Node {
             shards_with_old_batches: AtomicUsize::new(usize::from(shard_count)),
             is_ready: AtomicBool::new(false),
             departure: Departure::default(),
+            standing: watch::channel(Standing::Asking).0,
             views: OnceLock::new(),
             has_view,
             address: OnceLock::new(),
@@ -393,9 +400,14 @@ fn part_with_gone(shared: &Shared, metadata: &Metadata) -> Result<(), StartError
 async fn wait_for_its_part(shared: &Arc<Shared>, listeners: &Listeners) -> Result<(), StartError> {
     tokio::select! {
         biased;
-        () = shared.departure.wait() => Err(StartError::Gone(shared.data.path.clone())),
-        () = shared.wait_until_member() => Ok(()),
+        () = shared.departure.wait() => return Err(StartError::Gone(shared.data.path.clone())),
+        () = shared.wait_until_member() => {}
         never = listeners.turn_away(shared) => match never {},
+    }
+    tokio::select! {
+        biased;
+        () = shared.departure.wait() => Err(StartError::Gone(shared.data.path.clone())),
+        () = listeners.hold_back(shared) => Ok(()),
     }
 }
 
@@ -503,6 +515,19 @@ impl Listeners {
             if accepted.is_err() {
                 shared.env.clock.sleep(ACCEPT_PAUSE).await;
             }
+        }
+    }
+
+    /// Returns when clients may be let in. Those that come before wait for a moment, which mostly is
+    /// enough, and are then sent away.
+    async fn hold_back(&self, shared: &Shared) {
+        let turn_away_later = async {
+            shared.env.clock.sleep(CLIENT_WAIT).await;
+            self.turn_away(shared).await
+        };
+        tokio::select! {
+            () = shared.wait_for_metadata() => {}
+            never = turn_away_later => match never {},
         }
     }
 

@@ -53,6 +53,8 @@ pub(crate) enum MetadataRequest {
     Node(Box<NodeRecord>),
     /// A node is to go.
     Ring(RingRequest),
+    /// Nothing is changed: how far have the metadata come?
+    Index,
 }
 
 /// What a change came to.
@@ -162,8 +164,14 @@ impl Shard {
         deadline: Deadline,
     ) -> DdlAnswer {
         assert_eq!(self.index, 0, "the metadata group is on shard 0");
-        let turn = tokio::time::timeout(deadline.time_left(self), self.ddl_turn.lock()).await;
-        let Ok(_turn) = turn else {
+        let turn = async {
+            match request {
+                // Who asks how far they have come need not wait for what is not acknowledged.
+                MetadataRequest::Index => None,
+                _ => Some(self.ddl_turn.lock().await),
+            }
+        };
+        let Ok(_turn) = tokio::time::timeout(deadline.time_left(self), turn).await else {
             let reason = "other changes of the schema are under way".to_owned();
             return Answer::Failed(WriteError::Overloaded(reason).into());
         };
@@ -180,6 +188,7 @@ impl Shard {
             }
             MetadataRequest::Node(record) => self.change_node(record, deadline).await,
             MetadataRequest::Ring(request) => self.change_ring(*request, deadline).await,
+            MetadataRequest::Index => self.found(Ok(DdlOutcome::unseen(self.view().index()))),
         };
         match result {
             Ok(outcome) => Answer::Done(outcome),

@@ -3,7 +3,7 @@
 //! ```text
 //! change  := 3 what
 //! what    := 1 text:slice [keyspace:slice]  |  2 starts_in_millis:i64le  |  3 record:slice
-//!          | 5 ring_request:slice
+//!          | 4  |  5 ring_request:slice
 //! outcome := index:varint events:varint event* warnings:varint slice*
 //! event   := change:u8 target:u8 keyspace:slice name:slice
 //! error   := 1..5 text:slice  |  6 keyspace:slice table:slice text:slice
@@ -33,6 +33,7 @@ use std::sync::Arc;
 const WHAT_STATEMENT: u8 = 1;
 const WHAT_GENERATION: u8 = 2;
 const WHAT_NODE: u8 = 3;
+const WHAT_INDEX: u8 = 4;
 const WHAT_RING: u8 = 5;
 
 const ERROR_SYNTAX: u8 = 1;
@@ -69,6 +70,7 @@ pub(crate) fn change_bytes(request: &MetadataRequest) -> Vec<u8> {
             let request = serde_json::to_vec(request).expect("a request's fields are JSON");
             put_slice(&mut out, &request);
         }
+        MetadataRequest::Index => out.push(WHAT_INDEX),
     }
     out
 }
@@ -95,6 +97,7 @@ pub(crate) fn read_change(bytes: &[u8]) -> Result<MetadataRequest, DecodeError> 
                 .map_err(|_| DecodeError("a change of the ring cannot be read"))?;
             MetadataRequest::Ring(request)
         }
+        WHAT_INDEX => MetadataRequest::Index,
         _ => return Err(DecodeError("unknown change of the metadata")),
     };
     cursor.finish()?;
@@ -266,6 +269,7 @@ mod tests {
             MetadataRequest::Statement { text: "DROP TABLE t".into(), keyspace: Some("k".into()) },
             MetadataRequest::Statement { text: "x".into(), keyspace: None },
             MetadataRequest::Generation { starts_in_millis: -2 },
+            MetadataRequest::Index,
             MetadataRequest::Node(Box::new(record)),
         ]
     }
@@ -342,8 +346,9 @@ mod tests {
     #[test]
     fn the_bytes_of_a_change_of_the_metadata_do_not_change_unnoticed() {
         let requests: Vec<String> =
-            requests().iter().take(3).map(|request| hex(&change_bytes(request))).collect();
-        let expected = ["03010c44524f50205441424c452074016b", "03010178", "0302feffffffffffffff"];
+            requests().iter().take(4).map(|request| hex(&change_bytes(request))).collect();
+        let expected =
+            ["03010c44524f50205441424c452074016b", "03010178", "0302feffffffffffffff", "0304"];
         assert_eq!(requests, expected);
         let answers: Vec<String> = answers().iter().map(|answer| hex(&answer.to_bytes())).collect();
         let expected = [

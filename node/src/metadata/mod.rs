@@ -8,8 +8,10 @@
 //! The ring of nodes changes by a plan, which is a part of the state ([`plan`]).
 //!
 //! Views follow the log ([`publish`]), and clients that ask for it are told what changed, found by
-//! comparing one state with the next ([`events`]).
+//! comparing one state with the next ([`events`]). A node that starts lets clients in when it knows
+//! of every change that was acknowledged ([`catch_up`]).
 
+mod catch_up;
 mod change;
 mod events;
 mod message;
@@ -19,6 +21,7 @@ mod request;
 mod snapshot;
 mod state;
 
+pub(crate) use catch_up::Standing;
 pub(crate) use change::{DdlError, DdlOutcome, DdlResult, MetadataRequest};
 #[cfg(test)]
 pub(crate) use events::tests::{metadata as test_metadata, schema as test_schema};

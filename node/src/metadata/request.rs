@@ -175,7 +175,7 @@ impl MetadataRequest {
                 })
             }
             MetadataRequest::Generation { .. } => false,
-            MetadataRequest::Node(_) | MetadataRequest::Ring(_) => true,
+            MetadataRequest::Node(_) | MetadataRequest::Index | MetadataRequest::Ring(_) => true,
         }
     }
 }

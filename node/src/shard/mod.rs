@@ -378,6 +378,7 @@ impl Shard {
             tokio::task::spawn_local(self.clone().run_publication());
             tokio::task::spawn_local(self.clone().run_plans());
             tokio::task::spawn_local(self.clone().tell_own_record());
+            tokio::task::spawn_local(self.clone().catch_up());
         }
         if let Some(inbox) = self.inbox.take() {
             tokio::task::spawn_local(internode::serve(self.clone(), inbox));

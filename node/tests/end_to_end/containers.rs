@@ -1,7 +1,12 @@
 //! `tethys health`, and the variables by which containers of Cassandra are told what to do.
 
-use crate::support::{Finished, Node, run};
+use crate::support::{Finished, Node, get, run};
 use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a node may take to hear that the others are there again.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn tethys() -> Command {
     Command::new(env!("CARGO_BIN_EXE_tethys"))
@@ -35,6 +40,27 @@ fn a_node_that_waits_for_its_cluster_is_not_healthy() {
     let node = Node::start_until(&arguments, "waiting for the cluster");
     let waiting = health(&node, "127.0.0.1");
     assert_eq!(waiting.status.code(), Some(1), "{}", waiting.stderr);
+}
+
+#[test]
+fn a_node_that_was_started_and_finds_no_majority_serves_and_is_not_ready() {
+    let mut nodes: [Node; 3] = Node::start_together(&["--memory", "64M", "--shards", "1"]);
+    nodes.iter_mut().for_each(Node::kill);
+    let [one, others @ ..] = &mut nodes;
+    one.restart();
+    let (status, text) = get(one, "/readyz");
+    assert_eq!(status, 503, "{text}");
+    assert!(text.contains("1 live, and 2 are needed"), "{text}");
+    let address = one.ip().to_string();
+    let unhealthy = health(one, &address);
+    assert!(unhealthy.stderr.contains("1 live, and 2 are needed"), "{}", unhealthy.stderr);
+    Node::restart_together(others);
+    let deadline = Instant::now() + PATIENCE;
+    while get(one, "/readyz") != (200, "ready\n".to_owned()) {
+        assert!(Instant::now() < deadline, "{}", one.log());
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(health(one, &address).success(), "");
 }
 
 #[test]

@@ -170,7 +170,7 @@ fn survives(arguments: &[&str]) {
     for node in &mut nodes {
         node.kill();
     }
-    nodes.iter_mut().for_each(Node::restart);
+    Node::restart_together(&mut nodes);
     let mut expected = later;
     expected[0] = 5;
     expected.sort_unstable();

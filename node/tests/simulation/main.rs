@@ -33,6 +33,7 @@ mod network;
 mod periodic_sync;
 mod power_cuts;
 mod replay;
+mod restarts;
 mod statements;
 mod three_nodes;
 mod trace;

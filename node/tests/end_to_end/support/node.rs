@@ -86,6 +86,15 @@ impl Node {
         self.restart();
     }
 
+    /// Starts nodes again at the same moment: one that is alone waits for a majority first.
+    pub(crate) fn restart_together(nodes: &mut [Node]) {
+        thread::scope(|scope| {
+            for node in nodes {
+                scope.spawn(|| node.restart());
+            }
+        });
+    }
+
     /// Fresh nodes like [`Node::start_together`]'s, of which none runs yet.
     pub(crate) fn unstarted_together<const N: usize>(arguments: &[&str]) -> [Node; N] {
         let ports = Ports::free();

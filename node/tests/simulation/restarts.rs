@@ -1,0 +1,102 @@
+//! Nodes that start again know the schema that was acknowledged before anybody asks them.
+//!
+//! What a node has on its disk of a change is at first no more than an entry of a log: whether it
+//! was committed, a leader has to say. So a node lets clients in when it has heard that, and serves
+//! by what it knows only if too few of the others live.
+
+use crate::client::{Client, ClientError, Dialect, Home};
+use crate::cluster::Cluster;
+use crate::joining::{NODES, wait_for_members};
+use crate::seeds;
+use cql::wire::Consistency;
+use env::disk::Survival;
+use env::{Entropy, EntropySource};
+use std::time::Duration;
+
+/// Tables that are made before each power cut, at most.
+const TABLES_MAX: u64 = 3;
+const PAUSE: Duration = Duration::from_millis(50);
+/// How long a change may be refused because nodes are still finding each other.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Runs a statement until it is done; the tables named in it are there then.
+async fn insist(home: Home, text: String) {
+    let deadline = home.clock.now_micros() + PATIENCE.as_micros() as i64;
+    loop {
+        let mut client = Client::connect(&home, "definer", Dialect::of(1)).await;
+        match client.query(&text).await {
+            Ok(_) => return,
+            // It is there already: an attempt without an answer was made.
+            Err(ClientError::Refused(0x2400, _)) => return,
+            Err(error) => assert!(home.clock.now_micros() < deadline, "{text}: {error:?}"),
+        }
+        home.clock.sleep(PAUSE).await;
+    }
+}
+
+/// Asks a node for every table as soon as it lets anybody in.
+async fn ask_for_all(home: Home, table_count: u64) {
+    let mut client = Client::connect(&home, "reader", Dialect::of(2)).await;
+    client.consistency = Consistency::One;
+    for table in 0..table_count {
+        let select = format!("SELECT k FROM ks.t{table} WHERE k = 1");
+        let page = client.query(&select).await;
+        assert!(page.is_ok(), "{select} at {}: {page:?}", home.node);
+    }
+}
+
+/// Makes a keyspace, of which everything is on all nodes, and some tables from any of the nodes.
+fn make_tables(cluster: &mut Cluster, entropy: &mut Entropy, tables: std::ops::Range<u64>) {
+    let keyspace = "CREATE KEYSPACE IF NOT EXISTS ks WITH replication = \
+                    {'class': 'SimpleStrategy', 'replication_factor': 3}";
+    cluster.run(insist(cluster.home(0), keyspace.to_owned()));
+    for table in tables {
+        let home = cluster.home(entropy.below(NODES as u64) as usize);
+        cluster.run(insist(home, format!("CREATE TABLE ks.t{table} (k int PRIMARY KEY)")));
+    }
+}
+
+#[test]
+fn after_a_power_cut_of_all_nodes_no_acknowledged_table_is_missing() {
+    for seed in seeds(2) {
+        let mut cluster = Cluster::new(seed, NODES);
+        let mut entropy = EntropySource::simulated(seed).generator("power");
+        wait_for_members(&mut cluster);
+        let mut table_count = 0;
+        for _ in 0..4 {
+            let former = table_count;
+            table_count += 1 + entropy.below(TABLES_MAX);
+            make_tables(&mut cluster, &mut entropy, former..table_count);
+            cluster.steps(entropy.below(200));
+            (0..NODES).for_each(|node| cluster.crash(node, Survival::SyncedOnly));
+            (0..NODES).for_each(|node| cluster.restart(node));
+            let homes = cluster.homes().into_iter();
+            let readers: Vec<_> =
+                homes.map(|home| cluster.start(ask_for_all(home, table_count))).collect();
+            while readers.iter().any(|reader| reader.borrow().is_none()) {
+                cluster.step();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_node_that_finds_no_majority_serves_reads_at_one() {
+    for seed in seeds(1) {
+        let mut cluster = Cluster::new(seed, NODES);
+        let mut entropy = EntropySource::simulated(seed).generator("power");
+        wait_for_members(&mut cluster);
+        make_tables(&mut cluster, &mut entropy, 0..2);
+        // Until every node has saved what it knows to be committed.
+        cluster.steps(1_000);
+        (0..NODES).for_each(|node| cluster.crash(node, Survival::SyncedOnly));
+        cluster.restart(1);
+        cluster.run(ask_for_all(cluster.home(1), 2));
+        let home = cluster.home(1);
+        cluster.run(async move {
+            let mut client = Client::connect(&home, "definer", Dialect::of(1)).await;
+            let made = client.query("CREATE TABLE ks.more (k int PRIMARY KEY)").await;
+            assert!(matches!(made, Err(ClientError::Refused(0x1000, _))), "{made:?}");
+        });
+    }
+}
