@@ -9,6 +9,7 @@
 use super::Shard;
 use super::groups::beginning;
 use super::state::ShardState;
+use crate::metadata::{self, Snapshot};
 use cluster::consensus::LogIndex;
 use cluster::leadership::Support as _;
 use cluster::liveness::MonotonicNanos;
@@ -192,21 +193,34 @@ impl Shard {
         if !is_behind(&self.state.borrow()) {
             return;
         }
+        let _turn = self.metadata_file.lock().await;
+        if !is_behind(&self.state.borrow()) {
+            return;
+        }
         let Some(latest) = self.metadata_snapshot() else { return };
         if !self.sync_log().await {
             return;
         }
-        let mut state = self.state.borrow_mut();
-        let state = state.metadata.as_mut().expect("shard 0 keeps the metadata group");
-        if latest.index() <= state.saved_index {
-            // Another task saved a newer one while this waited.
-            return;
+        let index = latest.index();
+        match self.write_metadata(latest).await {
+            Ok(()) => {
+                let mut state = self.state.borrow_mut();
+                let state = state.metadata.as_mut().expect("shard 0 keeps the metadata group");
+                state.saved_index = index;
+            }
+            Err(error) => tracing::error!("{error}"),
         }
-        let path = self.shared.data.metadata();
-        match crate::metadata::save(&self.shared.env.disk, &path, &latest) {
-            Ok(()) => state.saved_index = latest.index(),
-            Err(error) => tracing::error!("{}: {error}", path.display()),
-        }
+    }
+
+    /// Replaces the metadata snapshot, on another thread: a disk that is slow must not keep shard 0
+    /// from answering whether this node lives. Whoever calls it holds `metadata_file`.
+    pub(super) async fn write_metadata(&self, snapshot: Snapshot) -> Result<(), String> {
+        let (disk, path) = (self.shared.env.disk.clone(), self.shared.data.metadata());
+        let save = move || {
+            let saved = metadata::save(&disk, &path, &snapshot);
+            saved.map_err(|error| format!("{}: {error}", path.display()))
+        };
+        self.shared.env.tasks.run_blocking(save).await
     }
 
     /// Goes down: what was proposed is applied, and memtables become files.

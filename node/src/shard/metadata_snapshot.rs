@@ -109,9 +109,13 @@ impl Shard {
             let replicas = &shard.state.borrow().replicas;
             last.index > replicas.commit(id) && replicas.term_at(id, last.index) != Some(last.term)
         };
+        let _turn = self.metadata_file.lock().await;
         if !is_needed(self) {
             return Ok(());
         }
+        // If the node ends here, it starts from the file: what the log got meanwhile either follows on
+        // it, or contradicts what is committed.
+        self.write_metadata(snapshot.clone()).await?;
         // What this member has voted, it has to know again.
         let hard_state = loop {
             if !self.sync_log().await {
@@ -125,9 +129,6 @@ impl Shard {
         if !is_needed(self) {
             return Ok(());
         }
-        let path = self.shared.data.metadata();
-        metadata::save(&self.shared.env.disk, &path, snapshot)
-            .map_err(|error| format!("{}: {error}", path.display()))?;
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
         let (base, commit) = (last, last.index);

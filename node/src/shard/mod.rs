@@ -204,6 +204,9 @@ pub(crate) struct Shard {
     pub joining: Cell<Option<HostId>>,
     /// Nodes that have gone, and that this shard has no connections with any more.
     pub parted_with: RefCell<BTreeSet<HostId>>,
+    /// Held by whoever replaces the metadata snapshot, so that no older one takes the place of a
+    /// newer one; shard 0 only.
+    metadata_file: tokio::sync::Mutex<()>,
     /// Members that are being sent the metadata as a whole; shard 0 only.
     sending_metadata: RefCell<BTreeSet<HostId>>,
     /// How far the metadata has come on this node; shard 0 only.
@@ -284,6 +287,7 @@ impl Shard {
             ddl_turn: tokio::sync::Mutex::new(()),
             joining: Cell::new(None),
             parted_with: RefCell::default(),
+            metadata_file: tokio::sync::Mutex::new(()),
             sending_metadata: RefCell::default(),
             publication: Publication::new(index_of_view),
             settled: Notify::new(),
