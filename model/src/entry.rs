@@ -21,6 +21,10 @@ const KIND_TRUNCATE: u8 = 2;
 const KIND_IMAGES: u8 = 3;
 const KIND_RESERVATION: u8 = 4;
 
+/// Times of a log at or above this, 1 January of the year 10000, are nonsense: they are of clocks,
+/// never of clients, and whoever took one over could place nothing above it.
+const TIME_MICROS_MAX: TimestampMicros = 253_402_300_800_000_000;
+
 /// A range's place in time (`docs/log-time.md`): where its log is closed, how far it was written,
 /// the newest own timestamp that was placed below itself, and how far its leader may close.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,6 +152,24 @@ impl Entry<'_> {
     }
 }
 
+impl<'a> Entry<'a> {
+    /// Decodes a payload of unknown origin after checking all of it, so that it can be applied.
+    pub fn check(payload: &'a [u8]) -> Result<Self, DecodeError> {
+        let entry = Self::decode(payload)?;
+        if let Some((Placement { closed, placed, reserved, .. }, time)) = entry.place_in_time()
+            && closed.max(placed).max(reserved).max(time) >= TIME_MICROS_MAX
+        {
+            return Err(DecodeError("a time of the log is far beyond any clock"));
+        }
+        if let Entry::Write { mutations, .. } = &entry {
+            for mutation in mutations.clone() {
+                MutationView::check(mutation?.as_bytes())?;
+            }
+        }
+        Ok(entry)
+    }
+}
+
 /// Iterates over the mutations of a write.
 #[derive(Clone, Debug)]
 pub struct Mutations<'a> {
@@ -267,6 +289,34 @@ mod tests {
             };
             assert!(whole < 2);
         }
+    }
+
+    #[test]
+    fn what_a_check_lets_through_can_be_applied() {
+        let write = |placement: Placement, time, mutation: &[u8]| {
+            let mut out = Vec::new();
+            let mut writer = WriteEntryWriter::new(&mut out);
+            writer.mutation(|out| out.extend_from_slice(mutation));
+            writer.finish(&placement, time);
+            out
+        };
+        let mut mutation = Vec::new();
+        MutationWriter::new(&mut mutation, TableId(9), 1, b"key");
+        let good = write(Placement { far: i64::MAX, ..Placement::START }, 5, &mutation);
+        assert!(Entry::check(&good).is_ok(), "a client's timestamp may be anything");
+        // Its head can be read, so what is wrong shows when it is applied.
+        mutation.push(0xee);
+        let bad = write(Placement::START, 5, &mutation);
+        assert!(Entry::decode(&bad).is_ok() && Entry::check(&bad).is_err());
+        for placement in [
+            Placement { closed: i64::MAX, ..Placement::START },
+            Placement { placed: TIME_MICROS_MAX, ..Placement::START },
+        ] {
+            assert!(Entry::check(&write(placement, 5, b"")).is_err(), "{placement:?}");
+        }
+        let mut late = Vec::new();
+        write_truncate(&mut late, &Placement::START, i64::MAX, TableId(1));
+        assert!(Entry::check(&late).is_err() && Entry::check(&[]).is_ok());
     }
 
     #[test]

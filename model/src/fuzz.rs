@@ -16,6 +16,11 @@ const NOW: EpochSeconds = 1_800_000_000;
 ///
 /// Panics when the functions of this crate contradict each other.
 pub fn fuzz_entry(data: &[u8]) {
+    if let Ok(Entry::Write { mutations, .. }) = Entry::check(data) {
+        for mutation in mutations {
+            check_mutation(&mutation.expect("a checked entry has nothing but mutations"));
+        }
+    }
     if let Ok(Entry::Write { mutations, .. }) = Entry::decode(data) {
         let checked: Vec<MutationView> =
             mutations.filter_map(|view| MutationView::check(view.ok()?.as_bytes()).ok()).collect();

@@ -51,6 +51,13 @@ pub trait LocalState {
     /// [`Replicas::apply_held_back`](super::Replicas::apply_held_back).
     fn apply<'a>(&mut self, group: GroupId, entries: impl Iterator<Item = Committed<'a>>) -> usize;
 
+    /// Whether an entry of another node can be applied here once it is committed; why not. It is asked
+    /// before the entry is taken into the log.
+    fn check(&self, group: GroupId, kind: &Kind, payload: &[u8]) -> Result<(), &'static str> {
+        let _ = (group, kind, payload);
+        Ok(())
+    }
+
     /// Writes what an entry of the core's own, a leader's first or a change of members, carries.
     fn own_payload(&mut self, group: GroupId, payload: &mut Vec<u8>) {
         let _ = (group, payload);

@@ -23,6 +23,9 @@ pub enum ReceiveError<E> {
     Malformed(DecodeError),
     /// There are too many links.
     TooManyLinks,
+    /// Entries of a group can never be applied, as the first of them shows. They were passed over, and
+    /// all else was taken.
+    BadEntry(BadEntry),
     /// The log has failed.
     Log(E),
 }
@@ -32,9 +35,25 @@ impl<E: fmt::Display> fmt::Display for ReceiveError<E> {
         match self {
             ReceiveError::Malformed(error) => write!(f, "a message cannot be read: {error}"),
             ReceiveError::TooManyLinks => f.write_str("there are too many peers"),
+            ReceiveError::BadEntry(BadEntry { group, index, reason }) => write!(
+                f,
+                "entry {} of group {:016x} is damaged, and the group goes no further here: {reason}",
+                index.0, group.0
+            ),
             ReceiveError::Log(error) => error.fmt(f),
         }
     }
+}
+
+/// An entry of another node that can never be applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadEntry {
+    /// Its group.
+    pub group: GroupId,
+    /// Its place.
+    pub index: LogIndex,
+    /// What is wrong with it.
+    pub reason: &'static str,
 }
 
 /// What an entry takes of the log besides its payload, at most.
@@ -54,14 +73,17 @@ impl<W> Replicas<W> {
         let connection = self.links.get(from).ok_or(ReceiveError::TooManyLinks)?;
         let mut events = Vec::new();
         connection.link.receive(envelope, &mut events);
+        let mut bad = None;
         for event in events {
             match event {
-                link::Event::Items(items) => self.receive_items(from, items, &entries, local),
+                link::Event::Items(items) => {
+                    self.receive_items(from, items, &entries, &mut bad, local)
+                }
                 link::Event::Reset => self.reset(from, local),
             }
             .map_err(ReceiveError::Log)?;
         }
-        Ok(())
+        bad.map_or(Ok(()), |bad| Err(ReceiveError::BadEntry(bad)))
     }
 
     fn receive_items<L: LocalLog, S: LocalState, P: Support>(
@@ -69,6 +91,7 @@ impl<W> Replicas<W> {
         from: Peer,
         items: Vec<(GroupId, Item)>,
         mut entries: &[EntryView<'_>],
+        bad: &mut Option<BadEntry>,
         local: &mut Local<'_, L, S, P>,
     ) -> Result<(), L::Error> {
         for (id, item) in items {
@@ -76,6 +99,10 @@ impl<W> Replicas<W> {
             if let Item::Append { previous, last, .. } = item {
                 let count = usize::try_from(last.0 - previous.index.0).unwrap_or(usize::MAX);
                 (bodies, entries) = entries.split_at(count.min(entries.len()));
+                if let Some(found) = self.find_bad(id, previous.index, bodies, local.state) {
+                    bad.get_or_insert(found);
+                    continue;
+                }
                 if !has_room(id, bodies, local.log) {
                     let mut events = Vec::new();
                     if let Some(connection) = self.links.get(from) {
@@ -87,6 +114,21 @@ impl<W> Replicas<W> {
             self.receive_item(id, from.host_id, item, bodies, local)?;
         }
         Ok(())
+    }
+
+    /// The first entry that can never be applied, of a group that is here.
+    fn find_bad<S: LocalState>(
+        &self,
+        group: GroupId,
+        previous: LogIndex,
+        bodies: &[EntryView<'_>],
+        state: &S,
+    ) -> Option<BadEntry> {
+        self.groups.get(&group)?;
+        (previous.0 + 1..).zip(bodies).find_map(|(index, view)| {
+            let checked = state.check(group, &view.header.kind, view.payload);
+            checked.err().map(|reason| BadEntry { group, index: LogIndex(index), reason })
+        })
     }
 
     fn receive_item<L: LocalLog, S: LocalState, P: Support>(

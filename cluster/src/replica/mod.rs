@@ -39,5 +39,5 @@ mod tests;
 pub use catch_up::{LogRequest, RETRY_NANOS};
 pub use local::{Committed, HeldEntry, Local, LocalLog, LocalState, LogPosition, PartitionMask};
 pub use member::NewReplica;
-pub use messages::ReceiveError;
+pub use messages::{BadEntry, ReceiveError};
 pub use replicas::{Decided, ProposeError, Replicas};

@@ -2,9 +2,13 @@
 //! (`crate::simulation`).
 
 use super::*;
-use crate::consensus::{EntryId, HardState, Kind, LogIndex, Membership, Recovered, Term, TermRun};
+use crate::consensus::{
+    EntryId, HardState, Header, Kind, LogIndex, Membership, Recovered, Term, TermRun,
+};
 use crate::leadership::Support;
+use crate::link::{EntryView, Envelope, Item, Progress};
 use crate::liveness::{self, Epoch, Incarnation, MonotonicNanos};
+use crate::peer::Peer;
 use crate::placement::GroupId;
 use crate::ring::HostId;
 use std::sync::Arc;
@@ -49,7 +53,14 @@ struct TestState(Vec<(GroupId, Run)>, u8);
 /// Indexes and payloads.
 type Run = Vec<(u64, Vec<u8>)>;
 
+/// A payload that can never be applied.
+const BAD: &[u8] = b"bad";
+
 impl LocalState for TestState {
+    fn check(&self, _: GroupId, _: &Kind, payload: &[u8]) -> Result<(), &'static str> {
+        if payload == BAD { Err("it is bad") } else { Ok(()) }
+    }
+
     fn apply<'a>(&mut self, group: GroupId, entries: impl Iterator<Item = Committed<'a>>) -> usize {
         let entries = entries.map(|entry| (entry.index.0, entry.payload.to_vec()));
         let run: Run = entries.take_while(|(_, payload)| *payload != [self.1]).collect();
@@ -234,4 +245,45 @@ fn a_restarted_member_keeps_what_is_not_known_to_be_committed_until_it_is() {
     replicas.campaign(group, &mut shard.local()).unwrap();
     shard.sync_all(&mut replicas);
     assert_eq!(shard.state.0, [(group, vec![(3, vec![3]), (4, vec![4]), (5, vec![])])]);
+}
+
+/// A broken member must not take down those that follow it.
+#[test]
+fn entries_that_can_never_be_applied_are_passed_over_and_other_groups_go_on() {
+    const LEADER: HostId = HostId(8);
+    let (broken, whole) = (GroupId(1), GroupId(2));
+    let mut replicas: Replicas<u32> = Replicas::new(ME, Incarnation(1));
+    let mut shard = Shard::default();
+    let members = Arc::new(Membership::of_voters([ME, LEADER]));
+    for id in [broken, whole] {
+        let memberships = vec![(LogIndex(0), members.clone())];
+        let recovered = Recovered { memberships, ..Recovered::default() };
+        let shards = vec![(LEADER, 0)];
+        let new = NewReplica { recovered, shards, ..NewReplica::default() };
+        replicas.add(id, new, MonotonicNanos(5)).unwrap();
+    }
+    let append = |group: GroupId| {
+        let (previous, last) = (EntryId::default(), LogIndex(2));
+        (group, Item::Append { term: Term(1), previous, last, commit: LogIndex(0) })
+    };
+    let envelope = Envelope {
+        sent: Progress { session: 1, count: 1 },
+        taken: Progress::default(),
+        is_refused: false,
+        wants_answer: true,
+        items: vec![append(broken), append(whole)],
+    };
+    let mut bytes = Vec::new();
+    envelope.encode(&mut bytes, |group, index| {
+        let is_bad = group == broken && index == LogIndex(2);
+        let header = Header { term: Term(1), kind: Kind::Data };
+        EntryView { header, payload: if is_bad { BAD } else { b"good" } }
+    });
+    let from = Peer { host_id: LEADER, shard: 0 };
+    let received = replicas.receive(from, &bytes, &mut shard.local());
+    let Err(ReceiveError::BadEntry(bad)) = received else { panic!("{received:?}") };
+    assert_eq!(bad, BadEntry { group: broken, index: LogIndex(2), reason: "it is bad" });
+    let lasts = [broken, whole].map(|id| replicas.last_index(id).0);
+    assert_eq!(lasts, [0, 2]);
+    replicas.check_invariants();
 }

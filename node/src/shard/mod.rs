@@ -65,6 +65,7 @@ use crate::view::{SeenView, View};
 use cluster::consensus::LogIndex;
 use cluster::liveness::{Liveness, MonotonicNanos};
 use cluster::peer::{Accepted, Inbox, Peer, Peers};
+use cluster::replica::BadEntry;
 use cluster::{GroupId, HostId};
 use cql::plan::select::RowScratch;
 use cql::wire::{Event, Values};
@@ -165,6 +166,8 @@ pub(crate) struct Shard {
     read_places: RefCell<envelopes::ReadPlaces>,
     /// Whether a pass over the log for followers is under way.
     is_reading_log: Cell<bool>,
+    /// The entry that was refused last, and whose it was.
+    bad_entry: Cell<Option<(Peer, BadEntry)>>,
     /// Messages and requests of no known kind.
     pub unknown_message_count: Cell<u64>,
     /// Support between nodes; on shard 0.
@@ -265,6 +268,7 @@ impl Shard {
             inbox: Cell::new(Some(inbox)),
             read_places: RefCell::default(),
             is_reading_log: Cell::default(),
+            bad_entry: Cell::new(None),
             unknown_message_count: Cell::new(0),
             liveness: RefCell::new(liveness),
             liveness_work: Notify::new(),
