@@ -172,11 +172,25 @@ impl<W> Replicas<W> {
     }
 
     /// The shards at which the other members of a group are reached. Who is not named is sent
-    /// nothing.
-    pub fn set_shards(&mut self, id: GroupId, shards: Vec<(HostId, u16)>) {
-        if let Some(replica) = self.groups.get_mut(&id) {
-            replica.shards = shards;
+    /// nothing. What a leader had for one that is named anew was lost, so it begins anew there.
+    pub fn set_shards<L: LocalLog, S: LocalState, P: Support>(
+        &mut self,
+        id: GroupId,
+        shards: Vec<(HostId, u16)>,
+        local: &mut Local<'_, L, S, P>,
+    ) -> Result<(), L::Error> {
+        let Some(replica) = self.groups.get_mut(&id) else { return Ok(()) };
+        let former = std::mem::replace(&mut replica.shards, shards);
+        if !replica.group.is_leader() {
+            return Ok(());
         }
+        let named = replica.shards.iter().filter(|place| !former.contains(place));
+        let named: Vec<HostId> = named.map(|(host, _)| *host).collect();
+        replica.catch_ups.retain(|catch_up| !named.contains(&catch_up.to));
+        for to in named {
+            self.step(id, Input::Resend { to }, &[], local)?;
+        }
+        Ok(())
     }
 
     /// The members as of what is known to be committed, and the entry that named them; 0 if none
@@ -461,11 +475,17 @@ impl<W> Replicas<W> {
 
     /// The shards of the other members, and how many of them are preferred as leader, by a newer view
     /// of the ring.
-    pub fn place(&mut self, id: GroupId, rank: u32, shards: Vec<(HostId, u16)>) {
+    pub fn place<L: LocalLog, S: LocalState, P: Support>(
+        &mut self,
+        id: GroupId,
+        rank: u32,
+        shards: Vec<(HostId, u16)>,
+        local: &mut Local<'_, L, S, P>,
+    ) -> Result<(), L::Error> {
         if let Some(replica) = self.groups.get_mut(&id) {
             replica.leadership.set_rank(rank);
-            replica.shards = shards;
         }
+        self.set_shards(id, shards, local)
     }
 
     /// Applies what was held back, as far as that can be done now.

@@ -287,3 +287,30 @@ fn entries_that_can_never_be_applied_are_passed_over_and_other_groups_go_on() {
     assert_eq!(lasts, [0, 2]);
     replicas.check_invariants();
 }
+
+/// A leader that started by an old view knew a member of its group, and not where it is: the member
+/// was there already when the view came that says it, and nothing else would have reached it.
+#[test]
+fn a_member_whose_place_becomes_known_is_sent_what_it_lacks() {
+    const OTHER: HostId = HostId(9);
+    let group = GroupId(1);
+    let mut replicas: Replicas<u32> = Replicas::new(ME, Incarnation(1));
+    let mut shard = Shard::default();
+    let members = Membership { voters: vec![ME], learners: vec![OTHER] };
+    let memberships = vec![(LogIndex(0), Arc::new(members))];
+    let recovered = Recovered { memberships, ..Recovered::default() };
+    let new = NewReplica { recovered, ..NewReplica::default() };
+    replicas.add(group, new, MonotonicNanos(5)).unwrap();
+    replicas.campaign(group, &mut shard.local()).unwrap();
+    shard.sync_all(&mut replicas);
+    let other = Peer { host_id: OTHER, shard: 0 };
+    replicas.connected(other, &mut shard.local()).unwrap();
+    let mut sent = Vec::new();
+    assert_eq!(replicas.take_outgoing(MonotonicNanos(6), &mut sent), None, "nobody knows where");
+    assert!(replicas.take_log_request().is_none());
+    replicas.set_shards(group, vec![(OTHER, 0)], &mut shard.local()).unwrap();
+    // The leader has applied its entry and forgotten it, so it has to be read for the other.
+    assert_eq!(replicas.take_outgoing(MonotonicNanos(7), &mut sent), None);
+    let request = replicas.take_log_request().expect("the other lacks the leader's entry");
+    assert_eq!((request.group, request.to, request.first), (group, OTHER, LogIndex(1)));
+}

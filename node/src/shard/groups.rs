@@ -213,7 +213,10 @@ impl ShardState {
                 continue;
             }
             if self.replicas.contains(id) {
-                self.replicas.place(id, placed.rank, shards_of(&placed));
+                let shards = shards_of(&placed);
+                self.with_replicas(now, |replicas, local| {
+                    replicas.place(id, placed.rank, shards, local)
+                })?;
                 if self.dormant.remove(&id) {
                     self.replicas.resume(id, now);
                 }

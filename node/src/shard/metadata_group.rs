@@ -210,7 +210,15 @@ impl Shard {
         let hosts = view.ring.nodes().iter().map(|node| node.host_id);
         let others = hosts.filter(|host| *host != self.shared.host_id);
         let shards = others.map(|host| (host, 0)).collect();
-        self.state.borrow_mut().replicas.set_shards(GroupId::METADATA, shards);
+        let now = MonotonicNanos(self.monotonic_nanos());
+        let set = self.state.borrow_mut().with_replicas(now, |replicas, local| {
+            replicas.set_shards(GroupId::METADATA, shards, local)
+        });
+        if let Err(error) = set {
+            // The log's task meets the failure and says so.
+            tracing::debug!("members of the metadata group are not reached: {error}");
+        }
+        self.wake_log();
     }
 
     /// How many voters of the metadata group answer, this node counted if it votes, and how many
