@@ -48,7 +48,7 @@ const QUEUED_KIBIBYTES_MAX: usize = 64 << 10;
 /// Room for a message's key and frame beside the value that `max_message_bytes` speaks of.
 const MESSAGE_OVERHEAD_BYTES: usize = 16 << 10;
 /// A topic that the brokers are asked to create is waited for so long.
-const TOPIC_WAIT_MAX: Duration = Duration::from_secs(5);
+const TOPIC_WAIT_MAX: Duration = Duration::from_secs(15);
 /// Between two looks for such a topic.
 const TOPIC_POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// How long a list of partitions is believed before marks are sent to it.
