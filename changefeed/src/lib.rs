@@ -9,9 +9,10 @@
 //! log rows   changes   messages     Kafka, webhook
 //! ```
 //!
-//! - [`options`]: what a statement asks of a feed, checked and typed.
 //! - [`source`]: log rows as a feed reads them, how a table's columns stand in them, and the
 //!   [`Source`](source::Source) that hands them out.
+//! - [`definition`]: what a feed is by its statement.
+//! - [`options`]: what a statement asks of a feed, checked and typed.
 //! - [`position`]: a place in the log of several tables.
 //! - [`sequence`]: the numbers of changes, the same on every replay.
 //! - [`event`]: what happened to a row, from the log rows of one change.
@@ -20,6 +21,7 @@
 //! - [`pump`]: one feed's work: reading, rendering, delivering, and the position behind it.
 //! - [`sink`]: where messages go, and what a destination's failures mean.
 
+pub mod definition;
 pub mod envelope;
 pub mod event;
 pub mod feed;
@@ -32,6 +34,7 @@ pub mod source;
 #[cfg(test)]
 mod testing;
 
+pub use definition::{Cursor, Definition, FeedTable};
 pub use envelope::Renderer;
 pub use feed::{BoundTable, FeedRender};
 pub use options::{Options, SinkAddress, SinkKind};

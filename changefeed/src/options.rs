@@ -12,7 +12,7 @@ mod value;
 
 pub use address::SinkAddress;
 pub use known::is_fixed_at_creation;
-pub use value::{Given, OptionError, OptionValue, Secret, to_cql};
+pub use value::{Given, OptionError, OptionValue, Secret, shown, to_cql};
 
 use model::PreimageMode;
 use serde::{Deserialize, Serialize};

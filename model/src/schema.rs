@@ -166,11 +166,11 @@ impl Default for CdcOptions {
 }
 
 /// What the changefeeds on a table need of its log, beside the changes themselves.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FeedLog {
-    /// The whole row before the change.
-    pub preimage: bool,
-    /// The whole row after the change.
+    /// Rows before the change.
+    pub preimage: PreimageMode,
+    /// Whole rows after the change.
     pub postimage: bool,
 }
 
@@ -179,14 +179,14 @@ impl FeedLog {
     #[must_use]
     pub fn union(self, other: FeedLog) -> FeedLog {
         FeedLog {
-            preimage: self.preimage || other.preimage,
+            preimage: self.preimage.max(other.preimage),
             postimage: self.postimage || other.postimage,
         }
     }
 }
 
-/// Which columns a preimage holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Which columns a preimage holds; each holds those of the modes before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum PreimageMode {
     /// No preimage rows.
     Off,
@@ -302,7 +302,7 @@ impl TableDef {
         let own = own.unwrap_or_default();
         Some(CdcOptions {
             enabled: true,
-            preimage: if feeds.preimage { PreimageMode::Full } else { own.preimage },
+            preimage: own.preimage.max(feeds.preimage),
             postimage: own.postimage || feeds.postimage,
             delta: DeltaMode::Full,
             ttl_seconds: own.ttl_seconds,

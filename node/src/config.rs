@@ -4,6 +4,7 @@
 //!   flags.rs        the command line, which holds `TETHYS_…` variables too
 //!   environment.rs  the variables of Cassandra's image
 //!   keys.rs         the keys of the file that somebody knows
+//!   webhooks.rs     what changefeeds may reach
 //!   value.rs        texts, numbers, sizes, durations
 //!   address.rs      addresses, names of hosts, `auto`
 //!   seed.rs         the nodes by which a node finds its cluster
@@ -20,12 +21,14 @@ mod keys;
 mod limits;
 mod seed;
 mod value;
+mod webhooks;
 
 pub use address::LookUp;
 pub use environment::is_variable_of_cassandra;
 pub use flags::{Flags, UnusedFlags, Verb};
 pub use limits::Limits;
 pub use seed::Seed;
+pub use webhooks::Webhooks;
 
 use address::{Addresses, Role};
 use cluster::peer::limits::CLUSTER_NAME_BYTES_MAX;
@@ -110,6 +113,8 @@ pub struct Config {
     pub init_scripts_node_count: Option<u16>,
     /// What the node may take of disk and network.
     pub limits: Limits,
+    /// What changefeeds may reach.
+    pub webhooks: Webhooks,
 }
 
 /// The name of a cluster that was given none: Cassandra's.
@@ -211,6 +216,7 @@ impl Config {
             init_scripts: None,
             init_scripts_node_count: None,
             limits: Limits::default(),
+            webhooks: Webhooks::default(),
         }
     }
 
@@ -257,6 +263,9 @@ impl Config {
                 _ if limits::KEYS.contains(&key.as_str()) => {
                     self.limits.set(key, &text(key, value)?)?;
                 }
+                _ if webhooks::KEYS.contains(&key.as_str()) => {
+                    self.webhooks.set(key, &text(key, value)?)?;
+                }
                 _ if keys::KNOWN_UNUSED_KEYS.contains(&key.as_str()) => {
                     warnings.push(format!("configuration key `{key}` has no effect in Tethys"));
                 }
@@ -296,6 +305,14 @@ impl Config {
             self.init_scripts.clone_from(&flags.init_scripts);
         }
         self.init_scripts_node_count = flags.init_scripts_nodes.or(self.init_scripts_node_count);
+        for (key, flag) in [
+            ("webhook_allow_http", &flags.webhook_allow_http),
+            ("webhook_allow_private_addresses", &flags.webhook_allow_private_addresses),
+        ] {
+            if let Some(value) = flag {
+                self.webhooks.set(key, value)?;
+            }
+        }
         if let Some(format) = &flags.log_format {
             self.log_format = parse_log_format("--log-format", format)?;
         }

@@ -2,6 +2,7 @@
 
 use crate::config::{CommitLogSync, Config, Seed};
 use crate::data_directory::{ClusterIdentity, DataDirectory};
+use crate::feeds::Feeds;
 use crate::feeds::source::ClusterSource;
 use crate::founding;
 use crate::init_scripts;
@@ -56,6 +57,8 @@ pub(crate) struct Shared {
     pub clocks: Vec<PublishedClock>,
     /// Which nodes support each other, as shard 0 knows it.
     pub boards: Boards,
+    /// The changefeeds that this node delivers.
+    pub feeds: Feeds,
     pub statements: StatementCache,
     pub traces: Traces,
     pub system_keyspaces: Vec<Arc<KeyspaceDef>>,
@@ -244,6 +247,8 @@ impl std::fmt::Display for StartError {
 pub struct Node {
     shared: Arc<Shared>,
     tasks: Vec<Task>,
+    /// The thread of changefeeds, and what ends it.
+    feeds: (Task, oneshot::Sender<()>),
 }
 
 impl Node {
@@ -271,7 +276,6 @@ impl Node {
             || !snapshot.metadata.nodes.is_empty();
         let (shards, receivers): (Vec<_>, Vec<_>) =
             (0..shard_count).map(|_| queue(shard::MESSAGES_MAX)).unzip();
-        let (has_view, _) = watch::channel(false);
         let shared = Arc::new(Shared {
             started_at_micros: env.clock.now_micros(),
             host_id: HostId(data.identity.host_id),
@@ -282,6 +286,7 @@ impl Node {
             shards,
             clocks: (0..shard_count).map(|_| PublishedClock::default()).collect(),
             boards: Boards::default(),
+            feeds: Feeds::default(),
             statements: StatementCache::default(),
             traces: Traces::default(),
             system_keyspaces: crate::system::keyspaces(),
@@ -292,7 +297,7 @@ impl Node {
             departure: Departure::default(),
             standing: watch::channel(Standing::Asking).0,
             views: OnceLock::new(),
-            has_view,
+            has_view: watch::channel(false).0,
             address: OnceLock::new(),
             shard_aware_address: OnceLock::new(),
             http_address: OnceLock::new(),
@@ -314,10 +319,11 @@ impl Node {
         let tasks = start_shards(&shared, receivers, snapshot).await?;
         shared.belong_to(&shared.views().newest().metadata).map_err(StartError::Data)?;
         wait_for_its_part(&shared, &listeners).await?;
+        let feeds = start_feeds(&shared)?;
         listeners.serve(&shared);
         shared.is_ready.store(true, Ordering::Release);
         tokio::task::spawn_local(init_scripts::run(shared.clone()));
-        Ok(Node { shared, tasks })
+        Ok(Node { shared, tasks, feeds })
     }
 
     /// Where clients connect.
@@ -371,6 +377,9 @@ impl Node {
 
     /// Stops serving, writes out what is in memory, and ends the shards.
     pub async fn stop(self) {
+        let (feeds, end) = self.feeds;
+        end.send(()).ok();
+        feeds.finished().await.ok();
         let mut answers = Vec::new();
         for shard in &self.shared.shards {
             let (reply, answer) = oneshot::channel();
@@ -467,6 +476,15 @@ async fn start_shards(
         }
     }
     Ok(tasks)
+}
+
+/// Starts the thread of changefeeds.
+fn start_feeds(shared: &Arc<Shared>) -> Result<(Task, oneshot::Sender<()>), StartError> {
+    let (end, ended) = oneshot::channel();
+    let of_thread = shared.clone();
+    let body = move || crate::feeds::run(of_thread, ended);
+    let task = shared.env.tasks.spawn_shard("feeds", None, body).map_err(StartError::Thread)?;
+    Ok((task, end))
 }
 
 /// Listens, and says where; `key` names the port to the operator.

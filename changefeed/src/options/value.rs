@@ -94,6 +94,21 @@ pub fn to_cql(given: &Given) -> String {
     out
 }
 
+/// The options one by one as a statement would give their values, without outer quotes, secrets
+/// redacted.
+pub fn shown(given: &Given) -> BTreeMap<String, String> {
+    let text = |(name, value): (&String, &OptionValue)| match value {
+        OptionValue::Text(_) if is_secret(name) => REDACTED.to_owned(),
+        OptionValue::Text(text) => text.clone(),
+        OptionValue::Map(map) => {
+            let mut out = String::new();
+            push_map(&mut out, map, is_secret(name));
+            out
+        }
+    };
+    given.iter().map(|entry| (entry.0.clone(), text(entry))).collect()
+}
+
 fn push_map(out: &mut String, map: &BTreeMap<String, String>, is_secret: bool) {
     out.push('{');
     for (index, (key, value)) in map.iter().enumerate() {

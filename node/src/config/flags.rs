@@ -83,6 +83,24 @@ pub struct Flags {
     /// How many nodes must be up before they are run [default: as many as seeds]
     #[arg(long, env = "TETHYS_INIT_SCRIPTS_NODES", value_name = "COUNT")]
     pub init_scripts_nodes: Option<u16>,
+    /// Whether changefeeds may use http:// webhooks, without TLS [default: false]
+    #[arg(
+        long,
+        env = "TETHYS_WEBHOOK_ALLOW_HTTP",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        default_missing_value = "true"
+    )]
+    pub webhook_allow_http: Option<String>,
+    /// Whether webhooks may reach loopback, private and link-local addresses [default: false]
+    #[arg(
+        long,
+        env = "TETHYS_WEBHOOK_ALLOW_PRIVATE_ADDRESSES",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        default_missing_value = "true"
+    )]
+    pub webhook_allow_private_addresses: Option<String>,
     /// What has no meaning here.
     #[command(flatten)]
     pub unused: UnusedFlags,

@@ -3,7 +3,14 @@
 
 /// The key of the file that is most like this one.
 pub(super) fn nearest_key(key: &str) -> &'static str {
-    nearest(key, USED_KEYS.iter().chain(super::limits::KEYS).chain(KNOWN_UNUSED_KEYS))
+    nearest(
+        key,
+        USED_KEYS
+            .iter()
+            .chain(super::limits::KEYS)
+            .chain(super::webhooks::KEYS)
+            .chain(KNOWN_UNUSED_KEYS),
+    )
 }
 
 /// The name that is most like this one; empty when there is none.

@@ -34,6 +34,15 @@ pub(super) fn data_directory(key: &str, value: &Value) -> Result<PathBuf, Config
     }
 }
 
+/// A truth value.
+pub(super) fn boolean(key: &str, value: &str) -> Result<bool, ConfigError> {
+    match value.to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" | "1" => Ok(true),
+        "false" | "no" | "off" | "0" => Ok(false),
+        _ => Err(ConfigError(format!("{key}: `{value}` is neither true nor false"))),
+    }
+}
+
 /// `text` or `json`.
 pub(super) fn parse_log_format(key: &str, name: &str) -> Result<LogFormat, ConfigError> {
     match name {

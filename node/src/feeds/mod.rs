@@ -1,3 +1,58 @@
-//! Changefeeds in the node.
+//! Changefeeds in a node: statements, who delivers a feed, and the thread that does.
+//!
+//! The crate `changefeed` knows how the log of tables becomes messages in a sink. What it does not
+//! know is here:
+//!
+//! - [`statement`]: what a statement makes of the feeds that there are; a pure function.
+//! - [`change`]: the same on the leader of the metadata: tables get the logs that their feeds need
+//!   before a feed begins, and lose them after the last has ended.
+//! - [`ownership`]: the leader gives each running feed to a living node, under a new epoch.
+//! - [`runner`]: that node's thread for feeds, with a [`pump`] for each, into a [`sink`].
+//! - [`source`]: what a pump reads, from all shards of the cluster.
+//! - [`reports`]: what it says to the leader, and the epochs that it claims.
+//!
+//! What the cluster agrees on is `metadata::feeds`, and so is the fence around positions.
 
+use crate::metadata::Progress;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::Notify;
+
+mod change;
+mod ownership;
+mod pump;
+mod reports;
+mod runner;
+mod sink;
 pub(crate) mod source;
+mod statement;
+
+pub(crate) use change::FeedWait;
+pub(crate) use ownership::{Permit, majority_until};
+pub(crate) use runner::run;
+
+/// What the threads of a node share about its feeds.
+#[derive(Debug, Default)]
+pub(crate) struct Feeds {
+    pub permit: Permit,
+    /// Told when there is a newer view, or a feed's epoch was granted.
+    pub changed: Notify,
+    /// The feeds that this node delivers, as they stand now.
+    figures: Mutex<BTreeMap<Arc<str>, Figures>>,
+}
+
+/// How a feed stands that this node delivers.
+#[derive(Clone, Debug)]
+pub(crate) struct Figures {
+    /// Under which it is delivered.
+    pub epoch: u64,
+    /// What the metadata says a moment later.
+    pub progress: Progress,
+}
+
+impl Feeds {
+    /// All of them.
+    pub(crate) fn figures(&self) -> BTreeMap<Arc<str>, Figures> {
+        self.figures.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}

@@ -6,7 +6,8 @@
 //! would come before it is known. If no majority answers in time, it is not known what becomes of
 //! it, and the next change waits until it is.
 
-use super::{Command, GenerationRecord, Metadata, NodeRecord};
+use super::{Command, FeedNews, GenerationRecord, Metadata, NodeRecord};
+use crate::feeds::FeedWait;
 use crate::remote::{Answer, Deadline, WriteTerms};
 use crate::ring_change::RingRequest;
 use crate::shard::{Change, Shard, WriteError, WriteRequest};
@@ -17,6 +18,7 @@ use cluster::peer::Peer;
 use cluster::{GroupId, HostId};
 use cql::plan::PlanError;
 use cql::plan::ddl::{self, ChangeTarget, DdlContext, SchemaChange};
+use cql::syntax::ast::Statement;
 use cql::wire::{ChangeKind, SchemaChange as SchemaEvent, SchemaTarget};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -49,6 +51,8 @@ pub(crate) enum MetadataRequest {
     Statement { text: Arc<str>, keyspace: Option<Arc<str>> },
     /// A new CDC generation that starts so many milliseconds from now.
     Generation { starts_in_millis: i64 },
+    /// What a node says of the changefeeds that it owns.
+    Feeds { node: u128, news: Box<FeedNews> },
     /// A member is configured otherwise than its record says.
     Node(Box<NodeRecord>),
     /// A node is to go.
@@ -164,6 +168,9 @@ impl Shard {
         deadline: Deadline,
     ) -> DdlAnswer {
         assert_eq!(self.index, 0, "the metadata group is on shard 0");
+        if let MetadataRequest::Feeds { node, news } = request {
+            return self.note_feeds(*node, (**news).clone()).await;
+        }
         let turn = async {
             match request {
                 // Who asks how far they have come need not wait for what is not acknowledged.
@@ -171,7 +178,7 @@ impl Shard {
                 _ => Some(self.ddl_turn.lock().await),
             }
         };
-        let Ok(_turn) = tokio::time::timeout(deadline.time_left(self), turn).await else {
+        let Ok(turn) = tokio::time::timeout(deadline.time_left(self), turn).await else {
             let reason = "other changes of the schema are under way".to_owned();
             return Answer::Failed(WriteError::Overloaded(reason).into());
         };
@@ -180,7 +187,16 @@ impl Shard {
         }
         let result = match request {
             MetadataRequest::Statement { text, keyspace } => {
-                self.change_schema(text, keyspace.as_deref(), deadline).await
+                match self.change_by_statement(text, keyspace.as_deref(), deadline).await {
+                    Ok((outcome, None)) => Ok(outcome),
+                    Ok((mut outcome, Some(wait))) => {
+                        // Others need not wait with it.
+                        drop(turn);
+                        outcome.warnings.extend(self.wait_for_feed(wait, deadline).await);
+                        Ok(outcome)
+                    }
+                    Err(error) => Err(error),
+                }
             }
             MetadataRequest::Generation { starts_in_millis } => {
                 let now = self.shared.env.clock.now_micros() / 1_000;
@@ -189,6 +205,7 @@ impl Shard {
             MetadataRequest::Node(record) => self.change_node(record, deadline).await,
             MetadataRequest::Ring(request) => self.change_ring(*request, deadline).await,
             MetadataRequest::Index => self.found(Ok(DdlOutcome::unseen(self.view().index()))),
+            MetadataRequest::Feeds { .. } => unreachable!("it was noted above"),
         };
         match result {
             Ok(outcome) => Answer::Done(outcome),
@@ -226,15 +243,39 @@ impl Shard {
         Err(WriteError::NotLeader { hint: self.metadata_leader() }.into())
     }
 
-    async fn change_schema(
+    async fn change_by_statement(
         self: &Rc<Self>,
         text: &str,
         keyspace: Option<&str>,
         deadline: Deadline,
+    ) -> Result<(DdlOutcome, Option<FeedWait>), DdlError> {
+        let statement = match cql::syntax::parse(text) {
+            Ok(parsed) => parsed.statement,
+            Err(error) => return Err(PlanError::from(error).into()),
+        };
+        if let Statement::Changefeed(statement) = &statement {
+            return self.change_feeds(statement, keyspace, deadline).await;
+        }
+        let plan = |view: &View| {
+            let apply =
+                |context: &mut DdlContext| ddl::apply(&statement, &view.schema, keyspace, context);
+            let change = self.with_ddl_context(view, apply)?;
+            check_replication(view, &change)?;
+            Ok(change)
+        };
+        self.make_schema_change(plan, deadline).await.map(|outcome| (outcome, None))
+    }
+
+    /// Makes the change that `plan` wants of the schema as it is. To be called when this node decides
+    /// on the metadata.
+    pub(crate) async fn make_schema_change(
+        self: &Rc<Self>,
+        plan: impl Fn(&View) -> Result<SchemaChange, PlanError>,
+        deadline: Deadline,
     ) -> DdlResult {
         let (change, view) = loop {
             let view = self.view();
-            let change = match self.plan_change(&view, text, keyspace) {
+            let change = match plan(&view) {
                 Ok(change) => change,
                 Err(error) => return self.found(Err(error.into())),
             };
@@ -264,13 +305,12 @@ impl Shard {
         Ok(DdlOutcome { index, events, warnings })
     }
 
-    fn plan_change(
+    /// Plans a change under the circumstances of this moment.
+    pub(crate) fn with_ddl_context<R>(
         &self,
         view: &View,
-        text: &str,
-        keyspace: Option<&str>,
-    ) -> Result<SchemaChange, PlanError> {
-        let statement = cql::syntax::parse(text)?.statement;
+        plan: impl FnOnce(&mut DdlContext) -> R,
+    ) -> R {
         let mut entropy = self.entropy.borrow_mut();
         let now_micros = self.shared.env.clock.now_micros();
         let mut data_centres: BTreeMap<String, u32> = BTreeMap::new();
@@ -288,9 +328,7 @@ impl Shard {
             data_centres: &data_centres,
             cdc: &crate::cdc_tables::CdcLogTables,
         };
-        let change = ddl::apply(&statement, &view.schema, keyspace, &mut context)?;
-        check_replication(view, &change)?;
-        Ok(change)
+        plan(&mut context)
     }
 
     /// Returns the index of the metadata that has it.

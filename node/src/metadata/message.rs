@@ -4,6 +4,7 @@
 //! change  := 3 what
 //! what    := 1 text:slice [keyspace:slice]  |  2 starts_in_millis:i64le  |  3 record:slice
 //!          | 4  |  5 ring_request:slice
+//!          | 8 node:u128le news:slice
 //! outcome := index:varint events:varint event* warnings:varint slice*
 //! event   := change:u8 target:u8 keyspace:slice name:slice
 //! error   := 1..5 text:slice  |  6 keyspace:slice table:slice text:slice
@@ -35,6 +36,7 @@ const WHAT_GENERATION: u8 = 2;
 const WHAT_NODE: u8 = 3;
 const WHAT_INDEX: u8 = 4;
 const WHAT_RING: u8 = 5;
+const WHAT_FEEDS: u8 = 8;
 
 const ERROR_SYNTAX: u8 = 1;
 const ERROR_INVALID: u8 = 2;
@@ -71,6 +73,12 @@ pub(crate) fn change_bytes(request: &MetadataRequest) -> Vec<u8> {
             put_slice(&mut out, &request);
         }
         MetadataRequest::Index => out.push(WHAT_INDEX),
+        MetadataRequest::Feeds { node, news } => {
+            out.push(WHAT_FEEDS);
+            out.extend_from_slice(&node.to_le_bytes());
+            let news = serde_json::to_vec(news).expect("the fields of news are JSON");
+            put_slice(&mut out, &news);
+        }
     }
     out
 }
@@ -98,6 +106,12 @@ pub(crate) fn read_change(bytes: &[u8]) -> Result<MetadataRequest, DecodeError> 
             MetadataRequest::Ring(request)
         }
         WHAT_INDEX => MetadataRequest::Index,
+        WHAT_FEEDS => {
+            let node = u128::from_le_bytes(cursor.array()?);
+            let news = serde_json::from_slice(cursor.slice()?)
+                .map_err(|_| DecodeError("the news of changefeeds cannot be read"))?;
+            MetadataRequest::Feeds { node, news }
+        }
         _ => return Err(DecodeError("unknown change of the metadata")),
     };
     cursor.finish()?;
@@ -250,6 +264,7 @@ fn read_plan_error(kind: u8, cursor: &mut Cursor) -> Result<PlanError, DecodeErr
 #[expect(clippy::indexing_slicing, reason = "a test may panic")]
 mod tests {
     use super::*;
+    use crate::metadata::test_news;
     use crate::remote::Answer;
 
     type ChangeAnswer = Answer<DdlOutcome, DdlError>;
@@ -271,6 +286,7 @@ mod tests {
             MetadataRequest::Generation { starts_in_millis: -2 },
             MetadataRequest::Index,
             MetadataRequest::Node(Box::new(record)),
+            MetadataRequest::Feeds { node: 7, news: Box::new(test_news()) },
         ]
     }
 

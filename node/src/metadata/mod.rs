@@ -14,6 +14,7 @@
 mod catch_up;
 mod change;
 mod events;
+mod feeds;
 mod message;
 mod plan;
 mod publish;
@@ -22,9 +23,14 @@ mod snapshot;
 mod state;
 
 pub(crate) use catch_up::Standing;
-pub(crate) use change::{DdlError, DdlOutcome, DdlResult, MetadataRequest};
+pub(crate) use change::{DdlAnswer, DdlError, DdlOutcome, DdlResult, MetadataRequest};
 #[cfg(test)]
 pub(crate) use events::tests::{metadata as test_metadata, schema as test_schema};
+#[cfg(test)]
+pub(crate) use feeds::tests::{feed as test_feed, test_news};
+pub(crate) use feeds::{
+    FeedAssignment, FeedNews, FeedRecord, FeedReport, FeedState, FeedStop, Progress,
+};
 pub(crate) use plan::{MadeRings, PlanKind, PlanRecord};
 pub(crate) use publish::Publication;
 pub(crate) use request::serve_change;

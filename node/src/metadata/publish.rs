@@ -86,7 +86,10 @@ impl Shard {
         let events: Arc<[Event]> = events_between(&former.metadata, &metadata).into();
         self.publication.published.set(index);
         match View::new(metadata, &self.shared.system_keyspaces, self.shared.host_id) {
-            Ok(view) => views.publish(Arc::new(view)),
+            Ok(view) => {
+                views.publish(Arc::new(view));
+                self.shared.feeds.changed.notify_one();
+            }
             Err(error) => {
                 tracing::error!("the metadata of index {index} makes no ring: {error}");
                 return;
@@ -111,7 +114,7 @@ impl Shard {
     /// (`shard/departures.rs`).
     async fn keep_plan(&self, index: u64) {
         while !self.has_saved_metadata(index) {
-            self.save_metadata().await;
+            self.save_metadata(false).await;
             if !self.has_saved_metadata(index) {
                 self.shared.env.clock.sleep(SAVE_PAUSE).await;
             }

@@ -14,7 +14,7 @@ use crate::shard::{Shard, WriteError};
 use bytes::Bytes;
 use cluster::HostId;
 use cluster::peer::{AskError, Class, Peer, Responder, SendError};
-use cql::syntax::ast::Statement;
+use cql::syntax::ast::{ChangefeedStatement, Statement};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -171,11 +171,22 @@ impl MetadataRequest {
                     Statement::CreateType(create) => create.if_not_exists,
                     Statement::DropKeyspace(drop) => drop.if_exists,
                     Statement::DropTable(drop) | Statement::DropType(drop) => drop.if_exists,
+                    Statement::Changefeed(ChangefeedStatement::Create(create)) => {
+                        create.if_not_exists
+                    }
+                    Statement::Changefeed(ChangefeedStatement::Drop(drop)) => drop.if_exists,
+                    Statement::Changefeed(ChangefeedStatement::Resume(resume)) => {
+                        resume.from.is_none()
+                    }
+                    Statement::Changefeed(_) => true,
                     _ => false,
                 })
             }
             MetadataRequest::Generation { .. } => false,
-            MetadataRequest::Node(_) | MetadataRequest::Index | MetadataRequest::Ring(_) => true,
+            MetadataRequest::Node(_)
+            | MetadataRequest::Index
+            | MetadataRequest::Ring(_)
+            | MetadataRequest::Feeds { .. } => true,
         }
     }
 }
@@ -192,6 +203,7 @@ pub(crate) async fn serve_change(shard: Rc<Shard>, from: Peer, body: Bytes, resp
     let is_own = match &request {
         MetadataRequest::Node(record) => record.host_id == from.host_id.0,
         MetadataRequest::Ring(RingRequest::Leave { host_id }) => *host_id == from.host_id.0,
+        MetadataRequest::Feeds { node, .. } => *node == from.host_id.0,
         _ => true,
     };
     if shard.index != 0 || !is_own {

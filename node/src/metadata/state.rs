@@ -7,6 +7,7 @@
 //! the command is applied to (the leader has one undecided command at a time), and the command
 //! carries the outcome, not the statement. Commands and snapshots are JSON: rare, and readable.
 
+use super::feeds::{FeedAssignment, FeedRecord, FeedReport};
 use super::plan::{PlanKind, PlanRecord};
 use crate::node::Shared;
 use cluster::{HostId, Node};
@@ -74,12 +75,18 @@ pub(crate) enum Command {
     ChangeSchema { put: Vec<KeyspaceDef>, remove: Vec<Arc<str>> },
     /// A generation to use from its start on. Starts ascend.
     AnnounceGeneration { generation: GenerationRecord },
+    /// Changefeeds that are new or another, and those that are gone.
+    ChangeFeeds { put: Vec<FeedRecord>, remove: Vec<Arc<str>> },
+    /// Changefeeds get other owners.
+    AssignFeeds { assignments: Vec<FeedAssignment> },
+    /// How far a node has come with the changefeeds that it owns.
+    FeedProgress { node: u128, feeds: Vec<FeedReport> },
 }
 
 /// The state at some index of the metadata log.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Metadata {
-    /// Index of the last command applied.
+    /// Index of the last command applied, those that only say how far feeds have come left out.
     pub index: u64,
     pub cluster_name: String,
     /// Tells clusters of one name apart: the id of the node that founded this one.
@@ -100,6 +107,9 @@ pub(crate) struct Metadata {
     pub settings: Vec<SettingRecord>,
     /// Oldest first.
     pub generations: Vec<Arc<GenerationRecord>>,
+    /// Changefeeds by name.
+    #[serde(default)]
+    pub feeds: BTreeMap<Arc<str>, FeedRecord>,
     /// The ids of tables that were dropped, oldest first: no table may get one of them again, since
     /// the log may still hold changes of the old one.
     #[serde(default)]
@@ -110,6 +120,9 @@ impl Metadata {
     /// Applies the command at `index`.
     pub(crate) fn apply(&mut self, index: u64, command: Command) {
         assert!(index > self.index, "metadata commands are applied once and in order");
+        if let Command::FeedProgress { node, feeds } = command {
+            return self.note_progress(node, feeds);
+        }
         self.index = index;
         match command {
             Command::AddNode { cluster_name, cuts, node } => {
@@ -152,6 +165,9 @@ impl Metadata {
                     self.generations.push(Arc::new(generation));
                 }
             }
+            Command::ChangeFeeds { put, remove } => self.change_feeds(put, &remove),
+            Command::AssignFeeds { assignments } => self.assign_feeds(assignments),
+            Command::FeedProgress { .. } => unreachable!("it was applied above"),
         }
     }
 

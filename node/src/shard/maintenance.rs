@@ -30,6 +30,9 @@ const STALL_CHECK_INTERVALS: u64 = 10;
 /// How often it is noted how far groups are committed, and looked whether others should lead, in
 /// intervals.
 const NOTE_INTERVALS: u64 = 10;
+/// How often the metadata is saved for the sake of changefeeds' progress alone, in intervals: the log
+/// has it until then.
+const PROGRESS_INTERVALS: u64 = 100;
 /// How long a node that goes down waits until others lead, and then for entries that they have to
 /// commit.
 const STOP_WAIT: Duration = Duration::from_secs(1);
@@ -64,7 +67,7 @@ impl Shard {
                 self.tell_of_lives();
                 self.keep_metadata_members();
                 self.serve_metadata_snapshots();
-                self.save_metadata().await;
+                self.save_metadata(turn.is_multiple_of(PROGRESS_INTERVALS)).await;
             }
             self.release_log();
             self.send_snapshots();
@@ -184,11 +187,14 @@ impl Shard {
         state.failure.is_some() || saved.is_some_and(|saved| saved >= index)
     }
 
-    /// Writes the metadata snapshot when it is behind.
-    pub(crate) async fn save_metadata(&self) {
+    /// Writes the metadata snapshot when it is behind; with `progress` also if it lacks nothing but
+    /// what leaves the metadata's index as it is, such as how far changefeeds have come.
+    pub(crate) async fn save_metadata(&self, progress: bool) {
         let is_behind = |state: &ShardState| {
-            let saved = state.metadata.as_ref().map(|metadata| metadata.saved_index);
-            saved.is_some_and(|saved| saved < state.replicas.applied(GroupId::METADATA).0)
+            let Some(metadata) = &state.metadata else { return false };
+            let applied = state.replicas.applied(GroupId::METADATA).0;
+            let newest = if progress { applied } else { metadata.metadata.index };
+            metadata.saved_index < newest
         };
         if !is_behind(&self.state.borrow()) {
             return;
@@ -251,7 +257,7 @@ impl Shard {
                 break;
             }
         }
-        self.save_metadata().await;
+        self.save_metadata(true).await;
         self.release_log();
     }
 }

@@ -13,10 +13,12 @@ use super::log::held_entry;
 use super::recovery::{OpenError, Opened, recovered};
 use super::state::ShardState;
 use super::{Shard, Waiter};
+use crate::feeds::majority_until;
 use crate::metadata::{Command, GroupBase, NodeRecord, Snapshot};
 use crate::node::Shared;
 use crate::view::View;
 use cluster::consensus::{Change, EntryId, LogIndex, Membership, Recovered, RecoveryError, Term};
+use cluster::leadership::Support as _;
 use cluster::liveness::MonotonicNanos;
 use cluster::replica::{HeldEntry, NewReplica, PartitionMask};
 use cluster::{GroupId, HostId, Ring};
@@ -231,6 +233,19 @@ impl Shard {
         let answers = |host: &&HostId| **host == us || state.support.is_live(**host, now);
         let alive = members.voters.iter().filter(answers).count();
         (alive as u32, members.voters.len() as u32 / 2 + 1)
+    }
+
+    /// Until when most of those that vote on the metadata have promised to support this node.
+    pub(crate) fn supported_until(&self) -> MonotonicNanos {
+        let state = self.state.borrow();
+        let Some(members) = state.replicas.members(GroupId::METADATA) else {
+            return MonotonicNanos(0);
+        };
+        let us = self.shared.host_id;
+        let others = members.voters.iter().filter(|host| **host != us);
+        let until = |host: &HostId| Some(state.support.support_from(*host)?.until);
+        let votes = members.voters.contains(&us);
+        majority_until(members.voters.len(), votes, others.filter_map(until).collect())
     }
 
     /// Adds a node to the metadata group, if it is no member: it is sent the log from here on. Says

@@ -57,7 +57,7 @@ pub(crate) use write::{
 use crate::batch_log::{BatchId, OpenBatches};
 use crate::connection::{self, ConnectionMemory, DecodedFrame, Session};
 use crate::internode;
-use crate::metadata::{DdlResult, MetadataRequest, Publication};
+use crate::metadata::{DdlResult, FeedRecord, MetadataRequest, Publication};
 use crate::node::Shared;
 use crate::statement::RecentStatements;
 use crate::status::{self, ClusterStatus, UnknownKeyspace};
@@ -122,6 +122,8 @@ pub(crate) enum Message {
     ClosedRanges(TableId, oneshot::Sender<Vec<ClosedRange>>),
     /// What clients are connected, for the virtual tables.
     Clients(oneshot::Sender<Vec<connection::ClientInfo>>),
+    /// The changefeeds as they were last applied; shard 0 only.
+    Feeds(oneshot::Sender<Vec<FeedRecord>>),
     /// What the shard stores, for the virtual tables.
     Storage(oneshot::Sender<StorageReport>),
     /// The cluster as operators see it, with ownership by a keyspace's replicas if one is named;
@@ -387,6 +389,7 @@ impl Shard {
             tokio::task::spawn_local(self.clone().run_plans());
             tokio::task::spawn_local(self.clone().tell_own_record());
             tokio::task::spawn_local(self.clone().catch_up());
+            tokio::task::spawn_local(self.clone().run_feed_ownership());
         }
         if let Some(inbox) = self.inbox.take() {
             tokio::task::spawn_local(internode::serve(self.clone(), inbox));
@@ -406,6 +409,17 @@ impl Shard {
             }
             tokio::task::yield_now().await;
         }
+    }
+
+    fn tell_clients(&self, reply: oneshot::Sender<Vec<connection::ClientInfo>>) {
+        let sessions = self.sessions.borrow();
+        let clients = sessions.values().map(|s| s.info.borrow().clone()).collect();
+        reply.send(clients).ok();
+    }
+
+    fn tell_feeds(&self, reply: oneshot::Sender<Vec<FeedRecord>>) {
+        let feeds = self.with_metadata(|m| m.feeds.values().cloned().collect());
+        reply.send(feeds).ok();
     }
 
     fn handle(self: &Rc<Self>, message: Message) {
@@ -456,11 +470,8 @@ impl Shard {
                     reply.send(shard.closed_ranges(table).await).ok();
                 });
             }
-            Message::Clients(reply) => {
-                let sessions = self.sessions.borrow();
-                let clients = sessions.values().map(|s| s.info.borrow().clone()).collect();
-                reply.send(clients).ok();
-            }
+            Message::Clients(reply) => self.tell_clients(reply),
+            Message::Feeds(reply) => self.tell_feeds(reply),
             Message::Storage(reply) => {
                 reply.send(self.state.borrow().storage_report()).ok();
             }

@@ -304,6 +304,11 @@ impl Shard {
         self.state.borrow().metadata().cloned()
     }
 
+    /// Looks at the metadata as it was last applied; on shard 0.
+    pub(crate) fn with_metadata<R>(&self, look: impl FnOnce(&Metadata) -> R) -> R {
+        look(self.state.borrow().metadata().expect("shard 0 holds the metadata group"))
+    }
+
     /// Writes appended entries or hands them to the log's thread, applies what is held, and sends
     /// what others have to know; ends campaigns and asks again as time passes.
     pub(super) async fn run_log(self: Rc<Self>) {

@@ -109,8 +109,13 @@ pub(super) fn describe(
     metadata_changed: bool,
 ) {
     let facts = system::DescribedCluster::new(view);
-    let context =
-        DescribeContext { schema: &view.schema, feeds: &[], cdc: &CdcLogTables, cluster: &facts };
+    let feeds = system::described_feeds(view);
+    let context = DescribeContext {
+        schema: &view.schema,
+        feeds: &feeds,
+        cdc: &CdcLogTables,
+        cluster: &facts,
+    };
     reply.send_or_fail(|out, head| {
         let request = PageRequest {
             page_size: parameters.page_size.and_then(|size| i32::try_from(size).ok()),

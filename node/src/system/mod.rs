@@ -5,6 +5,7 @@
 //! A read builds the table in memory and then goes the way of every read.
 
 mod describe;
+mod feeds;
 mod rows;
 mod watermarks;
 
@@ -16,6 +17,7 @@ use crate::statement::format_uuid;
 use crate::view::View;
 use cql::plan::system_schema;
 pub(crate) use describe::DescribedCluster;
+pub(crate) use feeds::described as described_feeds;
 use model::memory_table::MemoryTable;
 use model::{KeyspaceDef, TableDef, TableId};
 use rows::{Datum, Rows};
@@ -58,6 +60,8 @@ pub(crate) async fn table(shard: &Rc<Shard>, view: &View, table: &TableDef) -> M
         ("system", "prepared_statements") => prepared_statements(shard, table),
         ("system" | "system_views", "clients") => clients(shard, table).await,
         ("system", "versions") => versions(table),
+        ("system", "changefeeds") => feeds::saved(shard, table).await,
+        ("system_views", "changefeeds") => feeds::live(shard, table).await,
         ("system_views", "settings") => settings(shard, table),
         ("system_views", "caches") => caches(shard, table).await,
         ("system_views", "disk_usage") => disk_usage(shard, view, table).await,

@@ -21,6 +21,11 @@ impl Datum {
         Datum(value::elements(elements.iter().map(Vec::as_slice)))
     }
 
+    /// A list of serialized elements.
+    pub(super) fn list<'a>(elements: impl IntoIterator<Item = &'a [u8]>) -> Datum {
+        Datum(value::elements(elements))
+    }
+
     /// `map<text, text>`
     pub(super) fn map<'a>(entries: impl IntoIterator<Item = (&'a str, &'a str)>) -> Datum {
         let sorted: BTreeMap<&str, &str> = entries.into_iter().collect();

@@ -18,6 +18,7 @@ mod bad_input;
 mod cdc_cluster;
 mod cdc_consumer;
 mod cdc_watermarks;
+mod changefeeds;
 mod clients_of_several;
 mod consistency;
 mod containers;

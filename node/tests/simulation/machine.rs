@@ -2,7 +2,7 @@
 
 use crate::followed::Followed;
 use env::{EntropySource, Env, SimControl};
-use node::{CommitLogSync, Config, Limits, LogFormat, Node};
+use node::{CommitLogSync, Config, Limits, LogFormat, Node, Webhooks};
 use std::cell::{Cell, RefCell};
 use std::future::pending;
 use std::net::IpAddr;
@@ -121,5 +121,6 @@ pub(crate) fn config(commitlog_sync: CommitLogSync) -> Config {
         init_scripts: None,
         init_scripts_node_count: None,
         limits: Limits::default(),
+        webhooks: Webhooks::default(),
     }
 }

@@ -17,7 +17,7 @@ use crate::syntax::ast::ChangefeedStatement;
 use ::cdc as rules;
 use model::dump::dump_mutation;
 use model::mutation::MutationView;
-use model::{CdcOptions, FeedLog};
+use model::{CdcOptions, FeedLog, PreimageMode};
 use rules::error as cdc_error;
 use rules::{CdcError, CdcErrorKind};
 use std::collections::BTreeSet;
@@ -193,7 +193,8 @@ fn feed_logs(
     let name = |table: &Arc<TableDef>| (table.keyspace.clone(), table.name.clone());
     if let ChangefeedStatement::Create(create) = statement {
         let has = |option: &str| create.options.iter().any(|o| o.name.as_str() == option);
-        let wanted = FeedLog { preimage: has("old"), postimage: has("new") };
+        let preimage = if has("old") { PreimageMode::Full } else { PreimageMode::Off };
+        let wanted = FeedLog { preimage, postimage: has("new") };
         let tables = feed_tables(&create.tables, schema, keyspace_in_use)?;
         return Ok(tables.iter().map(|table| (name(table), Some(wanted))).collect());
     }

@@ -29,18 +29,18 @@ const SYSTEM: &[(&str, &str)] = &[
             PRIMARY KEY (keyspace_name, view_name))",
     ),
     (
+        "up to which time each CDC stream of a keyspace is complete",
+        "CREATE TABLE cdc_watermarks (
+            keyspace_name text, stream_id blob, closed timeuuid, closed_at timestamp,
+            PRIMARY KEY (keyspace_name, stream_id))",
+    ),
+    (
         "changefeeds as the cluster has agreed on them, with their saved positions",
         "CREATE TABLE changefeeds (
             keyspace_name text, name text, created_at timestamp, epoch bigint,
             events_delivered bigint, last_error text, options frozen<map<text, text>>, owner uuid,
             position_time timeuuid, retries bigint, sequence bigint, sink text, state text,
             tables frozen<list<text>>, PRIMARY KEY (keyspace_name, name))",
-    ),
-    (
-        "up to which time each CDC stream of a keyspace is complete",
-        "CREATE TABLE cdc_watermarks (
-            keyspace_name text, stream_id blob, closed timeuuid, closed_at timestamp,
-            PRIMARY KEY (keyspace_name, stream_id))",
     ),
     (
         "currently connected clients, as ScyllaDB lists them",

@@ -1,0 +1,116 @@
+//! A feed's pump put together: source, rendering, sink and pace, from its definition and the view.
+
+use super::runner::Owner;
+use super::sink::{self, WebhookTerms};
+use super::source::ClusterSource;
+use crate::metadata::FeedRecord;
+use crate::node::Shared;
+use crate::view::View;
+use changefeed::feed::Tables;
+use changefeed::options::{LargeMessage, Options, StartAt};
+use changefeed::pump::{Backoff, End, Pace, Pump, Stop};
+use changefeed::sequence::Sequencer;
+use changefeed::{BoundTable, Cursor, FeedRender, TableShape};
+use cql::plan::prepare_filter;
+use model::TableId;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What the pumps of this node have in common.
+pub(super) struct Pumps {
+    shared: Arc<Shared>,
+    webhooks: Rc<Result<WebhookTerms, String>>,
+}
+
+impl Pumps {
+    pub(super) fn new(shared: Arc<Shared>) -> Pumps {
+        let webhooks = WebhookTerms::new(&shared);
+        if let Err(reason) = &webhooks {
+            tracing::error!("changefeeds into webhooks cannot run: {reason}");
+        }
+        Pumps { shared, webhooks: Rc::new(webhooks) }
+    }
+
+    /// The pump of a feed, from where it stands; to be run on the thread of feeds.
+    pub(super) fn run(
+        &self,
+        feed: FeedRecord,
+        owner: Owner,
+        stop: Stop,
+    ) -> impl Future<Output = End> + use<> {
+        let (shared, webhooks) = (self.shared.clone(), self.webhooks.clone());
+        async move {
+            let (definition, options) = (&feed.definition, &feed.definition.options);
+            let sink = match sink::open(&shared, &webhooks, definition) {
+                Ok(sink) => sink,
+                Err(reason) => return End::Failed(reason),
+            };
+            let (sequencer, above) = match feed.progress.cursor {
+                Cursor::Time(micros) => Sequencer::start(micros.saturating_add(1)),
+                Cursor::Row(position) => Sequencer::resume(&position),
+                Cursor::Sequence(sequence) => Sequencer::start_at(StartAt::Sequence(sequence)),
+            };
+            let tables: Vec<TableId> = definition.tables.iter().map(|table| table.id).collect();
+            let source = match ClusterSource::open(&shared, &tables, above) {
+                Ok(source) => source,
+                Err(error) => return End::SourceEnded(error),
+            };
+            let bound = NewestTables {
+                shared: shared.clone(),
+                filter: options.filter.clone(),
+                view: shared.views().newest(),
+                bound: BTreeMap::new(),
+            };
+            let render = FeedRender::new(&definition.name, options, sequencer, bound);
+            let entropy = shared.env.entropy.generator(&format!("feed {}", definition.name));
+            let (pace, clock) = (pace(options), shared.env.clock.clone());
+            let backoff = Backoff::new(entropy);
+            Pump { source, render, sink, host: owner, pace, stop, clock, backoff }.run().await
+        }
+    }
+}
+
+/// The tables of a feed by the newest view, with its filter. What is logged by a definition that is
+/// newer than the view is found by the next view, which is there before anything is logged by it.
+struct NewestTables {
+    shared: Arc<Shared>,
+    filter: Option<String>,
+    view: Arc<View>,
+    /// Of that view.
+    bound: BTreeMap<TableId, Arc<BoundTable>>,
+}
+
+impl Tables for NewestTables {
+    fn table(&mut self, table: TableId) -> Option<Arc<BoundTable>> {
+        if self.shared.views().is_newer(&self.view) {
+            self.view = self.shared.views().newest();
+            self.bound.clear();
+        }
+        if let Some(bound) = self.bound.get(&table) {
+            return Some(bound.clone());
+        }
+        let base = self.view.table(table)?;
+        let log = self.view.table(base.cdc_log?)?;
+        let shape = TableShape::new(base, log).ok()?;
+        let filter = match &self.filter {
+            // A filter that names what is gone lets nothing pass, so the feed stops instead.
+            Some(text) => Some(prepare_filter(&self.view.schema, base, text).ok()?),
+            None => None,
+        };
+        let bound = Arc::new(BoundTable { shape, filter });
+        self.bound.insert(table, bound.clone());
+        Some(bound)
+    }
+}
+
+fn pace(options: &Options) -> Pace {
+    Pace {
+        batch_size: options.batch_size,
+        flush_interval: Duration::from_millis(options.flush_interval_ms),
+        mark_interval: options.resolved_interval_ms.map(Duration::from_millis),
+        retry_max: options.retry_max,
+        skips_too_large: options.large_message == LargeMessage::Skip,
+    }
+}

@@ -1,0 +1,298 @@
+//! What a statement makes of the changefeeds that there are: a pure function of both.
+//!
+//! | statement | Running          | Paused                  | Error                   |
+//! |-----------|------------------|-------------------------|-------------------------|
+//! | PAUSE     | Paused           | nothing                 | Paused                  |
+//! | RESUME    | nothing          | Running                 | Running                 |
+//! | … FROM    | refused          | Running, elsewhere      | Running, elsewhere      |
+//! | ALTER     | refused          | other options           | other options           |
+//! | DROP      | gone             | gone                    | gone                    |
+
+use crate::metadata::{FeedRecord, FeedState, Metadata, Progress};
+use changefeed::options::{self, Given, OptionError, OptionValue, Options, StartAt};
+use changefeed::{Cursor, Definition, FeedTable, SinkAddress, SinkKind};
+use cql::plan::ddl::{FeedLogs, feed_tables};
+use cql::plan::{PlanError, prepare_filter};
+use cql::syntax::ast::{
+    AlterChangefeed, ChangefeedStatement, CreateChangefeed, Property, PropertyValue, ResumeFrom,
+};
+use model::{CqlType, FeedLog, Schema, TableDef};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Feeds of a cluster.
+const FEEDS_MAX: usize = 1_000;
+/// Longest name of a feed, in bytes.
+const NAME_BYTES_MAX: usize = 222;
+/// A sequence is a whole number that every JSON reader has exactly.
+const SEQUENCE_MAX: u64 = (1 << 53) - 1;
+
+/// What a statement comes to.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum FeedChange {
+    /// There is nothing to do.
+    Nothing,
+    /// The feed is new, or another now.
+    Put(Box<FeedRecord>),
+    /// The feed is no more.
+    Remove(Arc<str>),
+}
+
+/// The circumstances of a statement.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Circumstances<'a> {
+    pub metadata: &'a Metadata,
+    pub schema: &'a Schema,
+    pub keyspace_in_use: Option<&'a str>,
+    pub now_micros: i64,
+    /// The node that a feed which begins to run is given to.
+    pub owner: Option<u128>,
+}
+
+/// What a statement comes to, or why it is refused.
+pub(super) fn decide(
+    statement: &ChangefeedStatement,
+    circumstances: &Circumstances<'_>,
+) -> Result<FeedChange, PlanError> {
+    let feeds = &circumstances.metadata.feeds;
+    let name = statement.feed().as_str();
+    let known = feeds.get(name);
+    let existing =
+        || known.ok_or_else(|| PlanError::invalid(format!("changefeed '{name}' does not exist")));
+    match statement {
+        ChangefeedStatement::Create(create) => match known {
+            Some(_) if create.if_not_exists => Ok(FeedChange::Nothing),
+            Some(_) => refuse(format!("changefeed '{name}' already exists")),
+            None if feeds.len() >= FEEDS_MAX => {
+                refuse(format!("there are {FEEDS_MAX} changefeeds already"))
+            }
+            None => create_feed(create, circumstances).map(put),
+        },
+        ChangefeedStatement::Drop(drop) => match known {
+            Some(feed) => Ok(FeedChange::Remove(feed.definition.name.clone())),
+            None if drop.if_exists => Ok(FeedChange::Nothing),
+            None => existing().map(|_| FeedChange::Nothing),
+        },
+        ChangefeedStatement::Pause(_) => Ok(pause(existing()?)),
+        ChangefeedStatement::Resume(resume) => {
+            resumed(existing()?, resume.from.as_ref(), circumstances)
+        }
+        ChangefeedStatement::Alter(alter) => {
+            altered(existing()?, alter, circumstances.schema).map(put)
+        }
+    }
+}
+
+/// What the feeds on every table need of its log; nothing for a table that had feeds and has none.
+/// A feed that `also` says more of needs that besides.
+pub(super) fn logs_needed<'a>(
+    feeds: impl Iterator<Item = &'a Definition>,
+    schema: &Schema,
+) -> FeedLogs {
+    let mut needed: FeedLogs = FeedLogs::new();
+    for table in schema.keyspaces.values().flat_map(|keyspace| keyspace.tables.values()) {
+        if table.options.feed_log.is_some() {
+            needed.insert((table.keyspace.clone(), table.name.clone()), None);
+        }
+    }
+    for feed in feeds {
+        let log = feed.log_needed();
+        for table in &feed.tables {
+            let entry = needed.entry((feed.keyspace.clone(), table.name.clone())).or_default();
+            *entry = Some(entry.map_or(log, |other: FeedLog| other.union(log)));
+        }
+    }
+    needed
+}
+
+fn put(feed: FeedRecord) -> FeedChange {
+    FeedChange::Put(Box::new(feed))
+}
+
+fn create_feed(
+    create: &CreateChangefeed,
+    circumstances: &Circumstances<'_>,
+) -> Result<FeedRecord, PlanError> {
+    let Circumstances { schema, keyspace_in_use, now_micros, owner, .. } = *circumstances;
+    if create.name.as_str().len() > NAME_BYTES_MAX {
+        return refuse(format!("the name of a changefeed has at most {NAME_BYTES_MAX} bytes"));
+    }
+    let tables = feed_tables(&create.tables, schema, keyspace_in_use)?;
+    let Some(first) = tables.first() else { return refuse("a changefeed is on some table") };
+    let kind = match create.sink {
+        cql::syntax::ast::SinkKind::Kafka => SinkKind::Kafka,
+        cql::syntax::ast::SinkKind::Webhook => SinkKind::Webhook,
+    };
+    let sink = SinkAddress::parse(kind, &create.address).map_err(option_error)?;
+    let given = given(&create.options)?;
+    let options = options::parse(kind, &given).map_err(option_error)?;
+    for table in &tables {
+        check_filter(&options, schema, table)?;
+    }
+    let cursor = match options.cursor {
+        None => Cursor::Time(now_micros),
+        Some(StartAt::Sequence(sequence)) => Cursor::Sequence(sequence),
+        Some(StartAt::Timestamp(millis)) => {
+            Cursor::Time(millis.saturating_mul(1_000).saturating_sub(1))
+        }
+    };
+    let tables = tables.iter().map(|table| FeedTable { id: table.id, name: table.name.clone() });
+    let definition = Definition {
+        name: create.name.text.clone(),
+        keyspace: first.keyspace.clone(),
+        tables: tables.collect(),
+        sink,
+        given,
+        options,
+    };
+    Ok(FeedRecord {
+        definition,
+        created_at_millis: now_micros / 1_000,
+        state: FeedState::Running,
+        owner,
+        // A feed of that name that was dropped may still be delivered somewhere.
+        epoch: circumstances.metadata.index.saturating_add(1),
+        progress: Progress {
+            cursor,
+            last_sequence: 0,
+            events_delivered: 0,
+            retries: 0,
+            last_error: None,
+            closed_micros: None,
+        },
+    })
+}
+
+/// The owner keeps the feed until it has settled what it had begun.
+fn pause(feed: &FeedRecord) -> FeedChange {
+    match feed.state {
+        FeedState::Paused => FeedChange::Nothing,
+        FeedState::Running | FeedState::Error => {
+            put(FeedRecord { state: FeedState::Paused, ..feed.clone() })
+        }
+    }
+}
+
+fn resumed(
+    feed: &FeedRecord,
+    from: Option<&ResumeFrom>,
+    circumstances: &Circumstances<'_>,
+) -> Result<FeedChange, PlanError> {
+    let name = &feed.definition.name;
+    match (feed.state, from) {
+        (FeedState::Running, None) => return Ok(FeedChange::Nothing),
+        (FeedState::Running, Some(_)) => {
+            return refuse(format!(
+                "changefeed '{name}' is running: pause it to resume it from somewhere else"
+            ));
+        }
+        (FeedState::Paused | FeedState::Error, _) => {}
+    }
+    let mut feed = FeedRecord {
+        state: FeedState::Running,
+        owner: circumstances.owner,
+        epoch: feed.epoch + 1,
+        ..feed.clone()
+    };
+    feed.progress.last_error = None;
+    if let Some(from) = from {
+        feed.progress.cursor = cursor_of(from)?;
+        feed.progress.closed_micros = None;
+    }
+    Ok(put(feed))
+}
+
+fn cursor_of(from: &ResumeFrom) -> Result<Cursor, PlanError> {
+    match from {
+        ResumeFrom::Beginning => Ok(Cursor::Time(0)),
+        ResumeFrom::Sequence(digits) => match digits.parse() {
+            Ok(sequence) if sequence <= SEQUENCE_MAX => Ok(Cursor::Sequence(sequence)),
+            _ => refuse(format!("a sequence is a number from 0 to {SEQUENCE_MAX}")),
+        },
+        ResumeFrom::Timestamp(text) => {
+            let value = model::literal::parse_literal(&CqlType::Timestamp, text);
+            let value = value.map_err(|error| PlanError::invalid(error.to_string()))?;
+            let millis = <[u8; 8]>::try_from(value.as_slice()).map(i64::from_be_bytes);
+            let Ok(millis) = millis else { return refuse("the timestamp is empty") };
+            // What has the time itself is delivered.
+            Ok(Cursor::Time(millis.saturating_mul(1_000).saturating_sub(1)))
+        }
+    }
+}
+
+fn altered(
+    feed: &FeedRecord,
+    alter: &AlterChangefeed,
+    schema: &Schema,
+) -> Result<FeedRecord, PlanError> {
+    if feed.state == FeedState::Running {
+        return refuse(format!(
+            "changefeed '{}' is running: pause it to alter it",
+            feed.definition.name
+        ));
+    }
+    let changed = given(&alter.options)?;
+    if let Some(name) = changed.keys().find(|name| options::is_fixed_at_creation(name)) {
+        return refuse(format!(
+            "{name} says where a new changefeed begins and cannot be altered; RESUME CHANGEFEED … \
+             FROM takes it elsewhere"
+        ));
+    }
+    let mut feed = FeedRecord { epoch: feed.epoch + 1, owner: None, ..feed.clone() };
+    feed.definition.given.extend(changed);
+    let kind = feed.definition.sink_kind();
+    feed.definition.options = options::parse(kind, &feed.definition.given).map_err(option_error)?;
+    for table in &feed.definition.tables {
+        let Some(table) = schema.table_by_id(table.id) else { continue };
+        check_filter(&feed.definition.options, schema, table)?;
+    }
+    Ok(feed)
+}
+
+/// A filter must be one over the table, and what it asks must be known of every change: of a DELETE
+/// that is the key, unless the feed tells old values.
+fn check_filter(options: &Options, schema: &Schema, table: &TableDef) -> Result<(), PlanError> {
+    let Some(text) = &options.filter else { return Ok(()) };
+    let filter = prepare_filter(schema, table, text)?;
+    if options.include_old_values {
+        return Ok(());
+    }
+    match filter.find_column(&|column| !column.is_key()) {
+        None => Ok(()),
+        Some(column) => refuse(format!(
+            "the filter asks for {}, which is not known of a DELETE: it is no part of the primary \
+             key. Set include_old_values = true",
+            column.name
+        )),
+    }
+}
+
+/// Options as they were written.
+fn given(properties: &[Property]) -> Result<Given, PlanError> {
+    let mut given = Given::new();
+    for Property { name, value } in properties {
+        let value = match value {
+            PropertyValue::Text(text) => OptionValue::Text(text.clone()),
+            PropertyValue::Map(entries) => {
+                let map: BTreeMap<String, String> = entries.iter().cloned().collect();
+                if map.len() < entries.len() {
+                    return refuse(format!("a key is given twice in {}", name.as_str()));
+                }
+                OptionValue::Map(map)
+            }
+        };
+        given.insert(name.as_str().to_owned(), value);
+    }
+    Ok(given)
+}
+
+fn option_error(error: OptionError) -> PlanError {
+    PlanError::invalid(error.message)
+}
+
+fn refuse<T>(message: impl Into<String>) -> Result<T, PlanError> {
+    Err(PlanError::invalid(message.into()))
+}
+
+#[cfg(test)]
+mod tests;

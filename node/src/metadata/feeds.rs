@@ -1,0 +1,285 @@
+//! Changefeeds in the metadata: what each is, whether it runs, whose it is, how far it has come.
+//!
+//! A feed that runs has an *owner*, the node that delivers it, under an *epoch* that rises with every
+//! change of owner and every statement about the feed. What an owner says of a feed's progress counts
+//! only under the epoch that the feed has when the command is applied: that is the fence. A node that
+//! was taken for dead and goes on for a while can repeat messages, but never move the position of
+//! whoever came after it.
+//!
+//! Progress is the one command that comes by itself, several times a second. It leaves
+//! [`Metadata::index`] as it is, so that no view is made for it: whoever wants the newest progress
+//! asks shard 0.
+
+use super::Metadata;
+use changefeed::{Cursor, Definition};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// Whether a feed runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum FeedState {
+    /// It is delivered, or will be as soon as a node has it.
+    Running,
+    /// A statement stopped it. It has an owner until that one has settled what it had begun.
+    Paused,
+    /// Its owner gave up; [`FeedRecord::last_error`] says why.
+    Error,
+}
+
+impl FeedState {
+    /// As SHOW CHANGEFEEDS says it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            FeedState::Running => "Running",
+            FeedState::Paused => "Paused",
+            FeedState::Error => "Error",
+        }
+    }
+}
+
+/// A feed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FeedRecord {
+    pub definition: Definition,
+    pub created_at_millis: i64,
+    pub state: FeedState,
+    /// The node that delivers it.
+    pub owner: Option<u128>,
+    /// Raised by every change of owner, state or definition.
+    pub epoch: u64,
+    pub progress: Progress,
+}
+
+/// How far a feed has come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Progress {
+    /// What lies behind it is delivered next.
+    pub cursor: Cursor,
+    /// The number of the last event that was delivered; 0 before the first.
+    pub last_sequence: u64,
+    /// Events since the feed was made.
+    pub events_delivered: u64,
+    /// Batches that were sent again, since the feed was made.
+    pub retries: u64,
+    /// What went wrong last, since the feed last ran well.
+    pub last_error: Option<String>,
+    /// Up to which log time, in microseconds, the owner has seen all there will ever be; nothing
+    /// before it has.
+    pub closed_micros: Option<i64>,
+}
+
+/// What an owner says of one of its feeds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FeedReport {
+    pub name: Arc<str>,
+    /// Under which it owns the feed.
+    pub epoch: u64,
+    /// Nothing if it has not touched the feed.
+    pub progress: Option<Progress>,
+    /// Whether it has stopped, and delivers nothing more under this epoch.
+    pub stop: Option<FeedStop>,
+}
+
+/// Why an owner has stopped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum FeedStop {
+    /// It was asked to, and has settled what it had begun.
+    Settled,
+    /// It cannot go on; the reason is `last_error` of its progress.
+    Failed,
+}
+
+/// What a node has to say of the feeds that it owns.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FeedNews {
+    pub reports: Vec<FeedReport>,
+    /// Feeds that it is about to deliver, which get a new epoch for that. The view that has the epoch
+    /// has all progress of before, also what this node itself reported before it was started again.
+    pub claims: Vec<FeedAssignment>,
+}
+
+/// Another owner for a feed, or none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FeedAssignment {
+    pub name: Arc<str>,
+    /// The epoch that the feed had when this was decided; under another one it is void.
+    pub epoch: u64,
+    pub owner: Option<u128>,
+}
+
+impl FeedRecord {
+    /// Whether a node is to deliver it.
+    pub(crate) fn runs_on(&self, host_id: u128) -> bool {
+        self.state == FeedState::Running && self.owner == Some(host_id)
+    }
+}
+
+impl Metadata {
+    /// Feeds that are new or another, and feeds that are no more.
+    pub(super) fn change_feeds(&mut self, put: Vec<FeedRecord>, remove: &[Arc<str>]) {
+        for name in remove {
+            self.feeds.remove(name);
+        }
+        self.feeds.extend(put.into_iter().map(|feed| (feed.definition.name.clone(), feed)));
+    }
+
+    pub(super) fn assign_feeds(&mut self, assignments: Vec<FeedAssignment>) {
+        for assignment in assignments {
+            let Some(feed) = self.feeds.get_mut(&assignment.name) else { continue };
+            if feed.epoch == assignment.epoch {
+                feed.owner = assignment.owner;
+                feed.epoch += 1;
+            }
+        }
+    }
+
+    pub(super) fn note_progress(&mut self, node: u128, reports: Vec<FeedReport>) {
+        for report in reports {
+            let Some(feed) = self.feeds.get_mut(&report.name) else { continue };
+            if feed.epoch != report.epoch || feed.owner != Some(node) {
+                continue;
+            }
+            feed.progress = report.progress.unwrap_or_else(|| feed.progress.clone());
+            let Some(stop) = report.stop else { continue };
+            feed.owner = None;
+            if stop == FeedStop::Failed && feed.state == FeedState::Running {
+                feed.state = FeedState::Error;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::metadata::Command;
+    use changefeed::options::{Given, Options, SinkAddress, SinkKind};
+
+    /// A feed on the table `t` of `ks` that a node has under epoch 1.
+    pub(crate) fn feed(name: &str, owner: Option<u128>) -> FeedRecord {
+        FeedRecord {
+            definition: Definition {
+                name: name.into(),
+                keyspace: "ks".into(),
+                tables: Vec::new(),
+                sink: SinkAddress::parse(SinkKind::Webhook, "http://127.0.0.1:1/x").unwrap(),
+                given: Given::new(),
+                options: Options::default(),
+            },
+            created_at_millis: 5,
+            state: FeedState::Running,
+            owner,
+            epoch: 1,
+            progress: progress(0),
+        }
+    }
+
+    fn progress(events: u64) -> Progress {
+        Progress {
+            cursor: Cursor::Time(i64::try_from(events).unwrap()),
+            last_sequence: events,
+            events_delivered: events,
+            retries: 0,
+            last_error: None,
+            closed_micros: None,
+        }
+    }
+
+    /// What an owner says.
+    pub(crate) fn test_news() -> FeedNews {
+        let claim = FeedAssignment { name: "g".into(), epoch: 3, owner: Some(7) };
+        FeedNews { reports: vec![report(1, 2, Some(FeedStop::Settled))], claims: vec![claim] }
+    }
+
+    fn report(epoch: u64, events: u64, stop: Option<FeedStop>) -> FeedReport {
+        FeedReport { name: "f".into(), epoch, progress: Some(progress(events)), stop }
+    }
+
+    /// Applies commands to metadata with the feed `f` of node 1, as they go through the log.
+    fn apply(commands: Vec<Command>) -> Metadata {
+        let mut metadata = Metadata::default();
+        let put = Command::ChangeFeeds { put: vec![feed("f", Some(1))], remove: Vec::new() };
+        for (index, command) in (1..).zip(std::iter::once(put).chain(commands)) {
+            metadata.apply(index, Command::from_bytes(&command.to_bytes()).unwrap());
+        }
+        metadata
+    }
+
+    fn assign(epoch: u64, owner: Option<u128>) -> Command {
+        let assignment = FeedAssignment { name: "f".into(), epoch, owner };
+        Command::AssignFeeds { assignments: vec![assignment] }
+    }
+
+    fn progress_of(node: u128, reports: Vec<FeedReport>) -> Command {
+        Command::FeedProgress { node, feeds: reports }
+    }
+
+    #[test]
+    fn progress_counts_for_the_owner_under_its_epoch_alone() {
+        let metadata = apply(vec![
+            progress_of(1, vec![report(1, 10, None)]),
+            progress_of(2, vec![report(1, 11, None)]),
+            assign(1, Some(2)),
+            progress_of(1, vec![report(1, 12, None)]),
+            progress_of(1, vec![report(2, 13, None)]),
+            progress_of(2, vec![report(1, 14, None)]),
+        ]);
+        let feed = &metadata.feeds["f"];
+        assert_eq!((feed.progress.events_delivered, feed.owner, feed.epoch), (10, Some(2), 2));
+        let metadata = apply(vec![assign(1, Some(2)), progress_of(2, vec![report(2, 15, None)])]);
+        assert_eq!(metadata.feeds["f"].progress, progress(15));
+    }
+
+    #[test]
+    fn progress_makes_no_new_index() {
+        let index = apply(Vec::new()).index;
+        assert_eq!(apply(vec![progress_of(1, vec![report(1, 1, None)])]).index, index);
+        assert_eq!(apply(vec![assign(1, None)]).index, index + 1);
+    }
+
+    #[test]
+    fn an_assignment_is_void_under_another_epoch() {
+        let metadata = apply(vec![assign(1, Some(2)), assign(1, Some(3)), assign(2, None)]);
+        assert_eq!((metadata.feeds["f"].owner, metadata.feeds["f"].epoch), (None, 3));
+    }
+
+    #[test]
+    fn an_owner_that_stops_lets_go() {
+        let failed = apply(vec![progress_of(1, vec![report(1, 1, Some(FeedStop::Failed))])]);
+        assert_eq!((failed.feeds["f"].state, failed.feeds["f"].owner), (FeedState::Error, None));
+        let paused = FeedRecord { state: FeedState::Paused, ..feed("f", Some(1)) };
+        let pause = Command::ChangeFeeds { put: vec![paused], remove: Vec::new() };
+        for stop in [FeedStop::Settled, FeedStop::Failed] {
+            let report = report(1, 1, Some(stop));
+            let stopped = apply(vec![pause.clone(), progress_of(1, vec![report])]);
+            let feed = &stopped.feeds["f"];
+            assert_eq!((feed.state, feed.owner), (FeedState::Paused, None));
+        }
+    }
+
+    #[test]
+    fn what_is_said_of_a_feed_that_is_gone_is_void() {
+        let remove = Command::ChangeFeeds { put: Vec::new(), remove: vec!["f".into()] };
+        let metadata = apply(vec![
+            remove,
+            assign(1, Some(1)),
+            progress_of(1, vec![report(1, 1, Some(FeedStop::Failed))]),
+        ]);
+        assert!(metadata.feeds.is_empty());
+    }
+
+    /// What is on disks and in logs stays readable.
+    #[test]
+    fn the_json_of_feeds_does_not_change_unnoticed() {
+        let text = serde_json::to_string(&progress_of(1, vec![report(1, 2, None)])).unwrap();
+        let expected = r#"{"FeedProgress":{"node":1,"feeds":[{"name":"f","epoch":1,"progress":{"cursor":{"Time":2},"last_sequence":2,"events_delivered":2,"retries":0,"last_error":null,"closed_micros":null},"stop":null}]}}"#;
+        assert_eq!(text, expected);
+        let text = serde_json::to_string(&assign(4, None)).unwrap();
+        let expected = r#"{"AssignFeeds":{"assignments":[{"name":"f","epoch":4,"owner":null}]}}"#;
+        assert_eq!(text, expected);
+        let record = serde_json::to_value(feed("f", Some(1))).unwrap();
+        let fields: Vec<&String> = record.as_object().unwrap().keys().collect();
+        let expected = ["created_at_millis", "definition", "epoch", "owner", "progress", "state"];
+        assert_eq!(fields, expected);
+    }
+}

@@ -1,0 +1,242 @@
+//! Changefeeds as their users meet them: statements in, requests at an HTTP endpoint out, on one node
+//! and on three, over pauses, restarts and the death of the node that delivers.
+
+use crate::several_nodes::QUORUM;
+use crate::support::{Node, Raw, python, run};
+use serde_json::Value;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const TIME_MAX: Duration = Duration::from_mins(1);
+const ARGUMENTS: &[&str] =
+    &["--memory", "256M", "--webhook-allow-http", "--webhook-allow-private-addresses"];
+
+/// An HTTP endpoint that acknowledges everything and keeps the events.
+struct Receiver {
+    address: SocketAddr,
+    events: Arc<Mutex<Vec<Value>>>,
+}
+
+impl Receiver {
+    fn start() -> Receiver {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let events: Arc<Mutex<Vec<Value>>> = Arc::default();
+        let of_thread = events.clone();
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let events = of_thread.clone();
+                thread::spawn(move || receive(stream, &events));
+            }
+        });
+        Receiver { address, events }
+    }
+
+    fn statement(&self, name: &str, table: &str, options: &str) -> String {
+        let address = self.address;
+        format!(
+            "CREATE CHANGEFEED {name} FOR TABLE {table} INTO WEBHOOK 'http://{address}/hook' WITH \
+             (flush_interval_ms = 5{options})"
+        )
+    }
+
+    /// Waits until every id of `wanted` has come, and returns all events.
+    fn wait_for(&self, wanted: std::ops::Range<i64>) -> Vec<Value> {
+        let deadline = Instant::now() + TIME_MAX;
+        loop {
+            let events = self.events.lock().expect("nobody panics with it").clone();
+            let has = |id: i64| events.iter().any(|event| event["key"]["id"] == id);
+            if wanted.clone().all(has) {
+                return events;
+            }
+            assert!(Instant::now() < deadline, "{wanted:?} did not come: {events:?}");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// Takes the requests of one connection.
+fn receive(mut stream: TcpStream, events: &Mutex<Vec<Value>>) {
+    let mut reader = BufReader::new(stream.try_clone().expect("a socket can be cloned"));
+    loop {
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            if !matches!(reader.read_line(&mut line), Ok(1..)) {
+                return;
+            }
+            let line = line.trim_end().to_ascii_lowercase();
+            if let Some(value) = line.strip_prefix("content-length:") {
+                length = value.trim().parse().expect("a length");
+            }
+            if line.is_empty() {
+                break;
+            }
+        }
+        let mut body = vec![0; length];
+        if reader.read_exact(&mut body).is_err() {
+            return;
+        }
+        let batch: Vec<Value> = serde_json::from_slice(&body).expect("an array of events");
+        events.lock().expect("nobody panics with it").extend(batch);
+        if stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").is_err() {
+            return;
+        }
+    }
+}
+
+fn insert(raw: &mut Raw, ids: std::ops::Range<i64>) {
+    for id in ids {
+        let text = format!("INSERT INTO shop.orders (id, status) VALUES ({id}, 'new')");
+        raw.rows_at(&text, QUORUM).expect("it is written");
+    }
+}
+
+fn keyspace(factor: usize) -> String {
+    format!(
+        "CREATE KEYSPACE shop WITH replication = {{'class': 'NetworkTopologyStrategy', \
+         'replication_factor': {factor}}}"
+    )
+}
+
+const TABLE: &str = "CREATE TABLE shop.orders (id int PRIMARY KEY, status text)";
+
+/// State and figures of a feed: name, table, state, last sequence, events.
+fn shown(raw: &mut Raw) -> Vec<(String, String, String, i64)> {
+    let text =
+        |cell: &Option<Vec<u8>>| String::from_utf8(cell.clone().unwrap_or_default()).expect("text");
+    let number = |cell: &Option<Vec<u8>>| {
+        let bytes = cell.clone().unwrap_or_default();
+        bytes.try_into().map_or(0, i64::from_be_bytes)
+    };
+    let rows = raw.rows("SHOW CHANGEFEEDS").expect("it is shown");
+    rows.iter().map(|row| (text(&row[0]), text(&row[1]), text(&row[2]), number(&row[4]))).collect()
+}
+
+#[test]
+fn changes_reach_a_webhook_and_go_on_after_a_pause_and_a_restart() {
+    let receiver = Receiver::start();
+    let mut node = Node::start_with(ARGUMENTS);
+    let mut raw = Raw::ready(&node);
+    for statement in [&keyspace(1), TABLE, &receiver.statement("f", "shop.orders", "")] {
+        raw.run(statement);
+    }
+    insert(&mut raw, 0..3);
+    raw.run("UPDATE shop.orders SET status = 'shipped' WHERE id = 1");
+    raw.run("DELETE FROM shop.orders WHERE id = 2");
+    insert(&mut raw, 3..4);
+    let events = receiver.wait_for(0..4);
+    let told = |id: i64| -> Vec<String> {
+        let of_key = events.iter().filter(|event| event["key"]["id"] == id);
+        of_key.map(|event| format!("{} {}", event["operation"], event["new_row"])).collect()
+    };
+    assert_eq!(told(1)[0], r#""INSERT" {"id":1,"status":"new"}"#);
+    assert_eq!(told(1)[1], r#""UPDATE" {"id":1,"status":"shipped"}"#);
+    assert_eq!(told(2).last().expect("it was deleted"), r#""DELETE" null"#);
+    let sequences: Vec<u64> =
+        events.iter().filter_map(|event| event["sequence"].as_u64()).collect();
+    assert!(sequences.len() == events.len() && sequences.is_sorted(), "{sequences:?}");
+
+    raw.run("PAUSE CHANGEFEED f");
+    let paused = shown(&mut raw);
+    assert_eq!(paused, [("f".into(), "orders".into(), "Paused".into(), 6)]);
+    insert(&mut raw, 4..5);
+    raw.run("RESUME CHANGEFEED f");
+    receiver.wait_for(4..5);
+
+    node.stop();
+    node.restart();
+    let mut raw = Raw::ready(&node);
+    insert(&mut raw, 5..6);
+    let events = receiver.wait_for(0..6);
+    // It was settled before each end, so nothing came twice.
+    assert_eq!(events.len(), 8, "{events:?}");
+
+    raw.run("DROP CHANGEFEED f");
+    assert_eq!(shown(&mut raw), []);
+    raw.run("DROP TABLE shop.orders");
+}
+
+#[test]
+fn what_a_feed_reads_is_kept_for_it() {
+    let receiver = Receiver::start();
+    let node = Node::start_with(ARGUMENTS);
+    let mut raw = Raw::ready(&node);
+    for statement in [&keyspace(1), TABLE, &receiver.statement("f", "shop.orders", "")] {
+        raw.run(statement);
+    }
+    for statement in ["TRUNCATE shop.orders", "DROP TABLE shop.orders", "DROP KEYSPACE shop"] {
+        let (code, message) = raw.rows(statement).expect_err("a feed is on the table");
+        assert_eq!(code, 0x2200, "{message}");
+        assert!(message.contains("changefeed"), "{message}");
+    }
+    let wrong = receiver.statement("g", "shop.orders", ", batch_sise = 5");
+    let (_, message) = raw.rows(&wrong).expect_err("there is no such option");
+    assert!(message.contains("batch_size"), "{message}");
+    let (_, message) = raw.rows(&receiver.statement("f", "shop.orders", "")).expect_err("twice");
+    assert_eq!(message, "changefeed 'f' already exists");
+}
+
+#[test]
+fn another_node_goes_on_when_the_owner_dies() {
+    let receiver = Receiver::start();
+    let mut nodes: [Node; 3] = Node::start_together(ARGUMENTS);
+    let mut raw = Raw::ready(&nodes[0]);
+    for statement in [&keyspace(3), TABLE, &receiver.statement("f", "shop.orders", "")] {
+        raw.run(statement);
+    }
+    insert(&mut raw, 0..20);
+    receiver.wait_for(0..20);
+    let owner = raw.rows("SELECT owner FROM system_views.changefeeds").expect("it is shown");
+    let owner = owner[0][0].clone().expect("it has an owner");
+    let host_id = |node: &Node| {
+        Raw::ready(node).rows("SELECT host_id FROM system.local").expect("it is there")[0][0]
+            .clone()
+    };
+    let dead = nodes.iter().position(|node| host_id(node).as_ref() == Some(&owner));
+    let dead = dead.expect("the owner is one of them");
+    nodes[dead].kill();
+    let mut raw = Raw::ready(&nodes[(dead + 1) % 3]);
+    let deadline = Instant::now() + TIME_MAX;
+    for id in 20..40 {
+        let text = format!("INSERT INTO shop.orders (id, status) VALUES ({id}, 'new')");
+        // Ranges that it led get another leader first.
+        while let Err(error) = raw.rows_at(&text, QUORUM) {
+            assert!(Instant::now() < deadline, "{error:?}");
+        }
+    }
+    receiver.wait_for(0..40);
+}
+
+#[test]
+fn cqlsh_takes_the_statements_as_they_stand() {
+    let receiver = Receiver::start();
+    let node = Node::start_with(ARGUMENTS);
+    let create = receiver.statement(
+        "detailed_feed",
+        "orders",
+        ", include_old_values = true, \
+         batch_size = 500, filter = 'status = ''shipped'''",
+    );
+    let commands = format!(
+        "{};\nUSE shop;\n{TABLE};\n{create};\nINSERT INTO orders (id, status) VALUES (1, 'new');\n\
+         UPDATE orders SET status = 'shipped' WHERE id = 1;\nPAUSE CHANGEFEED detailed_feed;\n\
+         LIST CHANGEFEEDS;\nRESUME CHANGEFEED detailed_feed;\nDESCRIBE detailed_feed;\n\
+         DROP CHANGEFEED detailed_feed;\n",
+        keyspace(1)
+    );
+    let Some(python) = python() else { return };
+    let mut command = python.cqlsh(node.scratch());
+    command.args(["127.0.0.1", &node.cql_port().to_string()]).current_dir(node.scratch());
+    let finished = run(&mut command, &commands).expect("cqlsh runs");
+    assert_eq!(finished.stderr, "", "{}", finished.stdout);
+    let printed = finished.success();
+    assert!(printed.contains("detailed_feed") && printed.contains("Paused"), "{printed}");
+    assert!(printed.contains("CREATE CHANGEFEED detailed_feed FOR TABLE shop.orders"), "{printed}");
+    let events = receiver.wait_for(1..2);
+    assert_eq!(events[0]["operation"], "UPDATE", "the filter lets nothing else pass: {events:?}");
+    assert_eq!(events[0]["old_row"]["status"], "new");
+}
