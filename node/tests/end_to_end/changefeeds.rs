@@ -181,6 +181,38 @@ fn what_a_feed_reads_is_kept_for_it() {
 }
 
 #[test]
+fn a_feed_that_was_away_for_longer_than_the_log_keeps_says_so() {
+    let receiver = Receiver::start();
+    let node = Node::start_with(ARGUMENTS);
+    let mut raw = Raw::ready(&node);
+    for statement in [&keyspace(1), TABLE, &receiver.statement("f", "shop.orders", "")] {
+        raw.run(statement);
+    }
+    insert(&mut raw, 0..1);
+    receiver.wait_for(0..1);
+    raw.run("PAUSE CHANGEFEED f");
+    insert(&mut raw, 1..2);
+    let ttl = |seconds| {
+        format!("ALTER TABLE shop.orders WITH cdc = {{'enabled': true, 'ttl': {seconds}}}")
+    };
+    raw.run(&ttl(1));
+    // Whatever it answers: the feed finds out when it reads.
+    raw.rows("RESUME CHANGEFEED f").ok();
+    let deadline = Instant::now() + TIME_MAX;
+    while shown(&mut raw)[0].2 != "Error" {
+        assert!(Instant::now() < deadline, "{:?}", shown(&mut raw));
+        thread::sleep(Duration::from_millis(20));
+    }
+    let told = raw.rows("SELECT last_error FROM system_views.changefeeds").expect("it is shown");
+    let told = String::from_utf8(told[0][0].clone().expect("there is an error")).expect("text");
+    assert!(told.contains("may be lost") && told.contains("FROM BEGINNING"), "{told}");
+    // Its position is kept, and nothing was lost after all.
+    raw.run(&ttl(86_400));
+    raw.run("RESUME CHANGEFEED f");
+    receiver.wait_for(0..2);
+}
+
+#[test]
 fn another_node_goes_on_when_the_owner_dies() {
     let receiver = Receiver::start();
     let mut nodes: [Node; 3] = Node::start_together(ARGUMENTS);

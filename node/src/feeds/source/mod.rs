@@ -8,8 +8,10 @@
 //! shard, and a row comes out some milliseconds after its commit.
 //!
 //! Whoever leads a range answers for it, whoever that was before: a range that changes its leader is
-//! asked for from where it stood, and one without a leader holds all, which loses nothing.
+//! asked for from where it stood, and one without a leader holds all, which loses nothing. What the
+//! log has lost by its TTL ends the source ([`expiry`]).
 
+mod expiry;
 mod merge;
 
 use crate::node::Shared;
@@ -61,6 +63,8 @@ pub(crate) struct ClusterSource {
     tables: Vec<TableId>,
     inner: Rc<Inner>,
     followers: JoinSet<()>,
+    /// What has ended by its TTL is not missed: whoever reads from the beginning gets what is left.
+    takes_what_is_left: bool,
 }
 
 /// What the tasks share.
@@ -94,12 +98,14 @@ struct LogsOfPlacement {
 }
 
 impl ClusterSource {
-    /// The log of these base tables above a time in microseconds.
+    /// The log of these base tables above a time in microseconds; what is left of it when that is not
+    /// above 0.
     pub(crate) fn open(
         shared: &Arc<Shared>,
         tables: &[TableId],
         above: TimestampMicros,
     ) -> Result<ClusterSource, SourceError> {
+        let takes_what_is_left = above <= 0;
         let view = shared.views().newest();
         let (logs, shapes) = layout(&view, tables)?;
         // Nothing is placed before the first generation of streams.
@@ -121,7 +127,8 @@ impl ClusterSource {
             room: Notify::new(),
         };
         let tables = tables.to_vec();
-        let mut source = ClusterSource { tables, inner: Rc::new(inner), followers: JoinSet::new() };
+        let (inner, followers) = (Rc::new(inner), JoinSet::new());
+        let mut source = ClusterSource { tables, inner, followers, takes_what_is_left };
         source.follow();
         Ok(source)
     }
@@ -165,6 +172,25 @@ impl ClusterSource {
         Ok(())
     }
 
+    /// Errors when rows that are yet to be handed out may have ended.
+    fn check_expiry(&mut self) -> Result<(), SourceError> {
+        let now = self.inner.shared.env.clock.now_micros();
+        let State { view, merge, .. } = &*self.inner.state.borrow();
+        let ended_of = |table: &TableId| {
+            let options = view.table(*table)?.cdc_enabled()?;
+            expiry::ended_micros(now, options.ttl_seconds)
+        };
+        let ended = self.tables.iter().filter_map(ended_of).max();
+        match ended.filter(|ended| merge.handed() < *ended) {
+            Some(ended) if !self.takes_what_is_left => Err(expiry::lost(merge.handed(), ended)),
+            Some(_) => Ok(()),
+            None => {
+                self.takes_what_is_left = false;
+                Ok(())
+            }
+        }
+    }
+
     /// What is complete, if it is worth a batch.
     fn take(&self) -> Option<Batch> {
         let mut state = self.inner.state.borrow_mut();
@@ -179,6 +205,7 @@ impl Source for ClusterSource {
     async fn next(&mut self) -> Result<Batch, SourceError> {
         loop {
             self.adopt_view()?;
+            self.check_expiry()?;
             if let Some(batch) = self.take() {
                 return Ok(batch);
             }
