@@ -7,7 +7,7 @@
 //! PAUSE CHANGEFEED name
 //! RESUME CHANGEFEED name [FROM SEQUENCE n | FROM TIMESTAMP 't' | FROM BEGINNING]
 //! DROP CHANGEFEED [IF EXISTS] name
-//! SHOW CHANGEFEEDS        (LIST CHANGEFEEDS: cqlsh keeps SHOW to itself)
+//! SHOW CHANGEFEEDS | LIST CHANGEFEEDS
 //! ```
 //!
 //! Options may stand without parentheses and with AND between, as the properties of a table do.
