@@ -305,15 +305,9 @@ impl Node {
         let (listeners, http) = Listeners::bind(&shared).await?;
         tokio::task::spawn_local(crate::http::serve(http, shared.clone()));
         tokio::task::spawn_local(internode::accept(shared.clone(), for_nodes));
-        if !is_member {
-            let joined = tokio::select! {
-                found = founding::find_cluster(&shared) => found?,
-                never = listeners.turn_away(&shared) => match never {},
-            };
-            if let Some(joined) = joined {
-                snapshot = *joined;
-                shared.join(&snapshot).map_err(StartError::Data)?;
-            }
+        if !is_member && let Some(joined) = find_cluster(&shared, &listeners).await? {
+            snapshot = *joined;
+            shared.join(&snapshot).map_err(StartError::Data)?;
         }
         part_with_gone(&shared, &snapshot.metadata)?;
         let tasks = start_shards(&shared, receivers, snapshot).await?;
@@ -403,6 +397,17 @@ fn part_with_gone(shared: &Shared, metadata: &Metadata) -> Result<(), StartError
     }
     refuse_gone(&shared.registry, metadata);
     Ok(())
+}
+
+/// The cluster that has let this node in; none if it founds one itself.
+async fn find_cluster(
+    shared: &Arc<Shared>,
+    listeners: &Listeners,
+) -> Result<Option<Box<Snapshot>>, StartError> {
+    tokio::select! {
+        found = founding::find_cluster(shared) => found,
+        never = listeners.turn_away(shared) => match never {},
+    }
 }
 
 /// Returns when the node is a member of the ring; meanwhile clients are turned away.

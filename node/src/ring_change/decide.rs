@@ -40,8 +40,8 @@ impl Shard {
         Ok(DdlOutcome { warnings, ..DdlOutcome::unseen(index) })
     }
 
-    /// The command that begins what is asked for, or nothing if it is under way. The error is for the
-    /// operator.
+    /// The command that begins what is asked for, or nothing if it is under way or done: who asks
+    /// again may not have heard yet of the end. The error is for the operator.
     fn judge_change(&self, view: &View, request: RingRequest) -> Result<Option<Command>, String> {
         let (host_id, departure) = match request {
             RingRequest::Leave { host_id } => (host_id, Departure::Leaves),
@@ -50,6 +50,9 @@ impl Shard {
                 (host_id, Departure::IsRemoved { is_live })
             }
         };
+        if view.metadata.is_gone(host_id) {
+            return Ok(None);
+        }
         let plan = view.metadata.plan.as_ref();
         if let Some(plan) = plan.filter(|plan| plan.host_id == host_id) {
             return judge_again(plan, departure);
