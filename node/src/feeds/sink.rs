@@ -37,9 +37,12 @@ impl WebhookTerms {
 /// What is wrong with a feed's sink by this node's configuration, if anything.
 pub(super) fn check(shared: &Shared, definition: &Definition) -> Result<(), String> {
     match &definition.sink {
-        SinkAddress::Kafka { .. } => Ok(()),
+        SinkAddress::Kafka { brokers, topic } => {
+            kafka_settings(definition, brokers, topic).check().map_err(|error| error.to_string())
+        }
         SinkAddress::Webhook { url } => {
-            webhook_settings(policy(shared), definition, url).map(|_| ())
+            let policy = policy(shared);
+            webhook_settings(policy, definition, url)?.target.judge_number(policy)
         }
     }
 }
@@ -70,25 +73,29 @@ fn webhook_settings(
     })
 }
 
+fn kafka_settings(definition: &Definition, brokers: &[String], topic: &str) -> kafka::Settings {
+    let options = &definition.options;
+    let passed_on = options.kafka.iter();
+    kafka::Settings {
+        brokers: brokers.to_vec(),
+        topic: topic.to_owned(),
+        timeout: KAFKA_TIME_MAX,
+        max_message_bytes: options.max_message_bytes,
+        passed_on: passed_on
+            .map(|(name, value)| (name.clone(), value.reveal().to_owned()))
+            .collect(),
+    }
+}
+
 /// The sink of a feed, which is connected with nothing yet.
 pub(super) fn open(
     shared: &Shared,
     terms: &Result<WebhookTerms, String>,
     definition: &Definition,
 ) -> Result<Box<dyn Sink>, String> {
-    let options = &definition.options;
     match &definition.sink {
         SinkAddress::Kafka { brokers, topic } => {
-            let passed_on = options.kafka.iter();
-            let settings = kafka::Settings {
-                brokers: brokers.clone(),
-                topic: topic.clone(),
-                timeout: KAFKA_TIME_MAX,
-                max_message_bytes: options.max_message_bytes,
-                passed_on: passed_on
-                    .map(|(name, value)| (name.clone(), value.reveal().to_owned()))
-                    .collect(),
-            };
+            let settings = kafka_settings(definition, brokers, topic);
             Ok(Box::new(KafkaSink::new(&shared.env, settings)))
         }
         SinkAddress::Webhook { url } => {

@@ -185,6 +185,15 @@ fn what_a_feed_reads_is_kept_for_it() {
     let wrong = receiver.statement("g", "shop.orders", ", batch_sise = 5");
     let (_, message) = raw.rows(&wrong).expect_err("there is no such option");
     assert!(message.contains("batch_size"), "{message}");
+    for (sink, reason) in [
+        ("WEBHOOK 'https://0.0.0.0/hook'", "an unspecified address"),
+        ("WEBHOOK 'shop.example/hook'", "https://"),
+        ("KAFKA 'shop.example:9092/t' WITH (kafka.security.protocol = 'no')", "security.protocol"),
+    ] {
+        let text = format!("CREATE CHANGEFEED g FOR TABLE shop.orders INTO {sink}");
+        let (code, message) = raw.rows(&text).expect_err("nothing can be sent there");
+        assert!(code == 0x2200 && message.contains(reason), "{message}");
+    }
     let (_, message) = raw.rows(&receiver.statement("f", "shop.orders", "")).expect_err("twice");
     assert_eq!(message, "changefeed 'f' already exists");
 }

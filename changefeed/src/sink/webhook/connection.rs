@@ -81,9 +81,7 @@ impl Dialer {
             }
         }
         if allowed.is_empty() {
-            return Err(SinkError::permanent(format!(
-                "{target} is {refused}, which the configuration of this server does not allow"
-            )));
+            return Err(SinkError::permanent(target.refusal(refused)));
         }
         allowed.truncate(ADDRESSES_TRIED_MAX);
         Ok(allowed)

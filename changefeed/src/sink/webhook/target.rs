@@ -70,6 +70,18 @@ impl Target {
             path,
         })
     }
+
+    /// Refuses a host that is written as an address which the policy does not allow, before anything
+    /// is sent. Names are judged whenever they are resolved.
+    pub fn judge_number(&self, policy: AddressPolicy) -> Result<(), String> {
+        let Ok(address) = self.host.parse() else { return Ok(()) };
+        policy.judge(address).map_err(|kind| self.refusal(kind))
+    }
+
+    /// Why an address of this kind is not reached.
+    pub(super) fn refusal(&self, kind: &str) -> String {
+        format!("{self} is {kind}, which the configuration of this server does not allow")
+    }
 }
 
 /// What follows the last colon that is not inside an IPv6 address.
@@ -136,6 +148,22 @@ mod tests {
         assert!(parse(&format!("https://example.com/{}", "x".repeat(3000))).is_err());
         let shown = format!("{:?}", parse("https://example.com/token?k=v").expect("a target"));
         assert_eq!(shown, "Target(https://example.com)");
+    }
+
+    #[test]
+    fn an_address_is_judged_as_it_is_written() {
+        let judge = |url, allow_private| {
+            let policy = AddressPolicy { allow_http: true, allow_private };
+            Target::parse(url, policy).expect("a URL").judge_number(policy)
+        };
+        for url in ["https://127.0.0.1/hook", "https://[::ffff:10.0.0.1]:8443/", "http://0.0.0.0/"]
+        {
+            let error = judge(url, false).expect_err(url);
+            assert!(error.contains("configuration of this server does not allow"), "{error}");
+        }
+        assert_eq!(judge("https://127.0.0.1/hook", true), Ok(()));
+        assert_eq!(judge("https://1.1.1.1/", false), Ok(()));
+        assert_eq!(judge("https://localhost/", false), Ok(()), "a name is judged later");
     }
 
     #[test]
