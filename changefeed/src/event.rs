@@ -16,7 +16,7 @@
 //! group covers has no event. A static row cannot be deleted by itself: when nothing is left of it,
 //! that is an UPDATE to nulls.
 //!
-//! `cells` finds values in a log row, [`body`] writes events as JSON, [`delta`] and [`patch`] the
+//! `cells` finds values in a log row, `body` writes events as JSON, `delta` and `patch` the
 //! parts that only those kinds of events have.
 
 pub(crate) mod body;
