@@ -196,11 +196,7 @@ fn host_id(asked: &Node, node: &Node) -> String {
 fn a_node_joins_and_another_leaves_while_clients_write() {
     let mut nodes = Node::unstarted_together::<4>(ARGUMENTS);
     nodes[0].restart();
-    thread::scope(|scope| {
-        for node in &mut nodes[1..3] {
-            scope.spawn(|| node.restart());
-        }
-    });
+    Node::restart_together(&mut nodes[1..3]);
     let (there, new) = nodes.split_at_mut(3);
     let there: Vec<&Node> = there.iter().collect();
     wait_for_members(&there);
@@ -243,11 +239,7 @@ fn wait_until_ended(node: &mut Node) {
 fn whoever_dies_while_a_node_joins_it_goes_on() {
     let mut nodes = Node::unstarted_together::<4>(ARGUMENTS);
     nodes[0].restart();
-    thread::scope(|scope| {
-        for node in &mut nodes[1..3] {
-            scope.spawn(|| node.restart());
-        }
-    });
+    Node::restart_together(&mut nodes[1..3]);
     wait_for_members(&nodes[..3].iter().collect::<Vec<_>>());
     let acknowledged = fill(&nodes[..3].iter().collect::<Vec<_>>());
 
@@ -307,11 +299,7 @@ fn a_node_joins_that_gets_snapshots_since_the_logs_have_no_more_what_it_lacks() 
     let path = path.to_str().expect("a temporary folder");
     let mut nodes = Node::unstarted_together::<4>(&["--memory", "64M", "--config", path]);
     nodes[0].restart();
-    thread::scope(|scope| {
-        for node in &mut nodes[1..3] {
-            scope.spawn(|| node.restart());
-        }
-    });
+    Node::restart_together(&mut nodes[1..3]);
     let (there, new) = nodes.split_at_mut(3);
     let there: Vec<&Node> = there.iter().collect();
     wait_for_members(&there);
