@@ -52,7 +52,6 @@ mod tests {
     use crate::random::Random;
     use crate::ring::HostId;
     use std::collections::BTreeMap;
-    use std::path::Path;
     use std::sync::Arc;
 
     const MUTATIONS_PER_FILE: u64 = 2_000;
@@ -125,29 +124,14 @@ mod tests {
         all.map(|(name, bytes)| (name.to_owned(), bytes)).collect()
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the corpus is files beside the tests")]
+    /// The files of the corpus; the seeds stand there as they are built.
     fn corpus() -> BTreeMap<String, Vec<u8>> {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/messages");
-        if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            std::fs::create_dir_all(&folder).unwrap();
-            for (name, bytes) in seeds() {
-                std::fs::write(folder.join(name), bytes).unwrap();
-            }
-        }
-        let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-        files
-            .map(|path| {
-                let name = path.file_name().unwrap().to_string_lossy().into_owned();
-                (name, std::fs::read(&path).unwrap())
-            })
-            .collect()
+        model::golden::check_corpus("corpus/messages", &seeds())
     }
 
     #[test]
-    fn seeds_stand_in_the_corpus_as_they_are_built() {
-        let corpus = corpus();
+    fn messages_of_the_corpus_are_read_back() {
         for (name, bytes) in seeds() {
-            assert_eq!(corpus.get(&name), Some(&bytes), "{name}: UPDATE_GOLDEN=1 writes it anew");
             assert!(fuzz_message(&bytes), "{name} is read back");
         }
     }

@@ -5,8 +5,8 @@
 //! that begin with `#` say what the script is about. With `UPDATE_GOLDEN=1` in the environment the
 //! outputs are rewritten, to be reviewed as a change.
 
+use model::golden;
 use std::fmt::Write as _;
-use std::path::Path;
 
 /// What a script drives. Each file starts with a new one.
 pub(crate) trait Interpreter {
@@ -56,37 +56,8 @@ impl<'a> Command<'a> {
 }
 
 /// Runs every script in `testscripts/FOLDER`, each with an interpreter of its own.
-#[expect(clippy::disallowed_methods, reason = "scripts are read from the source tree")]
 pub(crate) fn run_folder<I: Interpreter>(folder: &str, new: impl Fn() -> I) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testscripts").join(folder);
-    let update = std::env::var_os("UPDATE_GOLDEN").is_some();
-    let mut paths: Vec<_> =
-        std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.sort();
-    assert!(!paths.is_empty(), "{} has no scripts", folder.display());
-    let mut failed = Vec::new();
-    for path in paths {
-        let expected = String::from_utf8(std::fs::read(&path).unwrap()).unwrap();
-        let actual = replay(&expected, &mut new());
-        if actual == expected {
-            continue;
-        }
-        if update {
-            std::fs::write(&path, actual).unwrap();
-        } else {
-            println!("{}\n{}", path.display(), first_difference(&expected, &actual));
-            failed.push(path);
-        }
-    }
-    assert!(failed.is_empty(), "{failed:?}; UPDATE_GOLDEN=1 rewrites them");
-}
-
-fn first_difference(expected: &str, actual: &str) -> String {
-    let mut lines = expected.lines().zip(actual.lines()).enumerate();
-    match lines.find(|(_, (old, new))| old != new) {
-        Some((line, (old, new))) => format!("line {}:\n- {old}\n+ {new}", line + 1),
-        None => "one is longer".to_owned(),
-    }
+    golden::check_scripts(&format!("testscripts/{folder}"), |script| replay(script, &mut new()));
 }
 
 /// The script with the outputs that it has now.

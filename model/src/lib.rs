@@ -17,6 +17,8 @@ pub mod dump;
 pub mod entry;
 pub mod filter;
 pub mod fuzz;
+#[cfg(any(test, feature = "testing"))]
+pub mod golden;
 mod hex;
 pub mod id_map;
 pub mod json;

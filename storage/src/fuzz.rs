@@ -22,7 +22,6 @@ pub fn fuzz_table_file(content: &[u8]) {
 mod tests {
     use super::*;
     use std::collections::BTreeMap;
-    use std::path::Path;
 
     const MUTATIONS_PER_FILE: usize = 3_000;
 
@@ -38,33 +37,16 @@ mod tests {
     }
 
     /// What the files of the corpus hold.
-    fn seeds() -> BTreeMap<&'static str, Vec<u8>> {
-        let mut seeds = BTreeMap::from(crate::sstable::fuzz_seeds());
-        seeds.insert("manifest", crate::manifest::fuzz_seed());
-        seeds.extend(crate::snapshot::fuzz_seeds());
-        seeds
+    fn seeds() -> BTreeMap<String, Vec<u8>> {
+        let tables = crate::sstable::fuzz_seeds().into_iter();
+        let manifest = [("manifest", crate::manifest::fuzz_seed())];
+        let all = tables.chain(manifest).chain(crate::snapshot::fuzz_seeds());
+        all.map(|(name, bytes)| (name.to_owned(), bytes)).collect()
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the corpus is files beside the tests")]
+    /// The files of the corpus; the seeds stand there as they are built.
     fn corpus() -> BTreeMap<String, Vec<u8>> {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/blocks");
-        if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            std::fs::create_dir_all(&folder).unwrap();
-            for (name, bytes) in seeds() {
-                std::fs::write(folder.join(name), bytes).unwrap();
-            }
-        }
-        let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-        let name = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
-        paths.map(|path| (name(&path), std::fs::read(&path).unwrap())).collect()
-    }
-
-    #[test]
-    fn seeds_stand_in_the_corpus_as_they_are_built() {
-        let corpus = corpus();
-        for (name, bytes) in seeds() {
-            assert_eq!(corpus.get(name), Some(&bytes), "{name}: UPDATE_GOLDEN=1 writes it anew");
-        }
+        model::golden::check_corpus("corpus/blocks", &seeds())
     }
 
     #[test]

@@ -9,27 +9,12 @@
 //! `UPDATE_GOLDEN=1` writes the results instead of comparing them.
 
 use crate::testing::Feed;
+use model::golden;
 use std::fmt::Write;
-use std::path::Path;
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "golden scripts are files beside the tests")]
 fn golden_scripts() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testscripts");
-    let mut paths: Vec<_> =
-        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.sort();
-    assert!(paths.len() > 3, "scripts are found");
-    let update = std::env::var_os("UPDATE_GOLDEN").is_some();
-    for path in paths {
-        let script = std::fs::read_to_string(&path).unwrap();
-        let actual = run_script(&script);
-        if update {
-            std::fs::write(&path, &actual).unwrap();
-        } else {
-            assert_eq!(actual, script, "{}", path.display());
-        }
-    }
+    golden::check_scripts("testscripts", run_script);
 }
 
 fn run_script(script: &str) -> String {

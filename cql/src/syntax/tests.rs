@@ -7,19 +7,8 @@
 #![expect(clippy::indexing_slicing, reason = "a test may panic")]
 
 use super::*;
+use model::golden;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
-
-/// The files of a folder of this crate, sorted by name.
-#[expect(clippy::disallowed_methods, reason = "test data lies on the real disk")]
-fn files(folder: &str) -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
-    let mut paths: Vec<_> =
-        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.sort();
-    assert!(!paths.is_empty(), "no test data");
-    paths
-}
 
 /// The tree on one line, without what is absent; or the error.
 fn render(text: &str) -> String {
@@ -58,28 +47,8 @@ fn find_field(tree: &str, value: &str, close: &str) -> Option<std::ops::Range<us
 }
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "test data lies on the real disk")]
 fn golden_scripts() {
-    let update = std::env::var_os("UPDATE_GOLDEN").is_some();
-    let mut failures = String::new();
-    for path in files("testscripts/syntax") {
-        let script = std::fs::read_to_string(&path).unwrap();
-        let actual = run_script(&script);
-        if update {
-            std::fs::write(&path, &actual).unwrap();
-        } else if actual != script {
-            let (line, (is, was)) = actual
-                .lines()
-                .chain([""])
-                .zip(script.lines().chain([""]))
-                .enumerate()
-                .find(|(_, (is, was))| is != was)
-                .unwrap_or((0, ("a different length", "")));
-            let line = line + 1;
-            writeln!(failures, "{}:{line}\n  is  {is}\n  was {was}", path.display()).unwrap();
-        }
-    }
-    assert!(failures.is_empty(), "{failures}");
+    golden::check_scripts("testscripts/syntax", run_script);
 }
 
 /// The script with the results as they are.
@@ -103,8 +72,8 @@ fn run_script(script: &str) -> String {
 /// The corpus: the statements of every file, which are separated by a comment of their own.
 fn corpus() -> Vec<String> {
     let mut statements = Vec::new();
-    for path in files("corpus/statements") {
-        let text = std::fs::read_to_string(&path).unwrap();
+    for path in golden::files("corpus/statements") {
+        let text = golden::read(&path);
         statements.extend(text.split("-- next\n").map(|s| s.trim_end_matches('\n').to_owned()));
     }
     assert!(statements.len() > 100, "the corpus is too small: {}", statements.len());

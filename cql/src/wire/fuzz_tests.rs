@@ -4,27 +4,19 @@
 //! takes them from and puts what it finds; `UPDATE_GOLDEN=1` writes them. The test runs every file
 //! there, also those that are no seeds.
 
-#![expect(clippy::disallowed_methods, reason = "the corpus lies on the disk of the developer")]
-
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 
 use super::client::RequestWriter;
 use super::fuzz::{fuzz_frame, fuzz_request, fuzz_response, fuzz_segment};
 use super::segment::put_segment;
 use super::*;
+use model::golden;
 
 const MUTATIONS_PER_SEED: u64 = 120;
 
-fn corpus_folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/wire")
-}
-
+/// The files of the corpus; the seeds stand there as they are built.
 fn corpus() -> BTreeMap<String, Vec<u8>> {
-    let entries = std::fs::read_dir(corpus_folder()).unwrap();
-    let paths = entries.map(|entry| entry.unwrap().path());
-    let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
-    paths.map(|path| (name(&path), std::fs::read(&path).unwrap())).collect()
+    golden::check_corpus("corpus/wire", &seeds())
 }
 
 fn request(version: Version, write: impl FnOnce(RequestWriter<'_>)) -> Vec<u8> {
@@ -195,20 +187,6 @@ fn run_all(bytes: &[u8]) {
     fuzz_segment(bytes);
     fuzz_request(bytes);
     fuzz_response(bytes);
-}
-
-#[test]
-fn seeds_stand_in_the_corpus_as_they_are_built() {
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::create_dir_all(corpus_folder()).unwrap();
-        for (name, bytes) in seeds() {
-            std::fs::write(corpus_folder().join(name), bytes).unwrap();
-        }
-    }
-    let corpus = corpus();
-    for (name, bytes) in seeds() {
-        assert_eq!(corpus.get(&name), Some(&bytes), "corpus/wire/{name} (UPDATE_GOLDEN=1 writes)");
-    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! values, decoding undoes encoding, and malformed keys are errors.
 
 use super::*;
+use crate::golden;
 use crate::hex::push_hex;
 use crate::literal::parse_literal;
 use crate::schema::{ColumnDef, ColumnKind, Partitioner, TableDef, TableId, TableOptions};
@@ -9,7 +10,6 @@ use crate::types::CqlType;
 use crate::value::compare_values;
 use crate::value::testing::{Random, random_type, random_value, tuple_of};
 use std::cmp::Ordering;
-use std::path::Path;
 use std::sync::Arc;
 
 /// A table `(k blob, c0 …, PRIMARY KEY (k, c0 …))`.
@@ -51,10 +51,11 @@ fn encode(cql_type: &CqlType, descending: bool, value: &[u8]) -> Vec<u8> {
 
 /// Encodings are stored: the script holds their bytes. `UPDATE_GOLDEN=1` rewrites it.
 #[test]
-#[expect(clippy::disallowed_methods, reason = "golden scripts are files beside the tests")]
 fn encodings_are_the_stored_ones() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testscripts/clustering/encodings.txt");
-    let script = std::fs::read_to_string(&path).unwrap();
+    golden::check_scripts("testscripts/clustering", with_encodings);
+}
+
+fn with_encodings(script: &str) -> String {
     let mut actual = String::new();
     for line in script.lines() {
         match line.split_once(" =>") {
@@ -72,13 +73,7 @@ fn encodings_are_the_stored_ones() {
         }
         actual.push('\n');
     }
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(&path, actual).unwrap();
-        return;
-    }
-    for (expected, actual) in script.lines().zip(actual.lines()) {
-        assert_eq!(actual, expected);
-    }
+    actual
 }
 
 /// The stored form of types that have no constants.

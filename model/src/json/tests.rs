@@ -2,6 +2,7 @@
 //! Cassandra 5.0.9 answered `SELECT JSON`. What is kept differently on purpose is tested here.
 
 use super::*;
+use crate::golden;
 use crate::hex::parse_hex;
 use crate::types::UdtType;
 use crate::value::testing::{Random, mutate, random_type, random_value};
@@ -56,8 +57,7 @@ fn json(style: JsonStyle, cql_type: &CqlType, value: &[u8]) -> Result<String, Va
 
 #[test]
 fn values_are_printed_as_cassandra_prints_them() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testscripts/json");
-    let script = std::fs::read_to_string(folder.join("as-cassandra-prints.txt")).unwrap();
+    let script = golden::read(Path::new("testscripts/json/as-cassandra-prints.txt"));
     let mut count = 0;
     for line in script.lines().filter(|line| !line.starts_with('#')) {
         let [name, hex, expected] = line.splitn(3, '\t').collect::<Vec<_>>()[..] else {

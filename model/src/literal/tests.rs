@@ -2,27 +2,15 @@
 //! is read as and shown as. `UPDATE_GOLDEN=1` rewrites what comes after the arrow.
 
 use super::*;
+use crate::golden;
 use crate::hex::push_hex;
 use crate::types::CqlType;
 use crate::value::testing::{Random, random_type, random_value};
 use crate::value::{CollectionBuilder, push_value, validate};
-use std::path::Path;
 use std::sync::Arc;
 
-#[expect(clippy::disallowed_methods, reason = "golden scripts are files beside the tests")]
-fn run_script(name: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testscripts/literal").join(name);
-    let script = std::fs::read_to_string(&path).unwrap();
-    let mut actual: Vec<String> = script.lines().map(run_line).collect();
-    actual.push(String::new());
-    let actual = actual.join("\n");
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(&path, actual).unwrap();
-        return;
-    }
-    for (expected, actual) in script.lines().zip(actual.lines()) {
-        assert_eq!(actual, expected);
-    }
+fn run_script(script: &str) -> String {
+    script.lines().map(|line| run_line(line) + "\n").collect()
 }
 
 fn run_line(line: &str) -> String {
@@ -49,28 +37,8 @@ fn run_line(line: &str) -> String {
 }
 
 #[test]
-fn integer_constants() {
-    run_script("integer-constants.txt");
-}
-
-#[test]
-fn fraction_constants() {
-    run_script("fraction-constants.txt");
-}
-
-#[test]
-fn date_and_time_constants() {
-    run_script("date-and-time-constants.txt");
-}
-
-#[test]
-fn duration_constants() {
-    run_script("duration-constants.txt");
-}
-
-#[test]
-fn other_constants() {
-    run_script("other-constants.txt");
+fn constants_are_read_and_shown_as_the_scripts_say() {
+    golden::check_scripts("testscripts/literal", run_script);
 }
 
 #[test]

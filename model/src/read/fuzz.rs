@@ -38,7 +38,6 @@ mod tests {
     use crate::read::codec::tests::{a_command, a_page};
     use crate::value::testing::{Random, mutate};
     use std::collections::BTreeMap;
-    use std::path::Path;
 
     const MUTATIONS_PER_FILE: u64 = 5_000;
 
@@ -55,26 +54,9 @@ mod tests {
         seeds
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the corpus is files beside the tests")]
+    /// The files of the corpus; the seeds stand there as they are built.
     fn corpus() -> BTreeMap<String, Vec<u8>> {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/reads");
-        if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            std::fs::create_dir_all(&folder).unwrap();
-            for (name, bytes) in seeds() {
-                std::fs::write(folder.join(name), bytes).unwrap();
-            }
-        }
-        let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-        let name_of = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
-        files.map(|path| (name_of(&path), std::fs::read(&path).unwrap())).collect()
-    }
-
-    #[test]
-    fn seeds_of_reads_stand_in_the_corpus_as_they_are_built() {
-        let corpus = corpus();
-        for (name, bytes) in seeds() {
-            assert_eq!(corpus.get(&name), Some(&bytes), "{name}: UPDATE_GOLDEN=1 writes it anew");
-        }
+        crate::golden::check_corpus("corpus/reads", &seeds())
     }
 
     #[test]

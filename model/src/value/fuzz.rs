@@ -138,21 +138,14 @@ fn read_type(cursor: &mut Cursor<'_>, depth: usize) -> CqlType {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::golden;
     use crate::value::testing::{Random, mutate};
-    use std::path::Path;
+    use std::collections::BTreeMap;
 
     const MUTATIONS_PER_FILE: u64 = 400;
 
-    #[expect(clippy::disallowed_methods, reason = "the corpus is files beside the tests")]
-    fn corpus() -> Vec<(String, Vec<u8>)> {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/values");
-        let mut files: Vec<_> = std::fs::read_dir(folder)
-            .unwrap()
-            .map(|entry| entry.unwrap().path())
-            .map(|path| (path.display().to_string(), std::fs::read(&path).unwrap()))
-            .collect();
-        files.sort();
-        files
+    fn corpus() -> BTreeMap<String, Vec<u8>> {
+        golden::check_corpus("corpus/values", &BTreeMap::new())
     }
 
     /// Files whose names begin with `valid-` hold valid values, or the checks of valid values would
@@ -166,7 +159,7 @@ mod tests {
             let mut cursor = Cursor::new(&data);
             let cql_type = read_type(&mut cursor, DEPTH_MAX);
             let valid = validate(&cql_type, cursor.rest()).is_ok();
-            assert_eq!(valid, name.contains("/valid-"), "{name}: {cql_type}");
+            assert_eq!(valid, name.starts_with("valid-"), "{name}: {cql_type}");
         }
     }
 

@@ -148,7 +148,6 @@ fn pick_window(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
 
     /// `pick` and the lines up to `---` make a question; what follows it, up to an empty line or
     /// the next command, is the answer.
@@ -219,21 +218,8 @@ mod tests {
         out
     }
 
-    /// `UPDATE_GOLDEN=1` rewrites the scripts.
     #[test]
     fn scripts_pick_as_they_say() {
-        let (disk, dir) = (env::disk::Disk::real(), Path::new("testscripts/compaction"));
-        let names = disk.list(dir).unwrap();
-        assert!(names.len() >= 3, "the scripts are there");
-        for name in names {
-            let path = dir.join(&name);
-            let text = String::from_utf8(disk.read(&path, 1 << 20).unwrap()).unwrap();
-            let found = replay(&text);
-            if std::env::var_os("UPDATE_GOLDEN").is_some() {
-                disk.write_atomic(&path, found.as_bytes()).unwrap();
-            } else {
-                assert_eq!(found, text, "{name}");
-            }
-        }
+        model::golden::check_scripts("testscripts/compaction", replay);
     }
 }

@@ -16,13 +16,13 @@ use crate::plan::testing::NOW_MICROS;
 use crate::syntax::ast::ChangefeedStatement;
 use ::cdc as rules;
 use model::dump::dump_mutation;
+use model::golden;
 use model::mutation::MutationView;
 use model::{CdcOptions, FeedLog, PreimageMode};
 use rules::error as cdc_error;
 use rules::{CdcError, CdcErrorKind};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
 
 /// The real rules, as the node puts them together.
 pub(crate) struct RealCdc;
@@ -252,35 +252,9 @@ fn check_invariants(before: &Schema, after: &Schema) {
     }
 }
 
-/// The files of a folder of this crate, sorted by name.
-#[expect(clippy::disallowed_methods, reason = "test data lies on the real disk")]
-fn files(folder: &str) -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
-    let mut paths: Vec<_> =
-        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.sort();
-    assert!(!paths.is_empty(), "no test data");
-    paths
-}
-
 #[test]
-#[expect(clippy::disallowed_methods, reason = "test data lies on the real disk")]
 fn golden_scripts() {
-    let update = std::env::var_os("UPDATE_GOLDEN").is_some();
-    let mut failures = String::new();
-    for path in files("testscripts/ddl") {
-        let script = std::fs::read_to_string(&path).unwrap();
-        let actual = run_script(&script);
-        if update {
-            std::fs::write(&path, &actual).unwrap();
-        } else if actual != script {
-            let lines = actual.lines().chain([""]).zip(script.lines().chain([""]));
-            let (line, (is, was)) =
-                lines.enumerate().find(|(_, (is, was))| is != was).unwrap_or((0, ("shorter", "")));
-            writeln!(failures, "{}:{}\n  is  {is}\n  was {was}", path.display(), line + 1).unwrap();
-        }
-    }
-    assert!(failures.is_empty(), "{failures}");
+    golden::check_scripts("testscripts/ddl", run_script);
 }
 
 /// The script with the results as they are.

@@ -14,10 +14,10 @@ use crate::syntax::ast::Statement;
 use crate::syntax::parse;
 use crate::wire::{ResponseHead, Version};
 use model::codec::Cursor;
+use model::golden;
 use model::literal::format_value;
 use model::{CqlType, KeyspaceDef, TableDef, TableId};
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 struct TestCluster;
@@ -176,26 +176,8 @@ fn run_script(script: &str) -> String {
 }
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "test data lies on the real disk")]
 fn golden_scripts() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testscripts/describe");
-    let entries = std::fs::read_dir(folder).unwrap();
-    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
-    paths.sort();
-    assert!(!paths.is_empty(), "no test data");
-    let mut different = Vec::new();
-    for path in paths {
-        let script = std::fs::read_to_string(&path).unwrap();
-        let actual = run_script(&script);
-        if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            std::fs::write(&path, &actual).unwrap();
-        } else if actual != script {
-            let mut lines = actual.lines().chain([""]).zip(script.lines().chain([""]));
-            let line = lines.find(|(is, was)| is != was).map(|(is, was)| format!("{was} -> {is}"));
-            different.push((path, line));
-        }
-    }
-    assert!(different.is_empty(), "{different:#?}");
+    golden::check_scripts("testscripts/describe", run_script);
 }
 
 const KEYSPACE: &str =

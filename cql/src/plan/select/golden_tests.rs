@@ -11,6 +11,7 @@ use crate::plan::{BoundValues, Plan, PlanError, prepare};
 use crate::syntax::parse;
 use crate::wire::{ResponseHead, RowsHead, Version};
 use model::codec::Cursor;
+use model::golden;
 use model::literal::format_value;
 use model::memory_table::MemoryTable;
 use model::mutation::{MutationItem, MutationView, stamp};
@@ -18,30 +19,11 @@ use model::read::{ReadCommand, ReadScope, Slice};
 use model::{KeyspaceDef, Schema, TableId};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "test data lies on the real disk")]
 fn golden_scripts() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testscripts/select");
-    let entries = std::fs::read_dir(folder).unwrap();
-    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
-    paths.sort();
-    assert!(!paths.is_empty(), "no test data");
-    let mut different = Vec::new();
-    for path in paths {
-        let script = std::fs::read_to_string(&path).unwrap();
-        let actual = Database::new().run_script(&script);
-        if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            std::fs::write(&path, &actual).unwrap();
-        } else if actual != script {
-            let lines = actual.lines().zip(script.lines());
-            let line = lines.filter(|(new, old)| new != old).map(|(new, old)| (old, new)).next();
-            different.push((path, line.map(|(old, new)| format!("{old} -> {new}"))));
-        }
-    }
-    assert!(different.is_empty(), "{different:#?}");
+    golden::check_scripts("testscripts/select", |script| Database::new().run_script(script));
 }
 
 /// Rows as text, and the paging state.

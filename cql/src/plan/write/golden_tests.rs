@@ -11,38 +11,15 @@ use crate::plan::{BindContext, BoundValues, Plan, PlanError, prepare};
 use crate::syntax::parse;
 use crate::wire::Value;
 use model::dump::{dump_list_operation, dump_mutation};
+use model::golden;
 use model::mutation::MutationView;
 use model::{KeyspaceDef, Schema};
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The scripts, with their paths.
-#[expect(clippy::disallowed_methods, reason = "test data lies on the real disk")]
-fn scripts() -> Vec<(PathBuf, String)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testscripts/plan");
-    let mut paths: Vec<PathBuf> = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("write_"))
-        .collect();
-    paths.sort();
-    assert!(!paths.is_empty(), "no test data");
-    let read = |path: PathBuf| (path.clone(), std::fs::read_to_string(path).unwrap());
-    paths.into_iter().map(read).collect()
-}
-
 #[test]
-#[expect(clippy::disallowed_methods, reason = "test data lies on the real disk")]
 fn golden_scripts() {
-    for (path, script) in scripts() {
-        let actual = run_script(&script);
-        if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            std::fs::write(&path, &actual).unwrap();
-        } else {
-            assert_eq!(actual, script, "{}", path.display());
-        }
-    }
+    golden::check_scripts("testscripts/write", run_script);
 }
 
 /// Values of a hostile client: any bytes for any marker. Whatever is accepted makes a well-formed
@@ -57,7 +34,8 @@ fn any_bytes_for_any_marker_are_refused_or_make_a_mutation() {
         (seed >> 11) % bound
     };
     let mut accepted = 0;
-    for (_, script) in scripts() {
+    for path in golden::files("testscripts/write") {
+        let script = golden::read(&path);
         let mut schema = empty_schema();
         for block in script.split("\n\n") {
             let input: Vec<&str> =
