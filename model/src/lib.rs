@@ -28,6 +28,7 @@ pub mod literal;
 pub mod memory_table;
 pub mod merge;
 pub mod mutation;
+pub mod nearest;
 pub mod partition;
 pub mod path;
 pub mod range_tombstones;

@@ -4,6 +4,7 @@ use super::value::{OptionError, OptionValue, Secret};
 use super::{Envelope, EventKind, LargeMessage, Options, SinkKind, StartAt};
 use model::CqlType;
 use model::literal::parse_literal;
+use model::nearest::nearest;
 use std::ops::RangeInclusive;
 
 /// Webhook requests carry at most this many headers of the user's.
@@ -194,27 +195,11 @@ fn check_sink(name: &str, only: SinkKind, sink: SinkKind) -> Result<(), OptionEr
 
 fn unknown(name: &str, prefix: &str, known: impl Iterator<Item = &'static str>) -> OptionError {
     let own = name.strip_prefix(prefix).unwrap_or(name);
-    let nearest = known.min_by_key(|known| edit_distance(own, known)).unwrap_or_default();
+    let nearest = nearest(own, known).unwrap_or_default();
     OptionError::new(format!(
         "unknown changefeed option {}; the nearest known one is {prefix}{nearest}",
         shown(name)
     ))
-}
-
-/// How many bytes must be inserted, removed or replaced. Long names are compared by their beginning.
-fn edit_distance(a: &str, b: &str) -> usize {
-    const COMPARED_BYTES_MAX: usize = 64;
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().take(COMPARED_BYTES_MAX).enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let substituted = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 fn set_headers(options: &mut Options, value: &Value) -> Result<(), OptionError> {

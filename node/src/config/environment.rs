@@ -5,8 +5,8 @@
 //! warned of.
 
 use super::address::{Addresses, Role};
-use super::keys::nearest;
 use super::{Config, ConfigError, seed};
+use model::nearest::nearest;
 
 /// Every variable of Cassandra's image begins so, but those of [`UNUSED`].
 const PREFIX: &str = "CASSANDRA_";
@@ -73,7 +73,7 @@ pub(super) fn apply(
             name if OF_ORCHESTRATORS.iter().any(|prefix| name.starts_with(prefix)) => {}
             name if role.is_none() && name.starts_with(PREFIX) => warnings.push(format!(
                 "unknown environment variable {name}; the nearest known one is {}",
-                nearest(name, USED.iter().chain(UNUSED))
+                nearest(name, USED.iter().chain(UNUSED).copied()).unwrap_or_default()
             )),
             _ => {}
         }

@@ -1,38 +1,12 @@
 //! The keys of the file that Tethys uses, and those that Cassandra or ScyllaDB use and Tethys does
 //! not need.
 
+use model::nearest::nearest;
+
 /// The key of the file that is most like this one.
 pub(super) fn nearest_key(key: &str) -> &'static str {
-    nearest(
-        key,
-        USED_KEYS
-            .iter()
-            .chain(super::limits::KEYS)
-            .chain(super::webhooks::KEYS)
-            .chain(KNOWN_UNUSED_KEYS),
-    )
-}
-
-/// The name that is most like this one; empty when there is none.
-pub(super) fn nearest(
-    name: &str,
-    known: impl Iterator<Item = &'static &'static str>,
-) -> &'static str {
-    known.min_by_key(|known| edit_distance(name, known)).copied().unwrap_or_default()
-}
-
-fn edit_distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let substituted = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
+    let known = USED_KEYS.iter().chain(super::limits::KEYS).chain(super::webhooks::KEYS);
+    nearest(key, known.chain(KNOWN_UNUSED_KEYS).copied()).unwrap_or_default()
 }
 
 /// Keys that have a meaning here.
