@@ -13,7 +13,7 @@ use super::ownership::owner_for_one_more;
 use super::sink;
 use super::statement::{self, Circumstances, FeedChange};
 use crate::metadata::{
-    Command, DdlAnswer, DdlError, DdlOutcome, FeedNews, FeedRecord, FeedState, Metadata,
+    Command, DdlError, DdlOutcome, DdlResult, FeedNews, FeedRecord, FeedState, Metadata,
 };
 use crate::remote::Deadline;
 use crate::shard::{Change, Shard, WriteError, WriteRequest};
@@ -145,11 +145,10 @@ impl Shard {
         None
     }
 
-    /// Notes what a node says of its feeds, if this node leads the metadata. What is said under another
-    /// epoch is void, so it takes no turn with other changes.
-    pub(crate) async fn note_feeds(self: &Rc<Self>, node: u128, news: FeedNews) -> DdlAnswer {
+    /// Notes what a node says of its feeds, if this node leads the metadata.
+    pub(crate) async fn note_feeds(self: &Rc<Self>, node: u128, news: FeedNews) -> DdlResult {
         if !self.leads_metadata() {
-            return DdlAnswer::NotLeader { hint: self.metadata_leader() };
+            return Err(WriteError::NotLeader { hint: self.metadata_leader() }.into());
         }
         let FeedNews { reports, mut claims } = news;
         claims.retain(|claim| claim.owner == Some(node));
@@ -162,13 +161,9 @@ impl Shard {
         }
         for command in commands {
             let change = Change::Metadata(command.to_bytes());
-            match self.write(WriteRequest::new(GroupId::METADATA, change)).await {
-                Ok(_) => {}
-                Err(WriteError::NotLeader { hint }) => return DdlAnswer::NotLeader { hint },
-                Err(error) => return DdlAnswer::Failed(error.into()),
-            }
+            self.write(WriteRequest::new(GroupId::METADATA, change)).await?;
         }
-        DdlAnswer::Done(DdlOutcome::unseen(self.with_metadata(|metadata| metadata.index)))
+        Ok(DdlOutcome::unseen(self.with_metadata(|metadata| metadata.index)))
     }
 
     fn decide_feeds(
@@ -200,13 +195,6 @@ impl Shard {
     ) -> Result<SchemaChange, PlanError> {
         let needed = statement::logs_needed(feeds, &view.schema);
         self.with_ddl_context(view, |context| set_feed_logs(&needed, &view.schema, context))
-    }
-
-    async fn decide_again(self: &Rc<Self>, deadline: Deadline) -> Result<(), WriteError> {
-        if self.decides_metadata(deadline).await {
-            return Ok(());
-        }
-        Err(WriteError::NotLeader { hint: self.metadata_leader() })
     }
 }
 

@@ -25,6 +25,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::MutexGuard;
 use tokio::task::JoinSet;
 
 /// How far before its announcement the first generation begins: writes that are still on time may
@@ -168,50 +169,67 @@ impl Shard {
         deadline: Deadline,
     ) -> DdlAnswer {
         assert_eq!(self.index, 0, "the metadata group is on shard 0");
-        if let MetadataRequest::Feeds { node, news } = request {
-            return self.note_feeds(*node, (**news).clone()).await;
-        }
-        let turn = async {
-            match request {
-                // Who asks how far they have come need not wait for what is not acknowledged.
-                MetadataRequest::Index => None,
-                _ => Some(self.ddl_turn.lock().await),
-            }
-        };
-        let Ok(turn) = tokio::time::timeout(deadline.time_left(self), turn).await else {
-            let reason = "other changes of the schema are under way".to_owned();
-            return Answer::Failed(WriteError::Overloaded(reason).into());
-        };
-        if !self.decides_metadata(deadline).await {
-            return Answer::NotLeader { hint: self.metadata_leader() };
-        }
-        let result = match request {
-            MetadataRequest::Statement { text, keyspace } => {
-                match self.change_by_statement(text, keyspace.as_deref(), deadline).await {
-                    Ok((outcome, None)) => Ok(outcome),
-                    Ok((mut outcome, Some(wait))) => {
-                        // Others need not wait with it.
-                        drop(turn);
-                        outcome.warnings.extend(self.wait_for_feed(wait, deadline).await);
-                        Ok(outcome)
-                    }
-                    Err(error) => Err(error),
-                }
-            }
-            MetadataRequest::Generation { starts_in_millis } => {
-                let now = self.shared.env.clock.now_micros() / 1_000;
-                self.change_generations(now + starts_in_millis, deadline).await
-            }
-            MetadataRequest::Node(record) => self.change_node(record, deadline).await,
-            MetadataRequest::Ring(request) => self.change_ring(*request, deadline).await,
-            MetadataRequest::Index => self.found(Ok(DdlOutcome::unseen(self.view().index()))),
-            MetadataRequest::Feeds { .. } => unreachable!("it was noted above"),
-        };
-        match result {
+        match self.change(request, deadline).await {
             Ok(outcome) => Answer::Done(outcome),
             Err(DdlError::Write(WriteError::NotLeader { hint })) => Answer::NotLeader { hint },
             Err(error) => Answer::Failed(error),
         }
+    }
+
+    async fn change(self: &Rc<Self>, request: &MetadataRequest, deadline: Deadline) -> DdlResult {
+        match request {
+            MetadataRequest::Statement { text, keyspace } => {
+                let turn = self.turn_to_change(deadline).await?;
+                let changed = self.change_by_statement(text, keyspace.as_deref(), deadline).await?;
+                // Others need not wait for a feed as well.
+                drop(turn);
+                let (mut outcome, wait) = changed;
+                if let Some(wait) = wait {
+                    outcome.warnings.extend(self.wait_for_feed(wait, deadline).await);
+                }
+                Ok(outcome)
+            }
+            MetadataRequest::Generation { starts_in_millis } => {
+                let _turn = self.turn_to_change(deadline).await?;
+                let now = self.shared.env.clock.now_micros() / 1_000;
+                self.change_generations(now + starts_in_millis, deadline).await
+            }
+            MetadataRequest::Node(record) => {
+                let _turn = self.turn_to_change(deadline).await?;
+                self.change_node(record, deadline).await
+            }
+            MetadataRequest::Ring(request) => {
+                let _turn = self.turn_to_change(deadline).await?;
+                self.change_ring(*request, deadline).await
+            }
+            // What is said under another epoch is void, so it takes no turn with other changes.
+            MetadataRequest::Feeds { node, news } => self.note_feeds(*node, (**news).clone()).await,
+            // Who asks how far they have come need not wait for what is not acknowledged.
+            MetadataRequest::Index => {
+                self.decide_again(deadline).await?;
+                self.found(Ok(DdlOutcome::unseen(self.view().index())))
+            }
+        }
+    }
+
+    /// Waits until it is this change's turn and this node decides on it; the turn ends with what is
+    /// returned.
+    async fn turn_to_change(&self, deadline: Deadline) -> Result<MutexGuard<'_, ()>, DdlError> {
+        let turn = self.ddl_turn.lock();
+        let Ok(turn) = tokio::time::timeout(deadline.time_left(self), turn).await else {
+            let reason = "other changes of the schema are under way".to_owned();
+            return Err(WriteError::Overloaded(reason).into());
+        };
+        self.decide_again(deadline).await?;
+        Ok(turn)
+    }
+
+    /// Waits until this node decides on the metadata, or says who does.
+    pub(crate) async fn decide_again(&self, deadline: Deadline) -> Result<(), WriteError> {
+        if self.decides_metadata(deadline).await {
+            return Ok(());
+        }
+        Err(WriteError::NotLeader { hint: self.metadata_leader() })
     }
 
     /// Waits until this node leads the metadata group, nothing of it is undecided, and this shard

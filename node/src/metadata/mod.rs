@@ -23,7 +23,7 @@ mod snapshot;
 mod state;
 
 pub(crate) use catch_up::Standing;
-pub(crate) use change::{DdlAnswer, DdlError, DdlOutcome, DdlResult, MetadataRequest};
+pub(crate) use change::{DdlError, DdlOutcome, DdlResult, MetadataRequest};
 #[cfg(test)]
 pub(crate) use events::tests::{metadata as test_metadata, schema as test_schema};
 #[cfg(test)]
