@@ -359,6 +359,7 @@ async fn run(arguments: Arguments) -> Fallible<()> {
                 mark_interval: None,
                 retry_max: None,
                 skips_too_large: false,
+                skips_refused: false,
             },
             stop: stop.clone(),
             clock: env.clock.clone(),

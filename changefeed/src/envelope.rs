@@ -22,8 +22,9 @@ mod tests;
 
 use crate::event::body::{Members, Rfc3339, push_key, push_range, push_row_or_null};
 use crate::event::{Change, Event, EventError, GroupCells};
-use crate::options::{Envelope, EventKind, LargeMessage, Options};
+use crate::options::{Envelope, EventKind, LargeMessage, OnError, Options};
 use crate::position::Sequence;
+use crate::pump::Skipped;
 use crate::sequence::Group;
 use crate::sink::Message;
 use crate::source::TableShape;
@@ -48,6 +49,16 @@ pub enum RenderError {
         /// How large it may be.
         bytes_max: usize,
     },
+}
+
+impl RenderError {
+    /// With the number of the change, where the text does not have it.
+    fn of(&self, sequence: Sequence) -> String {
+        match self {
+            RenderError::Event(error) => format!("the change {sequence}: {error}"),
+            RenderError::TooLarge { .. } => self.to_string(),
+        }
+    }
 }
 
 impl fmt::Display for RenderError {
@@ -78,14 +89,15 @@ impl From<ValueError> for RenderError {
 }
 
 /// What became of a group's events.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rendered {
     /// Events that became messages.
     pub event_count: usize,
     /// Events that the filter left out.
     pub filtered_count: usize,
-    /// Events that were too large and are left out.
-    pub skipped_count: usize,
+    /// Events that are left out by the feed's policies: too large, or not to be told. A group of
+    /// whose rows no events can be made counts as one.
+    pub skipped: Skipped,
 }
 
 /// Makes the messages of one feed.
@@ -110,8 +122,30 @@ impl Renderer {
         filter: Option<&Filter>,
         out: &mut Vec<Message>,
     ) -> Result<Rendered, RenderError> {
-        let cells = GroupCells::new(shape, group)?;
         let start = out.len();
+        let first = group.position(0);
+        match self.render_events(shape, group, filter, out) {
+            Err(error) => {
+                out.truncate(start);
+                if !self.skips(&error) {
+                    return Err(error);
+                }
+                let mut rendered = Rendered::default();
+                rendered.skipped.add(error.of(first.sequence));
+                Ok(rendered)
+            }
+            rendered => rendered,
+        }
+    }
+
+    fn render_events(
+        &self,
+        shape: &TableShape,
+        group: Group,
+        filter: Option<&Filter>,
+        out: &mut Vec<Message>,
+    ) -> Result<Rendered, RenderError> {
+        let cells = GroupCells::new(shape, group)?;
         let mut rendered = Rendered::default();
         for event in cells.events(&self.options)? {
             if filter.is_some_and(|filter| !event.passes(filter)) {
@@ -119,15 +153,22 @@ impl Renderer {
                 continue;
             }
             match self.push_messages(&event, out) {
-                Ok(true) => rendered.event_count += 1,
-                Ok(false) => rendered.skipped_count += 1,
-                Err(error) => {
-                    out.truncate(start);
-                    return Err(error);
+                Ok(()) => rendered.event_count += 1,
+                Err(error) if self.skips(&error) => {
+                    rendered.skipped.add(error.of(event.position.sequence));
                 }
+                Err(error) => return Err(error),
             }
         }
         Ok(rendered)
+    }
+
+    /// Whether the feed goes on without what cannot be told.
+    fn skips(&self, error: &RenderError) -> bool {
+        let options = &self.options;
+        let skips_large = options.large_message == LargeMessage::Skip;
+        let is_large = matches!(error, RenderError::TooLarge { .. });
+        options.on_error == OnError::Skip || (is_large && skips_large)
     }
 
     /// The mark that no change at or below a time, or a number, will follow.
@@ -136,19 +177,15 @@ impl Renderer {
         Bytes::from(format!("{{\"resolved\":\"{time}\",\"sequence\":{sequence}}}"))
     }
 
-    /// Whether the event has a message: it may be left out for its size.
-    fn push_messages(&self, event: &Event, out: &mut Vec<Message>) -> Result<bool, RenderError> {
+    fn push_messages(&self, event: &Event, out: &mut Vec<Message>) -> Result<(), RenderError> {
         let mut key = String::with_capacity(64);
         key.push_str(&event.shape.name);
         key.push(':');
         push_key(&mut key, event)?;
         let mut value = self.value(event, false)?;
-        if value.len() > self.options.max_message_bytes {
-            match self.options.large_message {
-                LargeMessage::Skip => return Ok(false),
-                LargeMessage::KeyOnly => value = self.value(event, true)?,
-                LargeMessage::Error => {}
-            }
+        let is_large = value.len() > self.options.max_message_bytes;
+        if is_large && self.options.large_message == LargeMessage::KeyOnly {
+            value = self.value(event, true)?;
         }
         if value.len() > self.options.max_message_bytes {
             return Err(RenderError::TooLarge {
@@ -163,7 +200,7 @@ impl Renderer {
         if self.options.tombstones && event.change == Change::Delete && event.range.is_none() {
             out.push(Message { key, value: None });
         }
-        Ok(true)
+        Ok(())
     }
 
     fn value(&self, event: &Event, omits_rows: bool) -> Result<String, ValueError> {

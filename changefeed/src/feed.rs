@@ -4,7 +4,7 @@
 use crate::envelope::Renderer;
 use crate::options::Options;
 use crate::position::{Position, Sequence};
-use crate::pump::{MarkOf, Render};
+use crate::pump::{MarkOf, Render, Skipped};
 use crate::sequence::Sequencer;
 use crate::sink::Message;
 use crate::source::{LogRow, TableShape};
@@ -39,13 +39,15 @@ pub struct FeedRender<T> {
     renderer: Renderer,
     sequencer: Sequencer,
     tables: T,
+    skipped: Skipped,
 }
 
 impl<T: Tables> FeedRender<T> {
     /// For the feed of that name and options. The sequencer says where it begins; the source is to
     /// be opened where the sequencer's maker said.
     pub fn new(feed: &str, options: &Options, sequencer: Sequencer, tables: T) -> FeedRender<T> {
-        FeedRender { renderer: Renderer::new(feed, options), sequencer, tables }
+        let (renderer, skipped) = (Renderer::new(feed, options), Skipped::default());
+        FeedRender { renderer, sequencer, tables, skipped }
     }
 }
 
@@ -61,8 +63,13 @@ impl<T: Tables> Render for FeedRender<T> {
             return Err("a change is of a table that the feed does not know".to_owned());
         };
         let rendered = self.renderer.render(&table.shape, group, table.filter.as_ref(), out);
-        rendered.map_err(|error| error.to_string())?;
+        let rendered = rendered.map_err(|error| error.to_string())?;
+        self.skipped = std::mem::take(&mut self.skipped).then(rendered.skipped);
         Ok(Some(last))
+    }
+
+    fn take_skipped(&mut self) -> Skipped {
+        std::mem::take(&mut self.skipped)
     }
 
     fn resolved(&self, closed: TimestampMicros) -> Sequence {

@@ -62,6 +62,16 @@ pub enum LargeMessage {
     Skip,
 }
 
+/// What becomes of a feed whose destination refuses an event for what it says, or of whose log rows
+/// no event can be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OnError {
+    /// It stops with an error.
+    Pause,
+    /// The event is left out, and counted.
+    Skip,
+}
+
 /// Where in the log a new feed begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StartAt {
@@ -102,6 +112,8 @@ pub struct Options {
     pub resolved_interval_ms: Option<u64>,
     /// Whether a DELETE is followed by a message with the key and no value.
     pub tombstones: bool,
+    /// What becomes of the feed when an event is refused.
+    pub on_error: OnError,
     /// How often a batch is sent again before the feed stops; `None`: without end.
     pub retry_max: Option<u32>,
     /// What becomes of an event above `max_message_bytes`.
@@ -130,6 +142,7 @@ impl Default for Options {
             cursor: None,
             resolved_interval_ms: None,
             tombstones: false,
+            on_error: OnError::Pause,
             retry_max: None,
             large_message: LargeMessage::Error,
             max_message_bytes: 1_000_000,

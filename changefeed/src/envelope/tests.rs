@@ -8,6 +8,10 @@
 //!
 //! `UPDATE_GOLDEN=1` writes the results instead of comparing them.
 
+use crate::pump::Skipped;
+use crate::sequence::Sequencer;
+use crate::sink::Message;
+use crate::source::LogRow;
 use crate::testing::Feed;
 use model::golden;
 use std::fmt::Write;
@@ -91,4 +95,50 @@ fn changes_from_before_their_images_were_asked_for_are_named() {
         "the CDC log of t does not hold the rows around the change at 1970-01-01T00:00:00.000091Z: \
          it was made before this feed asked for them"
     );
+}
+
+#[test]
+fn what_is_too_large_or_cannot_be_told_is_left_out_where_the_feed_says_so() {
+    let big = format!("insert 1 a='{}' @91 + insert 2 a='small' @91", "x".repeat(2_000));
+    for (policy, is_skipped) in
+        [("large_message=skip", true), ("on_error=skip", true), ("on_error=pause", false)]
+    {
+        let mut feed =
+            Feed::new("p int, c int, a text", &format!("max_message_bytes=1024 {policy}"));
+        let rows = feed.write(&big).unwrap();
+        let outcome = rendered(&feed, &rows);
+        if !is_skipped {
+            let error = outcome.unwrap_err();
+            assert!(error.contains("more than max_message_bytes (1024)"), "{error}");
+            continue;
+        }
+        let (texts, skipped) = outcome.unwrap();
+        assert!(texts.len() == 1 && texts[0].contains("small"), "{texts:?}");
+        assert_eq!(skipped.event_count, 1);
+        assert!(skipped.last.unwrap().contains(r#"t:{"p":7,"c":1}"#));
+    }
+
+    let mut feed = Feed::new("p int, a int", "event_kind=delta");
+    let rows = feed.write("insert - a=1 @91").unwrap();
+    let skip = crate::options::OnError::Skip;
+    feed.options = crate::Options { on_error: skip, ..crate::Options::default() };
+    let (texts, skipped) = rendered(&feed, &rows).unwrap();
+    assert_eq!((texts.len(), skipped.event_count), (0, 1));
+    let said = skipped.last.unwrap();
+    assert!(said.starts_with("the change ") && said.contains("does not hold the rows"), "{said}");
+}
+
+/// The values of the messages of these rows, and what was left out.
+fn rendered(feed: &Feed, rows: &[LogRow]) -> Result<(Vec<String>, Skipped), String> {
+    let renderer = super::Renderer::new("a_feed", &feed.options);
+    let (mut messages, mut skipped) = (Vec::new(), Skipped::default());
+    let (mut sequencer, _) = Sequencer::start(i64::MIN);
+    for group in sequencer.number(rows) {
+        let rendered = renderer.render(&feed.shape, group, None, &mut messages);
+        skipped = skipped.then(rendered.map_err(|error| error.to_string())?.skipped);
+    }
+    let text = |message: &Message| {
+        String::from_utf8(message.value.clone().expect("a value").to_vec()).expect("JSON")
+    };
+    Ok((messages.iter().map(text).collect(), skipped))
 }

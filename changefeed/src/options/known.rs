@@ -1,7 +1,7 @@
 //! Every option by name: which sink it is for, and what its value may be.
 
 use super::value::{OptionError, OptionValue, Secret};
-use super::{Envelope, EventKind, LargeMessage, Options, SinkKind, StartAt};
+use super::{Envelope, EventKind, LargeMessage, OnError, Options, SinkKind, StartAt};
 use model::CqlType;
 use model::literal::parse_literal;
 use model::nearest::nearest;
@@ -59,7 +59,9 @@ const KNOWN: &[Known] = &[
     any("delivery", |_, v| v.built("at_least_once", &["exactly_once"])),
     any("delete_expansion", |_, v| v.built("range", &["rows"])),
     only(SinkKind::Kafka, "tombstones", |o, v| v.boolean().map(|x| o.tombstones = x)),
-    any("on_error", |_, v| v.built("pause", &["skip"])),
+    any("on_error", |o, v| {
+        v.one_of(&[("pause", OnError::Pause), ("skip", OnError::Skip)]).map(|x| o.on_error = x)
+    }),
     any("retry_max", |o, v| v.unlimited_or(0..=1_000_000).map(|x| o.retry_max = x)),
     any("large_message", |o, v| {
         let policies = [

@@ -12,7 +12,7 @@ use std::time::Duration;
 use env::Clock;
 use tokio::sync::Notify;
 
-use super::{End, Resolved, Stop};
+use super::{End, Resolved, Skipped, Stop};
 use crate::position::Position;
 use crate::sink::Message;
 
@@ -24,12 +24,14 @@ pub const BUFFERED_BYTES_MAX: usize = 16 << 20;
 const TAKEN_BYTES_MAX: usize = 8 << 20;
 
 /// How far a feed has come; what is none did not change.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Advance {
     /// Behind this row.
     pub(super) position: Option<Position>,
     /// Behind this time.
     pub(super) resolved: Option<Resolved>,
+    /// These events were left out on the way.
+    pub(super) skipped: Skipped,
 }
 
 impl Advance {
@@ -38,11 +40,16 @@ impl Advance {
         Advance {
             position: next.position.or(self.position),
             resolved: next.resolved.or(self.resolved),
+            skipped: self.skipped.then(next.skipped),
         }
     }
 
-    fn is_nothing(self) -> bool {
-        self == Advance::default()
+    fn add(&mut self, next: Advance) {
+        *self = std::mem::take(self).then(next);
+    }
+
+    pub(super) fn is_nothing(&self) -> bool {
+        *self == Advance::default()
     }
 }
 
@@ -111,8 +118,8 @@ impl Buffer {
             state.waiting.push_back(Waiting { message, advance: Advance::default(), since_nanos });
         }
         match state.waiting.back_mut() {
-            Some(last) => last.advance = last.advance.then(advance),
-            None => state.lead = state.lead.then(advance),
+            Some(last) => last.advance.add(advance),
+            None => state.lead.add(advance),
         }
         drop(state);
         self.filled.notify_one();

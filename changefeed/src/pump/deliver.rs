@@ -1,11 +1,43 @@
 //! The delivering half: batches into the sink, repeated until they are acknowledged, and what that
 //! means for the feed's position.
+//!
+//! # A message that is refused for what it says
+//!
+//! A sink may know only that one of several messages is to blame. Then they are sent again in halves,
+//! until one that is alone fails: that one is left out, if the feed's policies say so, and all others
+//! arrive. Halves keep the order; what had arrived of a refused call arrives again, as after any
+//! failure.
+//!
+//! ```text
+//! failure     suspects   skips_refused              else
+//! too large   many       halves                     halves
+//! too large   one        left out, or with          the feed fails
+//!                        skips_too_large
+//! permanent   any        halves, then left out      the feed fails
+//! transient   any        repeated; after retry_max  repeated; after retry_max the feed fails
+//!                        halves, then left out
+//! any         none       repeated if transient, until retry_max; else the feed fails
+//! ```
 
 use env::Clock;
 
 use super::buffer::{Advance, Buffer, Taken};
 use super::{Backoff, End, Host, MarkOf, Pace, Resolved, Status, Stop};
 use crate::sink::{Failure, Message, Sink, SinkError};
+
+/// Of the key of a message that was left out, so much is shown.
+const KEY_BYTES_SHOWN_MAX: usize = 200;
+
+/// What a failed call comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// It is repeated later, or ends the feed.
+    Stay,
+    /// Half of the suspects are sent, to find the one.
+    Halve,
+    /// The first message that is not acknowledged is left out.
+    Skip,
+}
 
 pub(super) struct Deliver<H> {
     sink: Box<dyn Sink>,
@@ -73,29 +105,86 @@ impl<H: Host> Deliver<H> {
     async fn send(&mut self, messages: &[Message], advances: &[Advance]) -> Result<(), End> {
         assert_eq!(messages.len(), advances.len(), "each message has an advance");
         let mut done = 0;
+        // One of the messages before this was refused.
+        let mut suspects_end = 0;
         while done < messages.len() {
             self.check_permit()?;
-            let sent = self.sink.send(&messages[done..]).await;
+            let is_searching = suspects_end > done;
+            let end = if is_searching {
+                done + (suspects_end - done).div_ceil(2)
+            } else {
+                messages.len()
+            };
+            let sent = self.sink.send(&messages[done..end]).await;
             let acknowledged = match &sent {
-                Ok(()) => messages.len() - done,
+                Ok(()) => end - done,
                 Err(error) => error.acknowledged,
             };
-            let now_done = done + acknowledged;
-            assert!(now_done <= messages.len(), "no more is acknowledged than was sent");
+            assert!(acknowledged <= end - done, "no more is acknowledged than was sent");
             if acknowledged > 0 {
+                let now_done = done + acknowledged;
                 self.acknowledge(&messages[done..now_done], &advances[done..now_done]);
                 done = now_done;
             }
             let Err(error) = sent else { continue };
-            if error.failure == Failure::TooLarge && self.pace.skips_too_large {
-                self.status.skipped += 1;
-                self.advance([advances[done]]);
-                done += 1;
-            } else {
-                self.fail(error).await?;
+            assert!(error.suspects <= end - done, "what is suspected was sent");
+            match self.verdict(&error, is_searching) {
+                Verdict::Stay => self.fail(error).await?,
+                Verdict::Halve => {
+                    suspects_end = done + error.suspects;
+                    self.repeat_at_once(error.text);
+                }
+                Verdict::Skip => {
+                    self.skip(&messages[done], &advances[done], &error.text);
+                    done += 1;
+                    suspects_end = done;
+                }
             }
         }
         Ok(())
+    }
+
+    /// What a failure of a call comes to. `is_searching`: the call was made to find out which
+    /// message is refused.
+    fn verdict(&self, error: &SinkError, is_searching: bool) -> Verdict {
+        let skips = match error.failure {
+            Failure::TooLarge if error.suspects > 1 => true,
+            Failure::TooLarge => self.pace.skips_too_large || self.pace.skips_refused,
+            Failure::Permanent => self.pace.skips_refused,
+            Failure::Transient => {
+                let is_worth_a_repeat = !(is_searching && error.suspects > 1);
+                self.pace.skips_refused && !(is_worth_a_repeat && self.may_repeat())
+            }
+        };
+        match error.suspects {
+            1 if skips => Verdict::Skip,
+            2.. if skips => Verdict::Halve,
+            _ => Verdict::Stay,
+        }
+    }
+
+    fn may_repeat(&self) -> bool {
+        self.pace.retry_max.is_none_or(|retry_max| self.backoff.attempts() < retry_max)
+    }
+
+    /// A call failed that is made again with fewer messages, each of which has all its retries.
+    fn repeat_at_once(&mut self, text: String) {
+        self.backoff.reset();
+        self.status.retries += 1;
+        self.status.last_error = Some(text);
+        self.host.report(&self.status);
+    }
+
+    /// Leaves a message out.
+    fn skip(&mut self, message: &Message, advance: &Advance, reason: &str) {
+        self.backoff.reset();
+        let mut advance = advance.clone();
+        if message.value.is_some() {
+            let key = String::from_utf8_lossy(&message.key);
+            let key = &key[..key.floor_char_boundary(KEY_BYTES_SHOWN_MAX)];
+            advance.skipped.add(format!("{key}: {reason}"));
+        }
+        self.advance([advance]);
     }
 
     /// Sends a mark if it is time, and time has passed in the log.
@@ -114,6 +203,8 @@ impl<H: Host> Deliver<H> {
         loop {
             self.check_permit()?;
             match self.sink.mark(&text).await {
+                // A mark that is refused is left out: the next says more.
+                Err(error) if self.verdict(&error, false) == Verdict::Skip => break,
                 Ok(()) => break,
                 Err(error) => self.fail(error).await?,
             }
@@ -134,7 +225,7 @@ impl<H: Host> Deliver<H> {
         self.status.events_delivered += events as u64;
         self.backoff.reset();
         self.status.last_error = None;
-        self.advance(advances.iter().copied());
+        self.advance(advances.iter().cloned());
     }
 
     fn succeed(&mut self) {
@@ -147,6 +238,9 @@ impl<H: Host> Deliver<H> {
     /// The feed has come further; says so if that is news.
     fn advance(&mut self, advances: impl IntoIterator<Item = Advance>) {
         let sum = advances.into_iter().fold(Advance::default(), Advance::then);
+        if sum.is_nothing() {
+            return;
+        }
         if let Some(position) = sum.position {
             assert!(self.status.position <= Some(position), "a feed's position never goes back");
             self.status.position = Some(position);
@@ -155,15 +249,13 @@ impl<H: Host> Deliver<H> {
             assert!(self.status.resolved <= Some(resolved), "a closed time never goes back");
             self.status.resolved = Some(resolved);
         }
-        if sum != Advance::default() {
-            self.host.report(&self.status);
-        }
+        self.status.skipped = std::mem::take(&mut self.status.skipped).then(sum.skipped);
+        self.host.report(&self.status);
     }
 
     /// Waits for the time to repeat a call, or ends the feed.
     async fn fail(&mut self, error: SinkError) -> Result<(), End> {
-        let is_out_of_retries =
-            self.pace.retry_max.is_some_and(|retry_max| self.backoff.attempts() >= retry_max);
+        let is_out_of_retries = !self.may_repeat();
         self.status.last_error = Some(error.text.clone());
         self.host.report(&self.status);
         match error.failure {

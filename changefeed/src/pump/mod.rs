@@ -25,6 +25,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -60,6 +61,12 @@ pub trait Render {
         group: &[LogRow],
         out: &mut Vec<Message>,
     ) -> Result<Option<Position>, String>;
+
+    /// The events that the feed's policies left out of the groups that were rendered since this was
+    /// last asked.
+    fn take_skipped(&mut self) -> Skipped {
+        Skipped::default()
+    }
 
     /// A number that no change after this time has, or any after it; asked when all rows up to the
     /// time were rendered.
@@ -102,10 +109,33 @@ pub struct Status {
     pub events_delivered: u64,
     /// Calls that were repeated since then.
     pub retries: u64,
-    /// Events that were left out since then, since they were too large.
-    pub skipped: u64,
+    /// What was left out since then.
+    pub skipped: Skipped,
     /// The last failure; none once something was acknowledged after it.
     pub last_error: Option<String>,
+}
+
+/// Events that were left out, as the feed's policies want it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Skipped {
+    /// How many.
+    pub event_count: u64,
+    /// Which was the last, and why; for the user, without secrets.
+    pub last: Option<Arc<str>>,
+}
+
+impl Skipped {
+    /// One event more.
+    pub fn add(&mut self, what: impl Into<Arc<str>>) {
+        self.event_count += 1;
+        self.last = Some(what.into());
+    }
+
+    /// These, and then those.
+    pub fn then(self, next: Skipped) -> Skipped {
+        let event_count = self.event_count + next.event_count;
+        Skipped { event_count, last: next.last.or(self.last) }
+    }
 }
 
 /// How a pump ended.
@@ -134,6 +164,8 @@ pub struct Pace {
     pub retry_max: Option<u32>,
     /// Whether a message that only the sink finds too large is left out; else it is an error.
     pub skips_too_large: bool,
+    /// Whether a message is left out that is refused for what it says; else that is an error.
+    pub skips_refused: bool,
 }
 
 /// Ends a pump from outside. Clones are the same.

@@ -20,7 +20,8 @@ pub(super) async fn read<S: Source, R: Render>(mut source: S, render: &mut R, bu
             buffer.room().await;
             match render.render(group, &mut messages) {
                 Ok(position) => {
-                    buffer.push(messages.drain(..), Advance { position, resolved: None });
+                    let skipped = render.take_skipped();
+                    buffer.push(messages.drain(..), Advance { position, resolved: None, skipped });
                 }
                 // What was rendered of the group before it failed is not sent.
                 Err(reason) => break 'reading End::Failed(reason),
@@ -33,7 +34,7 @@ pub(super) async fn read<S: Source, R: Render>(mut source: S, render: &mut R, bu
         }
         let closed = batch.closed;
         let resolved = Some(Resolved { closed, sequence: render.resolved(closed) });
-        buffer.push(std::iter::empty(), Advance { position: None, resolved });
+        buffer.push(std::iter::empty(), Advance { resolved, ..Advance::default() });
     };
     buffer.finish(end);
 }

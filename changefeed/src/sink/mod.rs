@@ -62,8 +62,8 @@ pub trait Sink {
     /// Sends messages in order, and returns when all are acknowledged.
     ///
     /// After [`Failure::Transient`] the caller calls again with the same messages but for the first
-    /// `acknowledged` of them (and with no others), or drops the sink. After the other failures it
-    /// may go on with whatever it likes.
+    /// `acknowledged` of them (and with no others), or drops the sink. After the other failures, and
+    /// after any that has suspects, it may go on with whatever it likes.
     fn send<'a>(&'a mut self, batch: &'a [Message]) -> Sending<'a>;
 
     /// Sends one text to every reader of the destination (every partition of a topic), behind all
@@ -78,7 +78,7 @@ pub enum Failure {
     Transient,
     /// The same call would fail again until somebody changes the feed or its destination.
     Permanent,
-    /// The first message that is not acknowledged is larger than the destination takes.
+    /// One of the suspects is larger than the destination takes, or all together are.
     TooLarge,
 }
 
@@ -93,6 +93,9 @@ pub struct SinkError {
     pub acknowledged: usize,
     /// How long the destination asks to be left alone.
     pub retry_after: Option<Duration>,
+    /// Messages one of which may be why, by what it says: so many from the first on that is not
+    /// acknowledged. None where it is the destination itself, whatever it is sent.
+    pub suspects: usize,
 }
 
 impl SinkError {
@@ -106,8 +109,18 @@ impl SinkError {
         SinkError::of(Failure::Permanent, text)
     }
 
+    /// Something is larger than the destination takes, with nothing acknowledged.
+    pub fn too_large(text: impl Into<String>) -> SinkError {
+        SinkError::of(Failure::TooLarge, text)
+    }
+
+    /// With so many messages among which the reason may be.
+    pub fn suspecting(self, suspects: usize) -> SinkError {
+        SinkError { suspects, ..self }
+    }
+
     fn of(failure: Failure, text: impl Into<String>) -> SinkError {
-        SinkError { failure, text: text.into(), acknowledged: 0, retry_after: None }
+        SinkError { failure, text: text.into(), acknowledged: 0, retry_after: None, suspects: 0 }
     }
 }
 

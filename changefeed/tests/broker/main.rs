@@ -181,6 +181,7 @@ fn pump(
         mark_interval: None,
         retry_max: None,
         skips_too_large: false,
+        skips_refused: false,
     };
     Pump {
         source: log.open(0, 50),

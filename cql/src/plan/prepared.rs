@@ -16,7 +16,7 @@ use std::sync::Arc;
 /// What SHOW CHANGEFEEDS shows, columns in this order.
 const SHOW_CHANGEFEEDS: &str = "SELECT name, \"table\", state, last_sequence, events_delivered, \
      phase, sink, owner, lag_ms, resolved, scan_progress, retries, last_error, created_at, \
-     options, keyspace_name FROM system_views.changefeeds";
+     options, skipped, last_skipped, keyspace_name FROM system_views.changefeeds";
 
 /// A statement, ready to be bound any number of times under the schema it was prepared for.
 #[derive(Clone, Debug, PartialEq)]

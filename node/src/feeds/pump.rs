@@ -7,7 +7,7 @@ use crate::metadata::FeedRecord;
 use crate::node::Shared;
 use crate::view::View;
 use changefeed::feed::Tables;
-use changefeed::options::{LargeMessage, Options, StartAt};
+use changefeed::options::{LargeMessage, OnError, Options, StartAt};
 use changefeed::pump::{Backoff, End, Pace, Pump, Stop};
 use changefeed::sequence::Sequencer;
 use changefeed::{BoundTable, Cursor, FeedRender, TableShape};
@@ -112,5 +112,6 @@ fn pace(options: &Options) -> Pace {
         mark_interval: options.resolved_interval_ms.map(Duration::from_millis),
         retry_max: options.retry_max,
         skips_too_large: options.large_message == LargeMessage::Skip,
+        skips_refused: options.on_error == OnError::Skip,
     }
 }

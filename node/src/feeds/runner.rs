@@ -182,7 +182,12 @@ impl Host for Owner {
 
     fn report(&self, status: &Status) {
         let mut latest = self.latest.borrow_mut();
-        *latest = progress_of(&self.base, status);
+        let before = std::mem::replace(&mut *latest, progress_of(&self.base, status));
+        if latest.skipped > before.skipped {
+            let count = latest.skipped - before.skipped;
+            let what = latest.last_skipped.as_deref().unwrap_or_default();
+            tracing::warn!("changefeed '{}' leaves out {count} event(s): {what}", self.name);
+        }
         self.reports.note(&self.name, self.epoch, latest.clone());
     }
 }
@@ -215,6 +220,8 @@ fn progress_of(base: &Progress, status: &Status) -> Progress {
         last_sequence: base.last_sequence.max(sequence),
         events_delivered: base.events_delivered + status.events_delivered,
         retries: base.retries + status.retries,
+        skipped: base.skipped + status.skipped.event_count,
+        last_skipped: status.skipped.last.clone().or_else(|| base.last_skipped.clone()),
         last_error: status.last_error.clone(),
         closed_micros: closed.or(base.closed_micros),
     }

@@ -157,6 +157,8 @@ fn create_feed(
             last_sequence: 0,
             events_delivered: 0,
             retries: 0,
+            skipped: 0,
+            last_skipped: None,
             last_error: None,
             closed_micros: None,
         },

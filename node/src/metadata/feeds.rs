@@ -61,6 +61,12 @@ pub(crate) struct Progress {
     pub events_delivered: u64,
     /// Batches that were sent again, since the feed was made.
     pub retries: u64,
+    /// Events that were left out by the feed's policies, since the feed was made.
+    #[serde(default)]
+    pub skipped: u64,
+    /// Which was the last of them, and why.
+    #[serde(default)]
+    pub last_skipped: Option<Arc<str>>,
     /// What went wrong last, since the feed last ran well.
     pub last_error: Option<String>,
     /// Up to which log time, in microseconds, the owner has seen all there will ever be; nothing
@@ -180,6 +186,8 @@ pub(crate) mod tests {
             last_sequence: events,
             events_delivered: events,
             retries: 0,
+            skipped: 0,
+            last_skipped: None,
             last_error: None,
             closed_micros: None,
         }
@@ -272,7 +280,7 @@ pub(crate) mod tests {
     #[test]
     fn the_json_of_feeds_does_not_change_unnoticed() {
         let text = serde_json::to_string(&progress_of(1, vec![report(1, 2, None)])).unwrap();
-        let expected = r#"{"FeedProgress":{"node":1,"feeds":[{"name":"f","epoch":1,"progress":{"cursor":{"Time":2},"last_sequence":2,"events_delivered":2,"retries":0,"last_error":null,"closed_micros":null},"stop":null}]}}"#;
+        let expected = r#"{"FeedProgress":{"node":1,"feeds":[{"name":"f","epoch":1,"progress":{"cursor":{"Time":2},"last_sequence":2,"events_delivered":2,"retries":0,"skipped":0,"last_skipped":null,"last_error":null,"closed_micros":null},"stop":null}]}}"#;
         assert_eq!(text, expected);
         let text = serde_json::to_string(&assign(4, None)).unwrap();
         let expected = r#"{"AssignFeeds":{"assignments":[{"name":"f","epoch":4,"owner":null}]}}"#;

@@ -62,9 +62,13 @@ pub(super) async fn live(shard: &Rc<Shard>, table: &TableDef) -> Vec<Vec<u8>> {
         let mut values = common(&feed);
         values.extend([
             ("last_sequence", whole(feed.progress.last_sequence)),
+            ("skipped", whole(feed.progress.skipped)),
             ("phase", phase(&feed).into()),
             ("table", feed.definition.table_names().into()),
         ]);
+        if let Some(skipped) = &feed.progress.last_skipped {
+            values.push(("last_skipped", (**skipped).into()));
+        }
         if let Some(closed) = feed.progress.closed_micros {
             values.push(("resolved", closed.div_euclid(1_000).into()));
             if feed.state == FeedState::Running {

@@ -16,7 +16,7 @@ use super::{BUFFERED_MESSAGES_MAX, End, Pace, Stop};
 use crate::sink::memory::{Answer, MemorySink};
 use crate::sink::{Failure, SinkError};
 use crate::source::SourceError;
-use world::{Destination, FILTERED, POISON, RefusingSink, World, message};
+use world::{Destination, FILTERED, POISON, PickySink, RefusingSink, World, message};
 
 fn pace() -> Pace {
     Pace {
@@ -25,6 +25,7 @@ fn pace() -> Pace {
         mark_interval: None,
         retry_max: None,
         skips_too_large: false,
+        skips_refused: false,
     }
 }
 
@@ -249,7 +250,8 @@ fn end_after(answers: Vec<Answer>, pace: Pace) -> (End, Vec<String>, super::Stat
 }
 
 fn failing(failure: Failure, acknowledged: usize) -> Answer {
-    let error = SinkError { failure, acknowledged, ..SinkError::transient("why") };
+    let suspects = usize::from(failure == Failure::TooLarge);
+    let error = SinkError { failure, acknowledged, suspects, ..SinkError::transient("why") };
     Answer::Fail { received: acknowledged, error }
 }
 
@@ -282,8 +284,85 @@ fn what_is_too_large_for_the_sink_is_left_out_or_an_error() {
     assert_eq!(end, End::Failed("why".to_owned()));
     let (end, received, status) = end_after(answers, Pace { skips_too_large: true, ..pace() });
     assert_eq!(end, End::SourceEnded(SourceError::Failed("the end".to_owned())));
-    assert_eq!((received.len(), status.events_delivered, status.skipped), (2, 2, 1));
+    assert_eq!((received.len(), status.events_delivered, status.skipped.event_count), (2, 2, 1));
     assert!(status.resolved.is_some());
+}
+
+/// What arrives of twenty changes, some of which are refused, and how the feed stands then.
+fn after_refusals(
+    refused: &[u64],
+    failure: Failure,
+    names_the_first: bool,
+    pace: Pace,
+) -> (End, Vec<i64>, super::Status, u64) {
+    run(async || {
+        let mut world = World::new(1);
+        let times: Vec<i64> = (0..20).map(|key| world.append(1 + key % 3)).collect();
+        world.destination.borrow_mut().acknowledged.extend(&times);
+        world.close();
+        world.log.end(SourceError::Failed("the end".to_owned()));
+        let sink = PickySink {
+            refused: refused.iter().map(|index| times[*index as usize]).collect(),
+            failure,
+            names_the_first,
+            received: Rc::default(),
+            calls: Rc::default(),
+        };
+        let (received, calls) = (sink.received.clone(), sink.calls.clone());
+        let (running, _, owner) = world.appoint(Box::new(sink), pace);
+        let end = running.task.await.expect("no panic");
+        let received = received.borrow().iter().map(|time| index_of(&times, *time)).collect();
+        (end, received, owner.last_status(), calls.get())
+    })
+}
+
+fn index_of(times: &[i64], time: i64) -> i64 {
+    times.iter().position(|known| *known == time).expect("it was sent") as i64
+}
+
+#[test]
+fn events_that_are_refused_are_found_and_left_out_and_the_others_arrive_in_order() {
+    let skips = Pace { batch_size: 20, skips_refused: true, retry_max: Some(2), ..pace() };
+    for failure in [Failure::Permanent, Failure::TooLarge, Failure::Transient] {
+        for names_the_first in [false, true] {
+            for refused in [&[0][..], &[19], &[7], &[7, 8], &[3, 4, 5, 12, 19]] {
+                let outcome = after_refusals(refused, failure, names_the_first, skips.clone());
+                let (end, received, status, calls) = outcome;
+                assert_eq!(end, End::SourceEnded(SourceError::Failed("the end".to_owned())));
+                let left: Vec<i64> =
+                    (0..20).filter(|index| !refused.contains(&(*index as u64))).collect();
+                assert_eq!(received, left, "{refused:?} {failure:?}");
+                assert_eq!(status.skipped.event_count, refused.len() as u64);
+                assert_eq!(status.events_delivered, left.len() as u64);
+                let last = status.skipped.last.expect("one was left out");
+                assert!(last.ends_with(": not this one"), "{last}");
+                // A search of twenty takes five halves, and the one alone its retries.
+                assert!(calls <= refused.len() as u64 * 12 + 3, "{refused:?} {calls}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_the_destination_itself_refuses_is_never_left_out() {
+    let skips = Pace { skips_refused: true, skips_too_large: true, retry_max: Some(1), ..pace() };
+    for (answer, times) in
+        [(failing(Failure::Permanent, 0), 1), (failing(Failure::Transient, 0), 2)]
+    {
+        let (end, received, status) = end_after(vec![answer; times], skips.clone());
+        assert!(matches!(end, End::Failed(_)), "{end:?}");
+        assert_eq!((received.len(), status.skipped.event_count), (0, 0));
+    }
+}
+
+#[test]
+fn a_batch_that_is_too_large_only_as_a_whole_is_sent_in_parts() {
+    let large = SinkError::too_large("why").suspecting(3);
+    let answers = vec![Answer::Fail { received: 0, error: large }];
+    let (end, received, status) = end_after(answers, pace());
+    assert_eq!(end, End::SourceEnded(SourceError::Failed("the end".to_owned())));
+    assert_eq!((received.len(), status.events_delivered, status.retries), (3, 3, 1));
+    assert_eq!(status.skipped.event_count, 0);
 }
 
 #[test]

@@ -16,7 +16,7 @@ use model::TimestampMicros;
 
 use crate::position::{LogKey, Position, Sequence};
 use crate::pump::{Backoff, End, Host, MarkOf, Pace, Pump, Render, Status, Stop};
-use crate::sink::{Message, Sending, Sink, SinkError};
+use crate::sink::{Failure, Message, Sending, Sink, SinkError};
 use crate::source::{LogRow, MemoryLog};
 
 /// A change of one key, the last of its group.
@@ -182,6 +182,44 @@ impl Sink for RefusingSink {
 
     fn mark<'a>(&'a mut self, _: &'a Bytes) -> Sending<'a> {
         Box::pin(async { Err(SinkError::permanent("no marks")) })
+    }
+}
+
+/// Refuses every call that has one of these changes in it, of which it takes nothing from that
+/// change on. It may know which it is, or that it is one of them.
+pub(super) struct PickySink {
+    pub(super) refused: BTreeSet<TimestampMicros>,
+    pub(super) failure: Failure,
+    pub(super) names_the_first: bool,
+    pub(super) received: Rc<RefCell<Vec<TimestampMicros>>>,
+    pub(super) calls: Rc<Cell<u64>>,
+}
+
+impl Sink for PickySink {
+    fn open(&mut self) -> Sending<'_> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn send<'a>(&'a mut self, batch: &'a [Message]) -> Sending<'a> {
+        Box::pin(async move {
+            self.calls.set(self.calls.get() + 1);
+            let times: Vec<TimestampMicros> = batch.iter().map(time_of).collect();
+            let refused = times.iter().position(|time| self.refused.contains(time));
+            let Some(first) = refused else {
+                self.received.borrow_mut().extend(times);
+                return Ok(());
+            };
+            let error = SinkError { failure: self.failure, ..SinkError::transient("not this one") };
+            if !self.names_the_first {
+                return Err(error.suspecting(batch.len()));
+            }
+            self.received.borrow_mut().extend(&times[..first]);
+            Err(SinkError { acknowledged: first, ..error.suspecting(1) })
+        })
+    }
+
+    fn mark<'a>(&'a mut self, _: &'a Bytes) -> Sending<'a> {
+        Box::pin(async { Ok(()) })
     }
 }
 

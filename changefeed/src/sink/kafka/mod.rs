@@ -266,7 +266,7 @@ impl KafkaSink {
             }
             code => format!("topic {topic}: {code}"),
         };
-        SinkError { failure, text, acknowledged, retry_after: None }
+        SinkError { failure, text, acknowledged, retry_after: None, suspects: 0 }
     }
 
     fn out_of_reach(&self) -> SinkError {
@@ -302,7 +302,12 @@ impl KafkaSink {
             // A message that was refused at once counts when those before it are settled.
             let is_first = acknowledged + deliveries.count() == given && deliveries.count() == 0;
             if let Some(code) = front.failed.or(refused.filter(|_| is_first)) {
-                let error = self.failure(code, acknowledged);
+                let mut error = self.failure(code, acknowledged);
+                if is_of_messages(code) {
+                    // The library knows what it refuses; brokers refuse several at once for one.
+                    let by_broker = front.failed.is_some();
+                    error.suspects = if by_broker { records.len() - acknowledged } else { 1 };
+                }
                 self.connected = None;
                 return Err(error);
             }
@@ -398,6 +403,12 @@ fn judge(code: RDKafkaErrorCode) -> Failure {
     }
 }
 
+/// Whether a message may be why, and no other would have failed so.
+fn is_of_messages(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode::{InvalidRecord, MessageBatchTooLarge, MessageSizeTooLarge};
+    matches!(code, InvalidRecord | MessageBatchTooLarge | MessageSizeTooLarge)
+}
+
 impl Sink for KafkaSink {
     /// Finds the topic, which the brokers may create.
     fn open(&mut self) -> Sending<'_> {
@@ -438,7 +449,11 @@ impl Sink for KafkaSink {
                 // A mark that is repeated is a newer one: it has nothing in common with this.
                 self.connected = None;
             }
-            sent.map_err(|error| SinkError { acknowledged: 0, ..error })
+            sent.map_err(|error| SinkError {
+                acknowledged: 0,
+                suspects: error.suspects.min(1),
+                ..error
+            })
         })
     }
 }

@@ -1,4 +1,8 @@
-//! What a receiver's answer means: taken, try again, or give up.
+//! What a receiver's answer means: taken, try again, or give up; and whether what was sent may be why.
+//!
+//! Only an answer that speaks of the request's content puts the blame on an event: 400, 409, 413 and
+//! 422, and 500, which is what a receiver says that breaks on one. Whatever else is refused would be
+//! so with any events: an address that is gone (404, 410), credentials (401, 403), a method (405).
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -11,12 +15,13 @@ use crate::sink::SinkError;
 /// A receiver that asks for more is asked again after this time all the same.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_hours(1);
 
-/// `Ok` if the batch is acknowledged. `now_seconds` is since 1970.
+/// `Ok` if the batch, of so many messages, is acknowledged. `now_seconds` is since 1970.
 pub(super) fn judge(
     target: &Target,
     status: StatusCode,
     headers: &HeaderMap,
     now_seconds: i64,
+    message_count: usize,
 ) -> Result<(), SinkError> {
     let said = format!("{target} answered {}", shown(status));
     match status.as_u16() {
@@ -27,8 +32,12 @@ pub(super) fn judge(
                 .get(RETRY_AFTER)
                 .and_then(|value| value.to_str().ok())
                 .and_then(|text| retry_after(text, now_seconds));
-            Err(SinkError { retry_after, ..SinkError::transient(said) })
+            let suspects =
+                if status == StatusCode::INTERNAL_SERVER_ERROR { message_count } else { 0 };
+            Err(SinkError { retry_after, ..SinkError::transient(said).suspecting(suspects) })
         }
+        413 => Err(SinkError::too_large(said).suspecting(message_count)),
+        400 | 409 | 422 => Err(SinkError::permanent(said).suspecting(message_count)),
         _ => Err(SinkError::permanent(said)),
     }
 }
@@ -67,17 +76,23 @@ mod tests {
         let target = Target::parse("https://example.com/x", AddressPolicy::default()).expect("one");
         let kind = |status: u16| {
             let status = StatusCode::from_u16(status).expect("a status");
-            judge(&target, status, &HeaderMap::new(), 0).map_err(|error| error.failure)
+            let judged = judge(&target, status, &HeaderMap::new(), 0, 7);
+            judged.map_err(|error| (error.failure, error.suspects))
         };
         for status in [200, 201, 202, 204, 299] {
             assert_eq!(kind(status), Ok(()), "{status}");
         }
-        for status in [408, 425, 429, 500, 502, 503, 504, 599] {
-            assert_eq!(kind(status), Err(Failure::Transient), "{status}");
+        for status in [408, 425, 429, 502, 503, 504, 599] {
+            assert_eq!(kind(status), Err((Failure::Transient, 0)), "{status}");
         }
-        for status in [100, 101, 301, 302, 307, 308, 304, 400, 401, 403, 404, 410, 413, 422, 600] {
-            assert_eq!(kind(status), Err(Failure::Permanent), "{status}");
+        for status in [100, 101, 301, 302, 307, 308, 304, 401, 403, 404, 405, 410, 415, 600] {
+            assert_eq!(kind(status), Err((Failure::Permanent, 0)), "{status}");
         }
+        for status in [400, 409, 422] {
+            assert_eq!(kind(status), Err((Failure::Permanent, 7)), "{status}");
+        }
+        assert_eq!(kind(413), Err((Failure::TooLarge, 7)));
+        assert_eq!(kind(500), Err((Failure::Transient, 7)));
     }
 
     #[test]

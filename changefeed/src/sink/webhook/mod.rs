@@ -12,7 +12,7 @@
 //!
 //! A 2xx acknowledges the whole batch, whatever follows the status. 408, 425, 429, 5xx and every
 //! failure of the network may pass; anything else, redirects included, stays until somebody acts
-//! (`answer`). What may be connected to is judged in `address`, and the connection is kept between
+//! (`answer`, which also tells what may be an event's fault). What may be connected to is judged in `address`, and the connection is kept between
 //! batches in `connection`; time limits are on the whole of an attempt, name resolution included.
 //!
 //! Messages without a value (tombstones of a log-compacted topic) mean nothing here and are left
@@ -140,8 +140,8 @@ impl WebhookSink {
         WebhookSink { settings, dialer, clock: env.clock.clone(), connection: None }
     }
 
-    /// Sends one body, until it is answered or the time is over.
-    async fn post(&mut self, body: Bytes) -> Result<(), SinkError> {
+    /// Sends one body, of so many messages, until it is answered or the time is over.
+    async fn post(&mut self, body: Bytes, message_count: usize) -> Result<(), SinkError> {
         let limit = self.settings.timeout;
         let clock = self.clock.clone();
         let Some(answered) = within(&clock, limit, self.exchange(body)).await else {
@@ -156,7 +156,8 @@ impl WebhookSink {
         if within(&clock, DRAIN_TIME_MAX, connection.drain(rest)).await == Some(true) {
             self.connection = Some(connection);
         }
-        answer::judge(&self.settings.target, head.status, &head.headers, clock.now_seconds())
+        let (target, now_seconds) = (&self.settings.target, clock.now_seconds());
+        answer::judge(target, head.status, &head.headers, now_seconds, message_count)
     }
 
     /// The head of the receiver's answer, and the connection that the rest comes by.
@@ -252,7 +253,7 @@ impl Sink for WebhookSink {
     fn send<'a>(&'a mut self, batch: &'a [Message]) -> Sending<'a> {
         Box::pin(async move {
             match array_of(batch.iter().filter_map(|message| message.value.as_ref())) {
-                Some(body) => self.post(body).await,
+                Some(body) => self.post(body, batch.len()).await,
                 None => Ok(()),
             }
         })
@@ -261,7 +262,7 @@ impl Sink for WebhookSink {
     fn mark<'a>(&'a mut self, text: &'a Bytes) -> Sending<'a> {
         Box::pin(async move {
             let body = array_of(std::iter::once(text)).expect("one value makes an array");
-            self.post(body).await
+            self.post(body, 1).await
         })
     }
 }

@@ -263,9 +263,10 @@ const SYSTEM_VIEWS: &[(&str, &str)] = &[
         "changefeeds and how they stand now",
         "CREATE TABLE changefeeds (
             keyspace_name text, name text, created_at timestamp, events_delivered bigint,
-            lag_ms bigint, last_error text, last_sequence bigint,
+            lag_ms bigint, last_error text, last_sequence bigint, last_skipped text,
             options frozen<map<text, text>>, owner uuid, phase text, resolved timestamp,
-            retries bigint, scan_progress double, sink text, state text, \"table\" text,
+            retries bigint, scan_progress double, sink text, skipped bigint, state text,
+            \"table\" text,
             PRIMARY KEY (keyspace_name, name))",
     ),
     (
