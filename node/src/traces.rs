@@ -1,6 +1,8 @@
-//! What clients asked to be traced: the newest sessions, for `system_traces`.
+//! What clients asked to be traced: the newest sessions, for `system_traces`, without the secrets in
+//! their texts.
 
 use crate::shard::Shard;
+use cql::syntax::without_secrets;
 use cql::wire::Request;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -53,6 +55,7 @@ impl TraceStart {
             Request::Batch { .. } => ("BATCH", ""),
             _ => ("OTHER", ""),
         };
+        let text = without_secrets(text);
         let end = text.floor_char_boundary(TEXT_BYTES_MAX.min(text.len()));
         let clock = &shard.shared.env.clock;
         let started_at_micros = clock.now_micros();

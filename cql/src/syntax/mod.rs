@@ -22,6 +22,7 @@ mod lexer;
 mod limits;
 mod modifications;
 mod parser;
+mod redaction;
 mod relations;
 mod script;
 mod selectors;
@@ -39,4 +40,5 @@ pub use limits::{
     NODE_COUNT_MAX, STATEMENT_BYTES_MAX,
 };
 pub use parser::parse;
+pub use redaction::without_secrets;
 pub use script::{SCRIPT_BYTES_MAX, ScriptStatement, split_script};

@@ -13,14 +13,20 @@ use super::lexer::{Lexer, Token, TokenKind};
 use super::limits::{
     LIST_LENGTH_MAX, MARKER_COUNT_MAX, NESTING_DEPTH_MAX, NODE_COUNT_MAX, STATEMENT_BYTES_MAX,
 };
+use super::redaction::without_quotations;
 use model::schema::RESERVED_WORDS;
 use std::sync::Arc;
 
 /// What the parser's functions return.
 pub(super) type Parsed<T> = Result<T, SyntaxError>;
 
-/// Reads the one statement that `text` is; a `;` behind it is allowed.
+/// Reads the one statement that `text` is; a `;` behind it is allowed. Errors quote no secrets of a
+/// changefeed.
 pub fn parse(text: &str) -> Result<ParsedStatement, SyntaxError> {
+    parse_statement(text).map_err(|error| without_quotations(text, error))
+}
+
+fn parse_statement(text: &str) -> Result<ParsedStatement, SyntaxError> {
     let mut parser = Parser::of(text)?;
     let statement = parser.statement()?;
     parser.end_of_statement()?;

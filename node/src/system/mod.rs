@@ -16,6 +16,7 @@ use crate::shard::{Message, Shard};
 use crate::statement::format_uuid;
 use crate::view::View;
 use cql::plan::system_schema;
+use cql::syntax::without_secrets;
 pub(crate) use describe::DescribedCluster;
 pub(crate) use feeds::described as described_feeds;
 use model::memory_table::MemoryTable;
@@ -143,7 +144,7 @@ fn prepared_statements(shard: &Shard, table: &TableDef) -> Vec<Vec<u8>> {
     for statement in shard.shared.statements.all() {
         let mut values = vec![
             ("prepared_id", Datum::blob(&statement.id)),
-            ("query_string", (*statement.text).into()),
+            ("query_string", (*without_secrets(&statement.text)).into()),
         ];
         if let Some(keyspace) = &statement.keyspace {
             values.push(("logged_keyspace", (**keyspace).into()));

@@ -2,7 +2,7 @@
 //! and on three, over pauses, restarts and the death of the node that delivers.
 
 use crate::several_nodes::QUORUM;
-use crate::support::{Node, Raw, python, run};
+use crate::support::{Node, Raw, Reply, frame, python, run};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -14,7 +14,8 @@ const TIME_MAX: Duration = Duration::from_mins(1);
 const ARGUMENTS: &[&str] =
     &["--memory", "256M", "--webhook-allow-http", "--webhook-allow-private-addresses"];
 
-/// An HTTP endpoint that acknowledges everything and keeps the events.
+/// An HTTP endpoint that acknowledges everything and keeps the events, but for batches that have a
+/// row whose status is `poison`, which it refuses.
 struct Receiver {
     address: SocketAddr,
     events: Arc<Mutex<Vec<Value>>>,
@@ -85,6 +86,13 @@ fn receive(mut stream: TcpStream, events: &Mutex<Vec<Value>>) {
             return;
         }
         let batch: Vec<Value> = serde_json::from_slice(&body).expect("an array of events");
+        if batch.iter().any(|event| event["new_row"]["status"] == "poison") {
+            let refused = b"HTTP/1.1 422 Unprocessable Content\r\ncontent-length: 0\r\n\r\n";
+            if stream.write_all(refused).is_err() {
+                return;
+            }
+            continue;
+        }
         events.lock().expect("nobody panics with it").extend(batch);
         if stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").is_err() {
             return;
@@ -170,6 +178,92 @@ fn changes_reach_a_webhook_and_go_on_after_a_pause_and_a_restart() {
 }
 
 #[test]
+fn an_event_that_the_receiver_refuses_is_left_out_and_shown_where_the_feed_says_so() {
+    let receiver = Receiver::start();
+    let node = Node::start_with(ARGUMENTS);
+    let mut raw = Raw::ready(&node);
+    raw.run(&keyspace(1));
+    raw.run(TABLE);
+    // All in one batch, if they come in time.
+    let options = ", flush_interval_ms = 200, on_error = 'skip'";
+    let create = receiver.statement("f", "shop.orders", options);
+    raw.run(&create.replacen("flush_interval_ms = 5, ", "", 1));
+    insert(&mut raw, 0..5);
+    raw.run("INSERT INTO shop.orders (id, status) VALUES (5, 'poison')");
+    insert(&mut raw, 6..9);
+    receiver.wait_for(0..5);
+    let events = receiver.wait_for(6..9);
+    assert!(events.iter().all(|event| event["key"]["id"] != 5), "{events:?}");
+    let query = "SELECT skipped, last_skipped FROM system_views.changefeeds";
+    let told = raw.rows(query).expect("it is shown");
+    assert_eq!(told[0][0].as_deref(), Some(&1_i64.to_be_bytes()[..]));
+    let last = String::from_utf8(told[0][1].clone().expect("one was left out")).expect("text");
+    assert!(last.starts_with(r#"orders:{"id":5}: "#) && last.contains("answered 422"), "{last}");
+    assert_eq!(shown(&mut raw)[0].2, "Running");
+
+    raw.run("PAUSE CHANGEFEED f");
+    raw.run("ALTER CHANGEFEED f SET (on_error = 'pause')");
+    raw.run("RESUME CHANGEFEED f FROM BEGINNING");
+    let deadline = Instant::now() + TIME_MAX;
+    while shown(&mut raw)[0].2 != "Error" {
+        assert!(Instant::now() < deadline, "{:?}", shown(&mut raw));
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn secrets_of_statements_are_shown_nowhere() {
+    let receiver = Receiver::start();
+    let node = Node::start_with(ARGUMENTS);
+    let mut raw = Raw::ready(&node);
+    raw.run(&keyspace(1));
+    raw.run(TABLE);
+    let secrets = ", hmac_secret = 'hush-hush', headers = {'Authorization': 'Bearer hush-hush'}";
+    let create = receiver.statement("f", "shop.orders", secrets);
+    let create = create.replace("/hook", "/hook?token=hush-hush");
+    let alter = "ALTER CHANGEFEED f SET (hmac_secret = 'hush-hush-hush')";
+    let long_string = |text: &str| {
+        let mut body = u32::try_from(text.len()).expect("a short text").to_be_bytes().to_vec();
+        body.extend(text.as_bytes());
+        body
+    };
+    for text in [&create, alter] {
+        raw.send(&frame(4, 9, &long_string(text)));
+        let prepared = raw.reply();
+        assert!(matches!(prepared, Reply::Frame(8, _)), "{prepared:?}");
+    }
+    for text in [&create, "PAUSE CHANGEFEED f", alter, &alter.replace(" = ", " ")] {
+        let mut traced = frame(4, 7, &[long_string(text), vec![0, 1, 0]].concat());
+        traced[1] = 2;
+        raw.send(&traced);
+        if let Reply::Error(_, message) = raw.reply() {
+            assert!(message.contains("expected '.' or '='"), "{message}");
+            assert!(!message.contains("hush"), "{message}");
+        }
+    }
+    let statements = "SELECT query_string FROM system.prepared_statements";
+    let sessions = "SELECT parameters FROM system_traces.sessions";
+    for (query, count) in [
+        (statements, 2),
+        (sessions, 4),
+        ("SELECT activity FROM system_traces.events", 1),
+        ("SHOW CHANGEFEEDS", 1),
+        ("SELECT * FROM system.changefeeds", 1),
+        ("DESCRIBE CHANGEFEED f", 1),
+    ] {
+        let shown = raw.rows(query).expect("it is shown");
+        assert!(shown.len() >= count, "{query}: {shown:?}");
+        let shown: Vec<_> =
+            shown.iter().flatten().flatten().map(|cell| String::from_utf8_lossy(cell)).collect();
+        assert!(!shown.concat().contains("hush"), "{query}: {shown:?}");
+        if [statements, sessions].contains(&query) {
+            assert!(shown.concat().contains("ALTER CHANGEFEED f SET <redacted>"), "{shown:?}");
+        }
+    }
+    assert!(!node.log().contains("hush"), "{}", node.log());
+}
+
+#[test]
 fn what_a_feed_reads_is_kept_for_it() {
     let receiver = Receiver::start();
     let node = Node::start_with(ARGUMENTS);
@@ -232,6 +326,25 @@ fn a_feed_that_was_away_for_longer_than_the_log_keeps_says_so() {
     receiver.wait_for(0..2);
 }
 
+/// A node that does not deliver a feed asks the one that does, so that what it shows moves while
+/// nothing is changed, which is saved every ten seconds only.
+fn check_freshness(raw: &mut Raw) {
+    let deadline = Instant::now() + TIME_MAX;
+    let mut former: Option<i64> = None;
+    loop {
+        let rows = raw.rows("SELECT resolved FROM system_views.changefeeds").expect("it is shown");
+        let cell = rows[0][0].clone().expect("it delivers");
+        let resolved = i64::from_be_bytes(cell.try_into().expect("a timestamp"));
+        let moved = resolved - former.unwrap_or(resolved);
+        if moved > 0 && moved < 5_000 {
+            return;
+        }
+        former = Some(resolved);
+        assert!(Instant::now() < deadline, "{resolved} is old");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
 #[test]
 fn another_node_goes_on_when_the_owner_dies() {
     let receiver = Receiver::start();
@@ -250,8 +363,9 @@ fn another_node_goes_on_when_the_owner_dies() {
     };
     let dead = nodes.iter().position(|node| host_id(node).as_ref() == Some(&owner));
     let dead = dead.expect("the owner is one of them");
-    nodes[dead].kill();
     let mut raw = Raw::ready(&nodes[(dead + 1) % 3]);
+    check_freshness(&mut raw);
+    nodes[dead].kill();
     let deadline = Instant::now() + TIME_MAX;
     for id in 20..40 {
         let text = format!("INSERT INTO shop.orders (id, status) VALUES ({id}, 'new')");

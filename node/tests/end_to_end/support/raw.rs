@@ -68,6 +68,11 @@ impl Raw {
         if !self.read(&mut body) {
             return Reply::Closed;
         }
+        const TRACED: u8 = 2;
+        const TRACE_ID_BYTES: usize = 16;
+        if header[1] & TRACED != 0 {
+            body.drain(..TRACE_ID_BYTES);
+        }
         if header[4] != 0 {
             return Reply::Frame(header[4], body);
         }
