@@ -10,15 +10,16 @@
 //! - [`runner`]: that node's thread for feeds, with a [`pump`] for each, into a [`sink`].
 //! - [`source`]: what a pump reads, from all shards of the cluster.
 //! - [`reports`]: what it says to the leader, and the epochs that it claims.
+//! - [`figures`]: how feeds stand this moment, also those of other nodes.
 //!
 //! What the cluster agrees on is `metadata::feeds`, and so is the fence around positions.
 
-use crate::metadata::Progress;
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use figures::FiguresOfFeeds;
+use std::sync::{Mutex, PoisonError};
 use tokio::sync::Notify;
 
 mod change;
+mod figures;
 mod ownership;
 mod pump;
 mod reports;
@@ -28,6 +29,7 @@ pub(crate) mod source;
 mod statement;
 
 pub(crate) use change::FeedWait;
+pub(crate) use figures::{Figures, answer_figures, figures_of_cluster};
 pub(crate) use ownership::{Permit, majority_until};
 pub(crate) use runner::run;
 
@@ -38,21 +40,12 @@ pub(crate) struct Feeds {
     /// Told when there is a newer view, or a feed's epoch was granted.
     pub changed: Notify,
     /// The feeds that this node delivers, as they stand now.
-    figures: Mutex<BTreeMap<Arc<str>, Figures>>,
-}
-
-/// How a feed stands that this node delivers.
-#[derive(Clone, Debug)]
-pub(crate) struct Figures {
-    /// Under which it is delivered.
-    pub epoch: u64,
-    /// What the metadata says a moment later.
-    pub progress: Progress,
+    figures: Mutex<FiguresOfFeeds>,
 }
 
 impl Feeds {
     /// All of them.
-    pub(crate) fn figures(&self) -> BTreeMap<Arc<str>, Figures> {
+    pub(crate) fn figures(&self) -> FiguresOfFeeds {
         self.figures.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

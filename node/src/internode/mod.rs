@@ -32,6 +32,7 @@ pub(crate) use status::{NodeStatus, ask_status, own_status};
 
 use crate::config::Config;
 use crate::data_directory;
+use crate::feeds;
 use crate::metadata;
 use crate::remote;
 use crate::ring_change;
@@ -83,11 +84,13 @@ pub(crate) enum AskKind {
     Tail = 9,
     /// Which groups the node has led to the members that the plan wants.
     Moves = 10,
+    /// How the changefeeds stand that the node delivers.
+    Feeds = 11,
 }
 
 impl AskKind {
     fn from_byte(byte: u8) -> Option<AskKind> {
-        const KINDS: [AskKind; 10] = [
+        const KINDS: [AskKind; 11] = [
             AskKind::Write,
             AskKind::Read,
             AskKind::ChangeMetadata,
@@ -98,6 +101,7 @@ impl AskKind {
             AskKind::Closed,
             AskKind::Tail,
             AskKind::Moves,
+            AskKind::Feeds,
         ];
         KINDS.into_iter().find(|kind| *kind as u8 == byte)
     }
@@ -245,6 +249,7 @@ fn take_ask(shard: &Rc<Shard>, peer: Peer, mut bytes: Bytes, responder: Responde
         AskKind::Moves => {
             tokio::task::spawn_local(ring_change::answer_moves(shard.clone(), responder));
         }
+        AskKind::Feeds => feeds::answer_figures(shard, responder),
         AskKind::Status => {
             tokio::task::spawn_local(status::answer(shard.clone(), responder));
         }

@@ -39,7 +39,7 @@ impl Shard {
 
     /// What a node says, unless it is taken for dead before: another may say what a frozen one does
     /// not.
-    pub(super) async fn while_it_lives<T>(
+    pub(crate) async fn while_it_lives<T>(
         &self,
         node: HostId,
         asking: impl Future<Output = T>,

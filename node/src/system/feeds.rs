@@ -1,9 +1,10 @@
 //! Changefeeds as tables: as the cluster has agreed on them, and as they stand now.
 //!
-//! What stands in the metadata is at most a quarter of a second behind. What is newer is known to a
-//! feed's owner alone, so `system_views.changefeeds` has it for the feeds that this node owns.
+//! What stands in the metadata is behind: a quarter of a second where events are delivered, ten where
+//! only time passes. `system_views.changefeeds` has what the feeds' owners say when it is read.
 
 use super::rows::{Datum, Rows};
+use crate::feeds::figures_of_cluster;
 use crate::metadata::{FeedRecord, FeedState};
 use crate::shard::{Message, Shard};
 use crate::view::View;
@@ -51,10 +52,11 @@ pub(super) async fn saved(shard: &Rc<Shard>, table: &TableDef) -> Vec<Vec<u8>> {
 
 /// `system_views.changefeeds`
 pub(super) async fn live(shard: &Rc<Shard>, table: &TableDef) -> Vec<Vec<u8>> {
+    let feeds = all(shard).await;
+    let figures = figures_of_cluster(shard, &feeds).await;
     let now_micros = shard.shared.env.clock.now_micros();
-    let figures = shard.shared.feeds.figures();
     let mut rows = Rows::new(table);
-    for mut feed in all(shard).await {
+    for mut feed in feeds {
         let figures = figures.get(&feed.definition.name).filter(|known| known.epoch == feed.epoch);
         if let Some(figures) = figures {
             feed.progress = figures.progress.clone();
