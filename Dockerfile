@@ -7,7 +7,7 @@
 ARG PROGRAM=compiled
 
 FROM rust:1.95-slim-bookworm AS compiled
-# Kafka's C library wants make and a C++ compiler, its TLS perl.
+# Kafka's C library wants make and a C++ compiler, its TLS (the feature kafka-tls) perl.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends build-essential perl \
     && rm -rf /var/lib/apt/lists/*
@@ -16,7 +16,8 @@ COPY . .
 # Linked statically, the C library too; the folders of cargo are kept from build to build.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    cargo rustc --locked --release --package node --bin tethys -- -C target-feature=+crt-static \
+    cargo rustc --locked --release --package node --features changefeed/kafka-tls --bin tethys \
+        -- -C target-feature=+crt-static \
     && mkdir /out && cp target/release/tethys /out/tethys && strip --strip-debug /out/tethys
 
 FROM ${PROGRAM} AS program

@@ -107,7 +107,7 @@ fn insert(raw: &mut Raw, ids: std::ops::Range<i64>) {
     }
 }
 
-fn keyspace(factor: usize) -> String {
+pub(crate) fn keyspace(factor: usize) -> String {
     format!(
         "CREATE KEYSPACE shop WITH replication = {{'class': 'NetworkTopologyStrategy', \
          'replication_factor': {factor}}}"
@@ -283,6 +283,7 @@ fn what_a_feed_reads_is_kept_for_it() {
         ("WEBHOOK 'https://0.0.0.0/hook'", "an unspecified address"),
         ("WEBHOOK 'shop.example/hook'", "https://"),
         ("KAFKA 'shop.example:9092/t' WITH (kafka.security.protocol = 'no')", "security.protocol"),
+        ("KAFKA 'shop.example:9092/t' WITH (kafka.security.protocol = 'SSL')", "kafka-tls"),
     ] {
         let text = format!("CREATE CHANGEFEED g FOR TABLE shop.orders INTO {sink}");
         let (code, message) = raw.rows(&text).expect_err("nothing can be sent there");

@@ -34,6 +34,7 @@ use rdkafka::message::DeliveryResult;
 use rdkafka::metadata::MetadataPartition;
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 
+mod abilities;
 mod deliveries;
 #[cfg(test)]
 mod tests;
@@ -97,6 +98,7 @@ impl Settings {
 
     /// The library's settings, or which of the feed's it does not take.
     fn config(&self) -> Result<ClientConfig, SinkError> {
+        abilities::check(&self.passed_on)?;
         let mut config = ClientConfig::new();
         // Two of the largest messages must fit, or the first would wait for room without end.
         let queued_kibibytes = QUEUED_KIBIBYTES_MAX.max(self.max_message_bytes >> 9);
