@@ -7,6 +7,7 @@ mod kafka;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -60,7 +61,7 @@ async fn insist_on_mark(sink: &mut KafkaSink, text: &str) {
 
 #[test]
 fn messages_tombstones_and_marks_arrive_and_refusals_are_told() {
-    let Some(mut broker) = Broker::start() else { return };
+    let Some(mut broker) = Broker::start(Path::new(env!("CARGO_TARGET_TMPDIR"))) else { return };
     run(async {
         let env = Env::real();
         let mut settings = settings(&broker, "orders");
@@ -117,6 +118,43 @@ fn messages_tombstones_and_marks_arrive_and_refusals_are_told() {
         };
         assert_eq!(error.text, "topic missing does not exist, and the brokers do not create it");
     });
+}
+
+#[test]
+fn a_password_is_passed_on_and_a_wrong_one_is_told() {
+    let Some(mut broker) = Broker::start(Path::new(env!("CARGO_TARGET_TMPDIR"))) else { return };
+    let address = broker.ask_for_password("feed", "open-sesame");
+    let settings_with = |password: &str| {
+        let mut settings = settings(&broker, "guarded");
+        settings.brokers = vec![address.clone()];
+        for (name, value) in [
+            ("security.protocol", "SASL_PLAINTEXT"),
+            ("sasl.mechanism", "PLAIN"),
+            ("sasl.username", "feed"),
+            ("sasl.password", password),
+        ] {
+            settings.passed_on.insert(name.to_owned(), value.to_owned());
+        }
+        settings
+    };
+    run(async {
+        let env = Env::real();
+        let mut sink = KafkaSink::new(&env, settings_with("open-barley"));
+        // The first failure may be one of the connection.
+        let told = loop {
+            let error = sink.open().await.expect_err("the password is wrong");
+            assert!(!error.text.contains("barley"), "{error}");
+            if error.text.to_lowercase().contains("authentication") {
+                break error;
+            }
+        };
+        assert_eq!(told.failure, Failure::Transient, "somebody may mend it at the broker");
+        let mut sink = KafkaSink::new(&env, settings_with("open-sesame"));
+        insist(&mut sink, &[message("k", Some("in"))]).await;
+        insist_on_mark(&mut sink, LAST).await;
+    });
+    let records = broker.read("guarded", LAST);
+    assert_eq!(records.iter().map(|record| record.value.as_str()).collect::<Vec<_>>(), ["in"]);
 }
 
 /// One message a row, with the row's time as its value.
@@ -197,7 +235,7 @@ fn pump(
 
 #[test]
 fn nothing_is_lost_or_out_of_order_when_the_broker_is_restarted_and_killed() {
-    let Some(mut broker) = Broker::start() else { return };
+    let Some(mut broker) = Broker::start(Path::new(env!("CARGO_TARGET_TMPDIR"))) else { return };
     let count = run(async {
         let env = Env::real();
         let log = MemoryLog::default();

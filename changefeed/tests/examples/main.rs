@@ -3,12 +3,13 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests start processes and wait for them")]
 
-#[path = "../broker/kafka.rs"]
+#[path = "../broker/kafka/mod.rs"]
 mod kafka;
 mod python;
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -130,7 +131,7 @@ fn every_recipe_works_behind_the_receiver_of_webhooks() {
 #[test]
 fn every_recipe_works_behind_the_consumer_of_kafka() {
     let Some(python) = Python::fetched() else { return };
-    let Some(broker) = kafka::Broker::start() else { return };
+    let Some(broker) = kafka::Broker::start(Path::new(env!("CARGO_TARGET_TMPDIR"))) else { return };
     let events = with_repeats();
     for (recipe, result) in RESULTS {
         run(async {

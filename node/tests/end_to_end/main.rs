@@ -2,8 +2,8 @@
 //!
 //! Every test starts a node of its own on a free port with a temporary folder for its data, and
 //! ends it. The clients from elsewhere (cqlsh, the drivers for Python and Node) are fetched once
-//! into `target/peers`; where Python or Node is missing, their tests say `skipped: …` and pass,
-//! unless `TETHYS_REQUIRE_PEERS=1` makes that a failure.
+//! into `target/peers`, and so is Kafka; where Python, Node or Java is missing, their tests say
+//! `skipped: …` and pass, unless `TETHYS_REQUIRE_PEERS=1` makes that a failure.
 //!
 //! All of it is one test program, since linking it many times would take longer than running it.
 
@@ -19,6 +19,7 @@ mod cdc_cluster;
 mod cdc_consumer;
 mod cdc_watermarks;
 mod changefeeds;
+mod changefeeds_kafka;
 mod clients_of_several;
 mod consistency;
 mod containers;
@@ -28,6 +29,8 @@ mod crash;
 mod first_scripts;
 mod founding;
 mod joined_nodes;
+#[path = "../../../changefeed/tests/broker/kafka/mod.rs"]
+mod kafka;
 mod leader_changes;
 mod node_driver;
 mod node_port;

@@ -3,6 +3,8 @@
 //! Its artifacts come from Maven Central by Maven, once, into `target/peers/kafka`. Where Java or
 //! Maven is missing the test says `skipped: …` and passes, unless `TETHYS_REQUIRE_PEERS=1` makes
 //! that a failure. Topics are created when they are first asked for, with three partitions.
+//!
+//! Shared by path with the tests of other crates: it knows nothing of this one.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -10,6 +12,11 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+mod consumer;
+
+#[allow(unused_imports, reason = "not every test program needs all of it")]
+pub(crate) use consumer::{Arrival, Consumer};
 
 /// The release that is fetched.
 const VERSION: &str = "4.1.1";
@@ -43,6 +50,9 @@ pub(crate) struct Broker {
 pub(crate) struct Record {
     /// Where it lies.
     pub(crate) partition: usize,
+    /// Its number there.
+    #[allow(dead_code, reason = "not every test program needs all of it")]
+    pub(crate) offset: u64,
     /// `null` if there is none.
     pub(crate) key: String,
     /// `null` for a tombstone.
@@ -50,16 +60,17 @@ pub(crate) struct Record {
 }
 
 impl Broker {
-    /// Starts one, with an empty folder; `None` after a visible `skipped: …`.
-    pub(crate) fn start() -> Option<Broker> {
-        let jars = match jars() {
+    /// Starts one, with an empty folder in `scratch`, which lies in cargo's target folder; `None`
+    /// after a visible `skipped: …`.
+    pub(crate) fn start(scratch: &Path) -> Option<Broker> {
+        let jars = match jars(&scratch.with_file_name("peers")) {
             Ok(jars) => jars,
             Err(reason) => {
                 skip(reason.trim());
                 return None;
             }
         };
-        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
+        let folder = tempfile::tempdir_in(scratch).expect("a folder");
         let mut broker = Broker { jars, folder, port: 0, process: None };
         // Somebody else may take a port between our looking and the broker's listening.
         for _ in 0..3 {
@@ -81,6 +92,47 @@ impl Broker {
     pub(crate) fn configure(&self, line: &str) {
         let mut file = File::options().append(true).open(self.properties()).expect("a file");
         writeln!(file, "{line}").expect("a file that can be written");
+    }
+
+    /// Starts it again with a second listener, where clients tell a name and a password by SASL PLAIN.
+    /// Returns where that is.
+    #[allow(dead_code, reason = "not every test program needs all of it")]
+    pub(crate) fn ask_for_password(&mut self, user: &str, password: &str) -> String {
+        self.stop();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let address = listener.local_addr().expect("an address").to_string();
+        drop(listener);
+        let before = fs::read_to_string(self.properties()).expect("our own file");
+        let properties: String = before
+            .lines()
+            .map(|line| match line.split('=').next() {
+                Some("listeners" | "advertised.listeners") => {
+                    format!("{line},SASL_PLAINTEXT://{address}\n")
+                }
+                Some("listener.security.protocol.map") => {
+                    format!("{line},SASL_PLAINTEXT:SASL_PLAINTEXT\n")
+                }
+                _ => format!("{line}\n"),
+            })
+            .collect();
+        fs::write(self.properties(), properties).expect("a file that can be written");
+        let module = "org.apache.kafka.common.security.plain.PlainLoginModule";
+        self.configure("sasl.enabled.mechanisms=PLAIN");
+        self.configure(&format!(
+            "listener.name.sasl_plaintext.plain.sasl.jaas.config={module} required \
+             user_{user}=\"{password}\";"
+        ));
+        self.start_again();
+        address
+    }
+
+    /// Creates a topic with three partitions, of a broker that does not do so by itself.
+    #[allow(dead_code, reason = "not every test program needs all of it")]
+    pub(crate) fn create(&self, topic: &str) {
+        let mut command = self.java("warn");
+        command.args(["org.apache.kafka.tools.TopicCommand", "--create", "--topic", topic]);
+        command.args(["--bootstrap-server", &self.address(), "--partitions", "3"]);
+        done(&mut command).expect("a topic that can be created");
     }
 
     /// Starts it again where it was.
@@ -124,23 +176,13 @@ impl Broker {
 
     fn read_once(&self, topic: &str) -> Vec<Record> {
         let mut command = self.java("warn");
-        command.arg("org.apache.kafka.tools.consumer.ConsoleConsumer");
-        command.args(["--bootstrap-server", &self.address(), "--topic", topic]);
-        command.args(["--from-beginning", "--isolation-level", "read_committed"]);
+        consumer::reads(&mut command, &self.address(), topic);
+        command.arg("--from-beginning");
         command.args(["--timeout-ms", &SILENCE_MAX.as_millis().to_string()]);
-        for property in ["print.partition=true", "print.key=true", "key.separator=\u{1}"] {
-            command.args(["--property", property]);
-        }
         // It ends with an error, since nothing more comes.
         let output = command.output().expect("java runs");
         let text = String::from_utf8(output.stdout).expect("UTF-8");
-        let record = |line: &str| {
-            let mut parts = line.split('\u{1}');
-            let partition = parts.next()?.strip_prefix("Partition:")?.parse().ok()?;
-            let (key, value) = (parts.next()?.to_owned(), parts.next()?.to_owned());
-            Some(Record { partition, key, value })
-        };
-        text.lines().filter_map(record).collect()
+        text.lines().filter_map(Record::printed).collect()
     }
 
     fn properties(&self) -> PathBuf {
@@ -232,10 +274,9 @@ fn skip(reason: &str) {
 
 /// The folder with the artifacts, fetched if they are not there. Test programs may run at the same
 /// time, so a lock file guards it.
-fn jars() -> Result<PathBuf, String> {
+fn jars(peers: &Path) -> Result<PathBuf, String> {
     done(Command::new("java").arg("-version"))?;
-    let peers = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("peers");
-    fs::create_dir_all(&peers).expect("the target folder can be written");
+    fs::create_dir_all(peers).expect("the target folder can be written");
     let lock = File::create(peers.join("kafka.lock")).expect("a lock file");
     lock.lock().expect("a lock on it");
     let folder = peers.join("kafka");

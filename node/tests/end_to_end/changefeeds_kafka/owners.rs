@@ -1,0 +1,126 @@
+//! Three nodes and a broker, while the node dies that delivers the feed, or sleeps and wakes up.
+
+use super::{Kafka, TABLE, Told, Writers, cell, wait_for};
+use crate::changefeeds::keyspace;
+use crate::support::{Node, Raw};
+use std::time::{Duration, Instant};
+
+const ARGUMENTS: &[&str] = &["--memory", "128M"];
+
+/// Three nodes, and a feed `f` of theirs into the topic `changes`.
+struct Three {
+    nodes: [Node; 3],
+    host_ids: [Vec<u8>; 3],
+}
+
+impl Three {
+    fn start(kafka: &Kafka) -> Three {
+        let nodes = Node::start_together(ARGUMENTS);
+        let host_id = |at: usize| {
+            let rows = Raw::ready(&nodes[at]).rows("SELECT host_id FROM system.local");
+            rows.expect("it is there")[0][0].clone().expect("every node has one")
+        };
+        let host_ids = [0, 1, 2].map(host_id);
+        let mut raw = Raw::ready(&nodes[0]);
+        for statement in [&keyspace(3), TABLE, &kafka.statement("f", "changes", "")] {
+            raw.run(statement);
+        }
+        Three { nodes, host_ids }
+    }
+
+    /// Who delivers the feed, as one of the nodes knows it.
+    fn owner(&self, asked: usize) -> Option<usize> {
+        let owner = cell(&mut Raw::ready(&self.nodes[asked]), "f", "owner")?;
+        self.host_ids.iter().position(|id| *id == owner)
+    }
+
+    fn others(&self, than: usize) -> [usize; 2] {
+        [(than + 1) % 3, (than + 2) % 3]
+    }
+
+    /// The position that the cluster keeps, and the epoch under which it was written.
+    fn position(&self, asked: usize) -> (i64, i64) {
+        let rows =
+            Raw::ready(&self.nodes[asked]).rows("SELECT sequence, epoch FROM system.changefeeds");
+        let row = rows.expect("it is there").remove(0);
+        let number = |cell: &Option<Vec<u8>>| {
+            let bytes = cell.clone().expect("it is known");
+            i64::from_be_bytes(bytes.try_into().expect("eight bytes"))
+        };
+        (number(&row[0]), number(&row[1]))
+    }
+}
+
+/// The longest time without news after a moment.
+fn longest_silence(told: &Told, after: Instant) -> Duration {
+    let pairs = told.firsts.windows(2).filter(|pair| pair[1].at > after);
+    pairs.map(|pair| pair[1].at - pair[0].at).max().expect("something came")
+}
+
+#[test]
+fn another_node_goes_on_into_the_topic_when_the_owner_is_killed() {
+    let Some(kafka) = Kafka::start() else { return };
+    let mut three = Three::start(&kafka);
+    let consumer = kafka.broker.follow("changes", "replay");
+    let dead = three.owner(0).expect("somebody delivers it");
+    let [asked, other] = three.others(dead);
+    let mut raw = Raw::ready(&three.nodes[asked]);
+    let writers = Writers::start(1, [asked, other, asked, other].map(|at| &three.nodes[at]));
+    Told::wait_for_value(&consumer, 300);
+
+    three.nodes[dead].kill();
+    let killed = Instant::now();
+    let told = Told::wait_for_value(&consumer, writers.now() + 400);
+    println!("the owner was killed: {:?} without news", longest_silence(&told, killed));
+    wait_for("another owner", || three.owner(asked).filter(|owner| *owner != dead));
+    three.nodes[dead].restart();
+    Told::wait_for_value(&consumer, writers.now() + 200);
+
+    let acknowledged = writers.end();
+    let told = Told::wait_for_all(&consumer, &acknowledged, &mut raw);
+    println!("{} events, {} came again", told.firsts.len(), told.repeats);
+}
+
+/// The broker is away when the owner falls asleep: the owner's client library holds messages, and
+/// sends them when it wakes up, long after the next owner has delivered them and more.
+#[test]
+fn an_owner_that_slept_moves_no_position_and_reorders_no_key() {
+    let Some(mut kafka) = Kafka::start() else { return };
+    let mut three = Three::start(&kafka);
+    let consumer = kafka.broker.follow("changes", "replay");
+    let sleeper = three.owner(0).expect("somebody delivers it");
+    let [asked, other] = three.others(sleeper);
+    let writers = Writers::start(1, [asked, other, asked, other].map(|at| &three.nodes[at]));
+    Told::wait_for_value(&consumer, 300);
+    kafka.broker.stop();
+    writers.wait_for_more(200);
+    three.nodes[sleeper].freeze();
+    kafka.broker.start_again();
+    Told::wait_for_value(&consumer, writers.now() + 200);
+    wait_for("another owner", || three.owner(asked).filter(|owner| *owner != sleeper));
+
+    three.nodes[sleeper].thaw();
+    let mut former = three.position(asked);
+    let awake = writers.now();
+    wait_for("the sleeper to see that it owns nothing", || {
+        let position = three.position(asked);
+        assert!(former <= position, "a position goes from {former:?} to {position:?}");
+        former = position;
+        let knows = three.owner(sleeper).is_some_and(|owner| owner != sleeper);
+        let has_news = Told::of(&consumer.arrivals()).values().last() > Some(&(awake + 300));
+        (knows && has_news).then_some(())
+    });
+    let mut acknowledged = writers.end();
+
+    // Whoever comes next begins where the position says.
+    let owner = three.owner(asked).expect("somebody delivers it");
+    three.nodes[owner].kill();
+    let left = three.others(owner);
+    let last = acknowledged.last().expect("something was written");
+    let writers = Writers::start(last + 1_000, left.map(|at| &three.nodes[at]));
+    Told::wait_for_value(&consumer, last + 1_200);
+    acknowledged.extend(writers.end());
+    let mut raw = Raw::ready(&three.nodes[left[0]]);
+    let told = Told::wait_for_all(&consumer, &acknowledged, &mut raw);
+    println!("{} events, {} came again", told.firsts.len(), told.repeats);
+}
