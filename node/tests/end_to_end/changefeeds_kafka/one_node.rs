@@ -79,10 +79,9 @@ DELETE FROM orders WHERE id = 1001;
         (number(&mut raw, "orders_feed", "events_delivered") == 3).then_some(())
     });
     assert_eq!(number(&mut raw, "orders_feed", "last_sequence"), last);
-    let rows: String = (0..60)
-        .map(|id| format!("INSERT INTO orders (id, status) VALUES ({id}, 'new');\n"))
-        .collect();
-    cqlsh(&format!("USE shop;\nPAUSE CHANGEFEED orders_feed;\n{rows}"));
+    let insert = |id| format!("INSERT INTO orders (id, status) VALUES ({id}, 'new');");
+    let rows: Vec<String> = (0..60).map(insert).collect();
+    cqlsh(&format!("USE shop;\nPAUSE CHANGEFEED orders_feed;\n{}", rows.join("\n")));
     assert_eq!(text(&mut raw, "orders_feed", "state"), "Paused");
     cqlsh("RESUME CHANGEFEED orders_feed;");
     let of_plain = events(&plain, 63);

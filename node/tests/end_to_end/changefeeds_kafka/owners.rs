@@ -34,10 +34,6 @@ impl Three {
         self.host_ids.iter().position(|id| *id == owner)
     }
 
-    fn others(&self, than: usize) -> [usize; 2] {
-        [(than + 1) % 3, (than + 2) % 3]
-    }
-
     /// The position that the cluster keeps, and the epoch under which it was written.
     fn position(&self, asked: usize) -> (i64, i64) {
         let rows =
@@ -49,6 +45,11 @@ impl Three {
         };
         (number(&row[0]), number(&row[1]))
     }
+}
+
+/// The nodes beside that one.
+fn others(than: usize) -> [usize; 2] {
+    [(than + 1) % 3, (than + 2) % 3]
 }
 
 /// The longest time without news after a moment.
@@ -63,7 +64,7 @@ fn another_node_goes_on_into_the_topic_when_the_owner_is_killed() {
     let mut three = Three::start(&kafka);
     let consumer = kafka.broker.follow("changes", "replay");
     let dead = three.owner(0).expect("somebody delivers it");
-    let [asked, other] = three.others(dead);
+    let [asked, other] = others(dead);
     let mut raw = Raw::ready(&three.nodes[asked]);
     let writers = Writers::start(1, [asked, other, asked, other].map(|at| &three.nodes[at]));
     Told::wait_for_value(&consumer, 300);
@@ -89,7 +90,7 @@ fn an_owner_that_slept_moves_no_position_and_reorders_no_key() {
     let mut three = Three::start(&kafka);
     let consumer = kafka.broker.follow("changes", "replay");
     let sleeper = three.owner(0).expect("somebody delivers it");
-    let [asked, other] = three.others(sleeper);
+    let [asked, other] = others(sleeper);
     let writers = Writers::start(1, [asked, other, asked, other].map(|at| &three.nodes[at]));
     Told::wait_for_value(&consumer, 300);
     kafka.broker.stop();
@@ -115,7 +116,7 @@ fn an_owner_that_slept_moves_no_position_and_reorders_no_key() {
     // Whoever comes next begins where the position says.
     let owner = three.owner(asked).expect("somebody delivers it");
     three.nodes[owner].kill();
-    let left = three.others(owner);
+    let left = others(owner);
     let last = acknowledged.last().expect("something was written");
     let writers = Writers::start(last + 1_000, left.map(|at| &three.nodes[at]));
     Told::wait_for_value(&consumer, last + 1_200);
