@@ -8,6 +8,9 @@ use std::time::Duration;
 /// How long an answer may take before the node counts as hanging.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(20);
 const HEADER_BYTES: usize = 9;
+/// The flag of a frame whose body begins with the id of a trace.
+const TRACED: u8 = 2;
+const TRACE_ID_BYTES: usize = 16;
 
 /// What a node says to a frame.
 #[derive(Debug, PartialEq, Eq)]
@@ -68,8 +71,6 @@ impl Raw {
         if !self.read(&mut body) {
             return Reply::Closed;
         }
-        const TRACED: u8 = 2;
-        const TRACE_ID_BYTES: usize = 16;
         if header[1] & TRACED != 0 {
             body.drain(..TRACE_ID_BYTES);
         }
