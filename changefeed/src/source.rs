@@ -16,6 +16,7 @@
 //! ```
 
 mod batch;
+pub mod shared;
 
 pub use batch::{Batch, MemoryLog, MemorySource, Source, SourceError};
 

@@ -131,6 +131,12 @@ const SHARD_FIGURES: &[Figure] = &[
     ("writes_total", "counter", "Writes proposed.", |s| s.writes),
     ("flushes_total", "counter", "Memtables written to files.", |s| s.flushes),
     ("compactions_total", "counter", "Merges of files.", |s| s.compactions),
+    (
+        "log_questions_total",
+        "counter",
+        "How often whoever follows CDC logs has asked what was logged.",
+        |s| s.log_questions,
+    ),
     ("memtable_bytes", "gauge", "Memory of memtables.", |s| s.memtable_bytes),
     ("storage_memory_bytes", "gauge", "Memory of memtables, indexes and blocks.", |s| {
         s.memory_bytes

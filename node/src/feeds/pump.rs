@@ -2,7 +2,7 @@
 
 use super::runner::Owner;
 use super::sink::{self, WebhookTerms};
-use super::source::ClusterSource;
+use super::source::{ClusterLogs, FeedSource};
 use crate::metadata::FeedRecord;
 use crate::node::Shared;
 use crate::view::View;
@@ -10,6 +10,7 @@ use changefeed::feed::Tables;
 use changefeed::options::{LargeMessage, OnError, Options, StartAt};
 use changefeed::pump::{Backoff, End, Pace, Pump, Stop};
 use changefeed::sequence::Sequencer;
+use changefeed::source::shared::SharedLogs;
 use changefeed::{BoundTable, Cursor, FeedRender, TableShape};
 use cql::plan::prepare_filter;
 use model::TableId;
@@ -22,6 +23,8 @@ use std::time::Duration;
 pub(super) struct Pumps {
     shared: Arc<Shared>,
     webhooks: Rc<Result<WebhookTerms, String>>,
+    /// What they read, once for all on the same tables.
+    logs: Rc<SharedLogs<ClusterLogs>>,
 }
 
 impl Pumps {
@@ -30,7 +33,8 @@ impl Pumps {
         if let Err(reason) = &webhooks {
             tracing::error!("changefeeds into webhooks cannot run: {reason}");
         }
-        Pumps { shared, webhooks: Rc::new(webhooks) }
+        let logs = SharedLogs::new(ClusterLogs(shared.clone()));
+        Pumps { shared, webhooks: Rc::new(webhooks), logs }
     }
 
     /// The pump of a feed, from where it stands; to be run on the thread of feeds.
@@ -41,6 +45,7 @@ impl Pumps {
         stop: Stop,
     ) -> impl Future<Output = End> + use<> {
         let (shared, webhooks) = (self.shared.clone(), self.webhooks.clone());
+        let logs = self.logs.clone();
         async move {
             let (definition, options) = (&feed.definition, &feed.definition.options);
             let sink = match sink::open(&shared, &webhooks, definition) {
@@ -53,10 +58,7 @@ impl Pumps {
                 Cursor::Sequence(sequence) => Sequencer::start_at(StartAt::Sequence(sequence)),
             };
             let tables: Vec<TableId> = definition.tables.iter().map(|table| table.id).collect();
-            let source = match ClusterSource::open(&shared, &tables, above) {
-                Ok(source) => source,
-                Err(error) => return End::SourceEnded(error),
-            };
+            let source = FeedSource::open(&shared, &logs, &tables, above);
             let bound = NewestTables {
                 shared: shared.clone(),
                 filter: options.filter.clone(),

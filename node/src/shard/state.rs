@@ -125,6 +125,7 @@ pub(super) struct Counters {
     pub writes: u64,
     pub flushes: u64,
     pub compactions: u64,
+    pub log_questions: u64,
 }
 
 /// Figures for the metrics.
@@ -133,6 +134,7 @@ pub(crate) struct ShardStatistics {
     pub writes: u64,
     pub flushes: u64,
     pub compactions: u64,
+    pub log_questions: u64,
     pub memtable_bytes: u64,
     pub memory_bytes: u64,
     pub log_segments: u64,
@@ -170,6 +172,7 @@ impl ShardState {
             writes: self.counters.writes,
             flushes: self.counters.flushes,
             compactions: self.counters.compactions,
+            log_questions: self.counters.log_questions,
             memtable_bytes: self.engine.memtable_bytes() as u64,
             memory_bytes: self.engine.memory_bytes() as u64,
             log_segments: self.log.log.segment_count() as u64,

@@ -8,16 +8,21 @@
 //! shard, and a row comes out some milliseconds after its commit.
 //!
 //! Whoever leads a range answers for it, whoever that was before: a range that changes its leader is
-//! asked for from where it stood, and one without a leader holds all, which loses nothing. What the
-//! log has lost by its TTL ends the source ([`expiry`]).
+//! asked for from where it stood, and one without a leader holds all, which loses nothing.
+//!
+//! The feeds of a node that are on the same tables are behind one such source
+//! ([`changefeed::source::shared`]); what one of them has lost by the log's TTL ends that one alone
+//! ([`feed`]).
 
 mod expiry;
+mod feed;
 mod merge;
 
 use crate::node::Shared;
 use crate::remote::shards_of;
 use crate::shard::{Message, TailAnswer, TailAsk};
 use crate::view::View;
+use changefeed::source::shared::OpenLog;
 use changefeed::source::{Batch, Source, SourceError};
 use changefeed::{LogRow, TableShape};
 use cluster::RangeIndex;
@@ -34,6 +39,8 @@ use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
 
+pub(super) use feed::FeedSource;
+
 /// How long a shard without news waits before it answers.
 const WAIT: Duration = Duration::from_millis(100);
 /// The least time between two questions to one shard.
@@ -44,7 +51,7 @@ const PAUSE: Duration = Duration::from_millis(30);
 const VIEW_INTERVAL: Duration = Duration::from_millis(500);
 /// Bytes of rows that wait for the slowest range or for whoever takes batches; beyond it only the
 /// slowest shards are asked.
-const WAITING_BYTES_MAX: usize = 32 << 20;
+const WAITING_BYTES_MAX: usize = 16 << 20;
 /// Bytes of rows in a batch, about.
 const BATCH_BYTES: usize = 1 << 20;
 /// A batch without rows says that at least so much time has passed.
@@ -63,8 +70,21 @@ pub(crate) struct ClusterSource {
     tables: Vec<TableId>,
     inner: Rc<Inner>,
     followers: JoinSet<()>,
-    /// What has ended by its TTL is not missed: whoever reads from the beginning gets what is left.
-    takes_what_is_left: bool,
+}
+
+/// Opens sources over the cluster.
+pub(crate) struct ClusterLogs(pub Arc<Shared>);
+
+impl OpenLog for ClusterLogs {
+    type Source = ClusterSource;
+
+    fn open_log(
+        &self,
+        tables: &[TableId],
+        above: TimestampMicros,
+    ) -> Result<ClusterSource, SourceError> {
+        ClusterSource::open(&self.0, tables, above)
+    }
 }
 
 /// What the tasks share.
@@ -98,14 +118,12 @@ struct LogsOfPlacement {
 }
 
 impl ClusterSource {
-    /// The log of these base tables above a time in microseconds; what is left of it when that is not
-    /// above 0.
+    /// The log of these base tables above a time in microseconds, as far as it is there.
     pub(crate) fn open(
         shared: &Arc<Shared>,
         tables: &[TableId],
         above: TimestampMicros,
     ) -> Result<ClusterSource, SourceError> {
-        let takes_what_is_left = above <= 0;
         let view = shared.views().newest();
         let (logs, shapes) = layout(&view, tables)?;
         // Nothing is placed before the first generation of streams.
@@ -128,7 +146,7 @@ impl ClusterSource {
         };
         let tables = tables.to_vec();
         let (inner, followers) = (Rc::new(inner), JoinSet::new());
-        let mut source = ClusterSource { tables, inner, followers, takes_what_is_left };
+        let mut source = ClusterSource { tables, inner, followers };
         source.follow();
         Ok(source)
     }
@@ -172,25 +190,6 @@ impl ClusterSource {
         Ok(())
     }
 
-    /// Errors when rows that are yet to be handed out may have ended.
-    fn check_expiry(&mut self) -> Result<(), SourceError> {
-        let now = self.inner.shared.env.clock.now_micros();
-        let State { view, merge, .. } = &*self.inner.state.borrow();
-        let ended_of = |table: &TableId| {
-            let options = view.table(*table)?.cdc_enabled()?;
-            expiry::ended_micros(now, options.ttl_seconds)
-        };
-        let ended = self.tables.iter().filter_map(ended_of).max();
-        match ended.filter(|ended| merge.handed() < *ended) {
-            Some(ended) if !self.takes_what_is_left => Err(expiry::lost(merge.handed(), ended)),
-            Some(_) => Ok(()),
-            None => {
-                self.takes_what_is_left = false;
-                Ok(())
-            }
-        }
-    }
-
     /// What is complete, if it is worth a batch.
     fn take(&self) -> Option<Batch> {
         let mut state = self.inner.state.borrow_mut();
@@ -205,7 +204,6 @@ impl Source for ClusterSource {
     async fn next(&mut self) -> Result<Batch, SourceError> {
         loop {
             self.adopt_view()?;
-            self.check_expiry()?;
             if let Some(batch) = self.take() {
                 return Ok(batch);
             }

@@ -87,6 +87,7 @@ pub(in super::super) struct TailRanges {
 impl Shard {
     /// Follows logs for somebody; see the module.
     pub(crate) async fn serve_tail(self: &Rc<Self>, ask: &TailAsk) -> TailAnswer {
+        self.state.borrow_mut().counters.log_questions += 1;
         let late_at = self.deadline_nanos(ask.wait.min(WAIT_MAX));
         let clock = &self.shared.env.clock;
         let mut led_first: Option<RangeSet> = None;
