@@ -23,7 +23,7 @@ use jobs::Unsettled;
 use model::entry::Placement;
 use model::mutation::MutationView;
 use model::token::token_of;
-use model::{IdMap, TableDef, TableId, Token};
+use model::{EpochSeconds, IdMap, TableDef, TableId, TimestampMicros, Token};
 use snapshots::Installed;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -87,6 +87,8 @@ struct TableState {
     flushed: IdMap<u64, u64>,
     /// Files that a compaction is reading.
     compacting: BTreeSet<u64>,
+    /// Nothing is forgotten that had not ended by then; see [`Engine::keep_ended_since`].
+    kept_since: EpochSeconds,
 }
 
 impl TableState {
@@ -98,7 +100,13 @@ impl TableState {
             live: Vec::new(),
             flushed: IdMap::default(),
             compacting: BTreeSet::new(),
+            kept_since: EpochSeconds::MAX,
         }
+    }
+
+    /// Before which time something must have been deleted, or have expired, to be forgotten now.
+    fn gc_before(&self, now: EpochSeconds) -> EpochSeconds {
+        now.min(self.kept_since).saturating_sub(i64::from(self.config.gc_grace_seconds))
     }
 
     /// Merges a mutation in, unless it is in files already.
@@ -177,6 +185,26 @@ impl Engine {
     /// The tables it holds, known to the schema or not.
     pub fn table_ids(&self) -> impl Iterator<Item = TableId> {
         self.tables.keys().copied()
+    }
+
+    /// From here on nothing of a table is forgotten that had not been deleted or expired by that time,
+    /// however long ago that is: somebody has yet to read it. Holds until it is told otherwise, or the
+    /// engine is opened again.
+    pub fn keep_ended_since(&mut self, table: TableId, since: EpochSeconds) {
+        if let Some(state) = self.tables.get_mut(&table) {
+            state.kept_since = since;
+        }
+    }
+
+    /// Bytes of files in which all has expired by `now`, and something is newer than a timestamp: what
+    /// [`Engine::keep_ended_since`] keeps for a reader that has come so far.
+    pub fn ended_bytes(&self, table: TableId, now: EpochSeconds, above: TimestampMicros) -> u64 {
+        let Some(state) = self.tables.get(&table) else { return 0 };
+        let files = state.live.iter().map(|live| &live.table);
+        let is_kept = |file: &&Arc<SsTable>| {
+            file.statistics.all_gone_at < now && file.statistics.timestamps.newest > above
+        };
+        files.filter(is_kept).map(|file| file.file.length_bytes).sum()
     }
 
     /// Whether there is such a table, and its definition has come.

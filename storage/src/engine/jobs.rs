@@ -373,7 +373,7 @@ impl Engine {
                 .filter(|l| !state.compacting.contains(&l.table.id()))
                 .map(|l| Candidate::new(&l.table))
                 .collect();
-            let gc_before = now.saturating_sub(i64::from(state.config.gc_grace_seconds));
+            let gc_before = state.gc_before(now);
             let busy = state.live.iter().filter(|l| state.compacting.contains(&l.table.id()));
             let oldest_elsewhere = busy
                 .map(|l| l.table.statistics.timestamps.oldest)
@@ -393,7 +393,7 @@ impl Engine {
             return None;
         }
         let all: Vec<u64> = state.live.iter().map(|l| l.table.id()).collect();
-        let gc_before = now.saturating_sub(i64::from(state.config.gc_grace_seconds));
+        let gc_before = state.gc_before(now);
         self.start_compaction(id, &all, gc_before)
     }
 

@@ -2,6 +2,7 @@
 
 mod corruption;
 mod crash;
+mod kept;
 mod snapshot;
 mod snapshot_crash;
 
