@@ -1,7 +1,8 @@
 //! What a changefeed is by its statement, and where one begins: what the cluster agrees on.
 
-use crate::options::{Given, Options, SinkAddress, SinkKind, to_cql};
+use crate::options::{Given, Options, SinkAddress, SinkKind, StartAt, to_cql};
 use crate::position::{Position, Sequence};
+use crate::sequence::Sequencer;
 use model::schema::quote_identifier;
 use model::{FeedLog, TableId, TimestampMicros};
 use serde::{Deserialize, Serialize};
@@ -43,6 +44,18 @@ pub enum Cursor {
     Row(Position),
     /// The change with that number and those before it; where that is, the log has to say.
     Sequence(Sequence),
+}
+
+impl Cursor {
+    /// A time in microseconds at or below which a feed that stands here needs nothing of the log, but
+    /// what a reader counts from ([`WARM_UP_MICROS`](crate::sequence::WARM_UP_MICROS)).
+    pub fn needs_above(&self) -> TimestampMicros {
+        match self {
+            Cursor::Time(micros) => *micros,
+            Cursor::Row(position) => position.key.micros() - 1,
+            Cursor::Sequence(sequence) => Sequencer::start_at(StartAt::Sequence(*sequence)).1,
+        }
+    }
 }
 
 impl Definition {

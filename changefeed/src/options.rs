@@ -90,6 +90,11 @@ pub struct ImagesNeeded {
     pub postimage: bool,
 }
 
+/// How long a feed keeps what it has not delivered beyond the log's TTL, unless it says otherwise.
+pub const RETENTION_AGE_MS_DEFAULT: u64 = 4 * 86_400_000;
+/// And how many bytes of it, on any one node.
+pub const RETENTION_BYTES_DEFAULT: u64 = 10 << 30;
+
 /// All options, with their defaults where none were given.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -120,6 +125,11 @@ pub struct Options {
     pub large_message: LargeMessage,
     /// Largest event, in bytes.
     pub max_message_bytes: usize,
+    /// How far behind a feed may be whose changes have passed the log's TTL and are kept for it, in
+    /// milliseconds; `None`: without end.
+    pub retention_age_ms_max: Option<u64>,
+    /// How many bytes of such changes are kept for it on any one node; `None`: without end.
+    pub retention_bytes_max: Option<u64>,
     /// What webhook requests are signed with.
     pub hmac_secret: Option<Secret>,
     /// More headers of webhook requests.
@@ -146,6 +156,8 @@ impl Default for Options {
             retry_max: None,
             large_message: LargeMessage::Error,
             max_message_bytes: 1_000_000,
+            retention_age_ms_max: Some(RETENTION_AGE_MS_DEFAULT),
+            retention_bytes_max: Some(RETENTION_BYTES_DEFAULT),
             hmac_secret: None,
             headers: BTreeMap::new(),
             timeout_ms: 3_000,

@@ -62,7 +62,7 @@ const KNOWN: &[Known] = &[
     any("on_error", |o, v| {
         v.one_of(&[("pause", OnError::Pause), ("skip", OnError::Skip)]).map(|x| o.on_error = x)
     }),
-    any("retry_max", |o, v| v.unlimited_or(0..=1_000_000).map(|x| o.retry_max = x)),
+    any("retry_max", |o, v| v.retries().map(|x| o.retry_max = x)),
     any("large_message", |o, v| {
         let policies = [
             ("error", LargeMessage::Error),
@@ -74,8 +74,12 @@ const KNOWN: &[Known] = &[
     any("max_message_bytes", |o, v| {
         v.integer(1_024..=64 << 20).map(|x| o.max_message_bytes = x as usize)
     }),
-    any("retention_max_age", |_, v| v.not_built()),
-    any("retention_max_bytes", |_, v| v.not_built()),
+    any("retention_max_age", |o, v| {
+        v.age(1_000..=10 * 365 * 86_400_000).map(|x| o.retention_age_ms_max = x)
+    }),
+    any("retention_max_bytes", |o, v| {
+        v.unlimited_or(1 << 20..=1 << 50).map(|x| o.retention_bytes_max = x)
+    }),
     only(SinkKind::Webhook, "hmac_secret", |o, v| {
         v.text().map(|x| o.hmac_secret = Some(Secret::new(x)))
     }),
@@ -275,17 +279,37 @@ impl Value<'_> {
         })
     }
 
-    fn unlimited_or(&self, range: RangeInclusive<u64>) -> Result<Option<u32>, OptionError> {
+    fn retries(&self) -> Result<Option<u32>, OptionError> {
+        let number = self.unlimited_or(0..=1_000_000)?;
+        Ok(number.and_then(|number| u32::try_from(number).ok()))
+    }
+
+    fn unlimited_or(&self, range: RangeInclusive<u64>) -> Result<Option<u64>, OptionError> {
         if self.text()?.eq_ignore_ascii_case("unlimited") {
             return Ok(None);
         }
-        self.integer(range).map(|number| u32::try_from(number).ok())
+        self.integer(range).map(Some)
     }
 
     /// `off`, or a number with a unit: `500ms`, `10s`, `1m`.
     fn interval(&self, range_ms: RangeInclusive<u64>) -> Result<Option<u64>, OptionError> {
+        self.duration("off", "an interval as 500ms, 10s or 1m", range_ms)
+    }
+
+    /// `unlimited`, or a number with a unit: `90s`, `12h`, `4d`.
+    fn age(&self, range_ms: RangeInclusive<u64>) -> Result<Option<u64>, OptionError> {
+        self.duration("unlimited", "a time as 90s, 12h or 4d", range_ms)
+    }
+
+    /// A number with a unit, in milliseconds; nothing for the one word that says so.
+    fn duration(
+        &self,
+        none: &str,
+        expected: &str,
+        range_ms: RangeInclusive<u64>,
+    ) -> Result<Option<u64>, OptionError> {
         let text = self.text()?;
-        if text.eq_ignore_ascii_case("off") {
+        if text.eq_ignore_ascii_case(none) {
             return Ok(None);
         }
         let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
@@ -295,13 +319,14 @@ impl Value<'_> {
             "s" => Some(1_000),
             "m" => Some(60_000),
             "h" => Some(3_600_000),
+            "d" => Some(86_400_000),
             _ => None,
         };
         let millis = number.parse::<u64>().ok().zip(factor).and_then(|(n, f)| n.checked_mul(f));
         match millis.filter(|millis| range_ms.contains(millis)) {
             Some(millis) => Ok(Some(millis)),
             None => Err(self.wrong(&format!(
-                "off, or an interval as 500ms, 10s or 1m from {} to {} ms, not {}",
+                "{none}, or {expected} from {} to {} ms, not {}",
                 range_ms.start(),
                 range_ms.end(),
                 shown(text)
@@ -338,11 +363,6 @@ impl Value<'_> {
             )));
         }
         Err(self.wrong(&format!("'{value}', not {}", shown(&text))))
-    }
-
-    fn not_built(&self) -> Result<(), OptionError> {
-        let name = self.name;
-        Err(OptionError::new(format!("changefeed option {name} is not supported yet")))
     }
 }
 

@@ -34,6 +34,8 @@ fn every_option_is_understood() {
         ("retry_max", "7"),
         ("large_message", "skip"),
         ("max_message_bytes", "2048"),
+        ("retention_max_age", "12h"),
+        ("retention_max_bytes", "unlimited"),
         ("kafka.compression.type", "zstd"),
     ]);
     let expected = Options {
@@ -50,6 +52,8 @@ fn every_option_is_understood() {
         retry_max: Some(7),
         large_message: LargeMessage::Skip,
         max_message_bytes: 2_048,
+        retention_age_ms_max: Some(43_200_000),
+        retention_bytes_max: None,
         kafka: [("compression.type".to_owned(), Secret::new("zstd"))].into(),
         ..Options::default()
     };
@@ -110,8 +114,14 @@ fn what_is_wrong_is_said() {
         ),
         (&[("initial_scan", "yes")], "changefeed option initial_scan = 'yes' is not supported yet"),
         (
-            &[("retention_max_age", "4d")],
-            "changefeed option retention_max_age is not supported yet",
+            &[("retention_max_age", "4 d")],
+            "changefeed option retention_max_age must be unlimited, or a time as 90s, 12h or 4d \
+             from 1000 to 315360000000 ms, not '4 d'",
+        ),
+        (
+            &[("retention_max_bytes", "1000")],
+            "changefeed option retention_max_bytes must be a number from 1048576 to \
+             1125899906842624, not '1000'",
         ),
         (&[("filter", "")], "changefeed option filter must be text of 1 to 8192 bytes"),
         (

@@ -150,8 +150,11 @@ impl Shard {
         if !self.leads_metadata() {
             return Err(WriteError::NotLeader { hint: self.metadata_leader() }.into());
         }
-        let FeedNews { reports, mut claims } = news;
+        let FeedNews { reports, mut claims, overfull } = news;
         claims.retain(|claim| claim.owner == Some(node));
+        if !overfull.is_empty() {
+            self.release_feeds(&overfull).await;
+        }
         let mut commands = Vec::new();
         if !reports.is_empty() {
             commands.push(Command::FeedProgress { node, feeds: reports });

@@ -9,6 +9,7 @@
 //! - [`ownership`]: the leader gives each running feed to a living node, under a new epoch.
 //! - [`runner`]: that node's thread for feeds, with a [`pump`] for each, into a [`sink`].
 //! - [`source`]: what a pump reads, from all shards of the cluster.
+//! - [`retention`]: the log waits for its feeds, for so long.
 //! - [`reports`]: what it says to the leader, and the epochs that it claims.
 //! - [`figures`]: how feeds stand this moment, also those of other nodes.
 //!
@@ -23,6 +24,7 @@ mod figures;
 mod ownership;
 mod pump;
 mod reports;
+pub(crate) mod retention;
 mod runner;
 mod sink;
 pub(crate) mod source;
@@ -37,6 +39,7 @@ pub(crate) use runner::run;
 #[derive(Debug, Default)]
 pub(crate) struct Feeds {
     pub permit: Permit,
+    pub pins: retention::Pins,
     /// Told when there is a newer view, or a feed's epoch was granted.
     pub changed: Notify,
     /// The feeds that this node delivers, as they stand now.

@@ -25,6 +25,8 @@ const INTERVAL: Duration = Duration::from_millis(50);
 const ABSENCE_MAX: Duration = Duration::from_millis(400);
 /// How often logs that no feed needs are looked for, in intervals.
 const IDLE_LOG_INTERVALS: u32 = 100;
+/// How often it is looked what feeds pin, in intervals.
+const PIN_INTERVALS: u32 = 20;
 /// How long turning them off may take.
 const IDLE_LOG_TIME_MAX: Duration = Duration::from_secs(10);
 
@@ -52,9 +54,15 @@ impl Shard {
             let until = self.supported_until().0;
             self.shared.feeds.permit.until_nanos.store(until, Ordering::Release);
             self.note_absences(&mut absent_since);
+            if turn.is_multiple_of(PIN_INTERVALS) {
+                self.find_pins();
+            }
+            turn = turn.wrapping_add(1);
             if self.leads_metadata() {
                 self.assign_feeds(&absent_since).await;
-                turn = turn.wrapping_add(1);
+                if turn.is_multiple_of(PIN_INTERVALS) {
+                    self.release_feeds(&[]).await;
+                }
                 if turn.is_multiple_of(IDLE_LOG_INTERVALS) && self.has_idle_logs() {
                     let _turn = self.ddl_turn.lock().await;
                     let deadline = Deadline::after(&self, IDLE_LOG_TIME_MAX);

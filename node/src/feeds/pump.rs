@@ -57,8 +57,7 @@ impl Pumps {
                 Cursor::Row(position) => Sequencer::resume(&position),
                 Cursor::Sequence(sequence) => Sequencer::start_at(StartAt::Sequence(sequence)),
             };
-            let tables: Vec<TableId> = definition.tables.iter().map(|table| table.id).collect();
-            let source = FeedSource::open(&shared, &logs, &tables, above);
+            let source = FeedSource::open(&shared, &logs, &feed, above);
             let bound = NewestTables {
                 shared: shared.clone(),
                 filter: options.filter.clone(),

@@ -205,7 +205,7 @@ impl Reports {
             epoch: claim.epoch,
             owner: Some(self.shared.host_id.0),
         });
-        FeedNews { reports, claims: claims.collect() }
+        FeedNews { reports, claims: claims.collect(), overfull: Vec::new() }
     }
 
     fn answered(&self, news: FeedNews) {

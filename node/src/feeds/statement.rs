@@ -162,6 +162,7 @@ fn create_feed(
             last_error: None,
             closed_micros: None,
         },
+        pinned_at_micros: Some(now_micros),
     })
 }
 
@@ -197,9 +198,14 @@ fn resumed(
         ..feed.clone()
     };
     feed.progress.last_error = None;
+    let stood = feed.progress.cursor.needs_above();
     if let Some(from) = from {
         feed.progress.cursor = cursor_of(from)?;
         feed.progress.closed_micros = None;
+    }
+    // What lies before the place that it was kept behind has to be there by itself.
+    if feed.progress.cursor.needs_above() < stood || feed.pinned_at_micros.is_none() {
+        feed.pinned_at_micros = Some(circumstances.now_micros);
     }
     Ok(put(feed))
 }

@@ -6,6 +6,9 @@
 //! was taken for dead and goes on for a while can repeat messages, but never move the position of
 //! whoever came after it.
 //!
+//! A feed *pins* the log that it has not delivered ([`FeedRecord::pinned_at_micros`]): rows that have
+//! ended by their TTL since then are kept for it on every node (`feeds::retention`).
+//!
 //! Progress is the one command that comes by itself, several times a second. It leaves
 //! [`Metadata::index`] as it is, so that no view is made for it: whoever wants the newest progress
 //! asks shard 0.
@@ -48,6 +51,10 @@ pub(crate) struct FeedRecord {
     /// Raised by every change of owner, state or definition.
     pub epoch: u64,
     pub progress: Progress,
+    /// Since when, by the clock of whoever led then, in microseconds, the log behind its position is
+    /// kept for it: what had not ended by its TTL before is there. Nothing: it is not kept.
+    #[serde(default)]
+    pub pinned_at_micros: Option<i64>,
 }
 
 /// How far a feed has come.
@@ -102,6 +109,17 @@ pub(crate) struct FeedNews {
     /// Feeds that it is about to deliver, which get a new epoch for that. The view that has the epoch
     /// has all progress of before, also what this node itself reported before it was started again.
     pub claims: Vec<FeedAssignment>,
+    /// Feeds for which this node keeps more of their logs than they may have kept.
+    #[serde(default)]
+    pub overfull: Vec<FeedKept>,
+}
+
+/// What a node keeps of the logs of a feed for it alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FeedKept {
+    pub name: Arc<str>,
+    pub epoch: u64,
+    pub bytes: u64,
 }
 
 /// Another owner for a feed, or none.
@@ -111,6 +129,16 @@ pub(crate) struct FeedAssignment {
     /// The epoch that the feed had when this was decided; under another one it is void.
     pub epoch: u64,
     pub owner: Option<u128>,
+}
+
+/// The log is not kept any longer for a feed that has been behind for too long.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FeedRelease {
+    pub name: Arc<str>,
+    /// The epoch that the feed had when this was decided; under another one it is void.
+    pub epoch: u64,
+    /// For the user: what is lost by it.
+    pub reason: String,
 }
 
 impl FeedRecord {
@@ -134,6 +162,19 @@ impl Metadata {
             let Some(feed) = self.feeds.get_mut(&assignment.name) else { continue };
             if feed.epoch == assignment.epoch {
                 feed.owner = assignment.owner;
+                feed.epoch += 1;
+            }
+        }
+    }
+
+    /// Feeds are in error, and pin nothing from here on.
+    pub(super) fn release_feeds(&mut self, releases: Vec<FeedRelease>) {
+        for release in releases {
+            let Some(feed) = self.feeds.get_mut(&release.name) else { continue };
+            if feed.epoch == release.epoch {
+                feed.state = FeedState::Error;
+                feed.progress.last_error = Some(release.reason);
+                (feed.owner, feed.pinned_at_micros) = (None, None);
                 feed.epoch += 1;
             }
         }
@@ -177,6 +218,7 @@ pub(crate) mod tests {
             owner,
             epoch: 1,
             progress: progress(0),
+            pinned_at_micros: Some(5_000),
         }
     }
 
@@ -196,7 +238,12 @@ pub(crate) mod tests {
     /// What an owner says.
     pub(crate) fn test_news() -> FeedNews {
         let claim = FeedAssignment { name: "g".into(), epoch: 3, owner: Some(7) };
-        FeedNews { reports: vec![report(1, 2, Some(FeedStop::Settled))], claims: vec![claim] }
+        let overfull = vec![FeedKept { name: "h".into(), epoch: 4, bytes: 1 << 40 }];
+        FeedNews {
+            reports: vec![report(1, 2, Some(FeedStop::Settled))],
+            claims: vec![claim],
+            overfull,
+        }
     }
 
     fn report(epoch: u64, events: u64, stop: Option<FeedStop>) -> FeedReport {
@@ -266,6 +313,20 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_feed_that_pins_nothing_any_more_is_in_error() {
+        let release = |epoch| Command::ReleaseFeeds {
+            releases: vec![FeedRelease { name: "f".into(), epoch, reason: "lost".to_owned() }],
+        };
+        let metadata = apply(vec![progress_of(1, vec![report(1, 3, None)]), release(1)]);
+        let feed = &metadata.feeds["f"];
+        assert_eq!((feed.state, feed.owner, feed.epoch), (FeedState::Error, None, 2));
+        assert_eq!(feed.pinned_at_micros, None);
+        let expected = Progress { last_error: Some("lost".to_owned()), ..progress(3) };
+        assert_eq!(feed.progress, expected, "its position is kept");
+        assert_eq!(apply(vec![release(2)]).feeds["f"], super::tests::feed("f", Some(1)));
+    }
+
+    #[test]
     fn what_is_said_of_a_feed_that_is_gone_is_void() {
         let remove = Command::ChangeFeeds { put: Vec::new(), remove: vec!["f".into()] };
         let metadata = apply(vec![
@@ -287,7 +348,15 @@ pub(crate) mod tests {
         assert_eq!(text, expected);
         let record = serde_json::to_value(feed("f", Some(1))).unwrap();
         let fields: Vec<&String> = record.as_object().unwrap().keys().collect();
-        let expected = ["created_at_millis", "definition", "epoch", "owner", "progress", "state"];
+        let expected = [
+            "created_at_millis",
+            "definition",
+            "epoch",
+            "owner",
+            "pinned_at_micros",
+            "progress",
+            "state",
+        ];
         assert_eq!(fields, expected);
     }
 }

@@ -29,7 +29,8 @@ pub(crate) use events::tests::{metadata as test_metadata, schema as test_schema}
 #[cfg(test)]
 pub(crate) use feeds::tests::{feed as test_feed, test_news};
 pub(crate) use feeds::{
-    FeedAssignment, FeedNews, FeedRecord, FeedReport, FeedState, FeedStop, Progress,
+    FeedAssignment, FeedKept, FeedNews, FeedRecord, FeedRelease, FeedReport, FeedState, FeedStop,
+    Progress,
 };
 pub(crate) use plan::{MadeRings, PlanKind, PlanRecord};
 pub(crate) use publish::Publication;

@@ -7,7 +7,7 @@
 //! the command is applied to (the leader has one undecided command at a time), and the command
 //! carries the outcome, not the statement. Commands and snapshots are JSON: rare, and readable.
 
-use super::feeds::{FeedAssignment, FeedRecord, FeedReport};
+use super::feeds::{FeedAssignment, FeedRecord, FeedRelease, FeedReport};
 use super::plan::{PlanKind, PlanRecord};
 use crate::node::Shared;
 use cluster::{HostId, Node};
@@ -79,6 +79,8 @@ pub(crate) enum Command {
     ChangeFeeds { put: Vec<FeedRecord>, remove: Vec<Arc<str>> },
     /// Changefeeds get other owners.
     AssignFeeds { assignments: Vec<FeedAssignment> },
+    /// Changefeeds for which the log is not kept any longer.
+    ReleaseFeeds { releases: Vec<FeedRelease> },
     /// How far a node has come with the changefeeds that it owns.
     FeedProgress { node: u128, feeds: Vec<FeedReport> },
 }
@@ -167,6 +169,7 @@ impl Metadata {
             }
             Command::ChangeFeeds { put, remove } => self.change_feeds(put, &remove),
             Command::AssignFeeds { assignments } => self.assign_feeds(assignments),
+            Command::ReleaseFeeds { releases } => self.release_feeds(releases),
             Command::FeedProgress { .. } => unreachable!("it was applied above"),
         }
     }

@@ -30,6 +30,8 @@ const STALL_CHECK_INTERVALS: u64 = 10;
 /// How often it is noted how far groups are committed, and looked whether others should lead, in
 /// intervals.
 const NOTE_INTERVALS: u64 = 10;
+/// How often it is looked what of logs is kept for changefeeds, in intervals.
+const PIN_INTERVALS: u64 = 10;
 /// How often the metadata is saved for the sake of changefeeds' progress alone, in intervals: the log
 /// has it until then.
 const PROGRESS_INTERVALS: u64 = 100;
@@ -84,8 +86,15 @@ impl Shard {
 
     /// Merges files as they become due. A task of its own: a long merge holds up no flush.
     pub(super) async fn run_compactions(self: Rc<Self>) {
+        let mut turn: u64 = 0;
         loop {
             self.shared.env.clock.sleep(INTERVAL).await;
+            if turn.is_multiple_of(PIN_INTERVALS) {
+                let (view, now) = (self.view(), self.shared.env.clock.now_seconds());
+                let engine = &mut self.state.borrow_mut().engine;
+                self.shared.feeds.pins.keep(self.index, &view, now, engine);
+            }
+            turn += 1;
             let now = self.shared.env.clock.now_seconds();
             let job = self.state.borrow_mut().engine.compaction_job(now);
             if let Some(job) = job {

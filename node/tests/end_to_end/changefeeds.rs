@@ -10,19 +10,19 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-const TIME_MAX: Duration = Duration::from_mins(1);
-const ARGUMENTS: &[&str] =
+pub(crate) const TIME_MAX: Duration = Duration::from_mins(1);
+pub(crate) const ARGUMENTS: &[&str] =
     &["--memory", "256M", "--webhook-allow-http", "--webhook-allow-private-addresses"];
 
 /// An HTTP endpoint that acknowledges everything and keeps the events, but for batches that have a
 /// row whose status is `poison`, which it refuses.
-struct Receiver {
+pub(crate) struct Receiver {
     address: SocketAddr,
     events: Arc<Mutex<Vec<Value>>>,
 }
 
 impl Receiver {
-    fn start() -> Receiver {
+    pub(crate) fn start() -> Receiver {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
         let address = listener.local_addr().expect("it is bound");
         let events: Arc<Mutex<Vec<Value>>> = Arc::default();
@@ -36,7 +36,7 @@ impl Receiver {
         Receiver { address, events }
     }
 
-    fn statement(&self, name: &str, table: &str, options: &str) -> String {
+    pub(crate) fn statement(&self, name: &str, table: &str, options: &str) -> String {
         let address = self.address;
         format!(
             "CREATE CHANGEFEED {name} FOR TABLE {table} INTO WEBHOOK 'http://{address}/hook' WITH \
@@ -49,7 +49,7 @@ impl Receiver {
     }
 
     /// Waits until every id of `wanted` has come, and returns all events.
-    fn wait_for(&self, wanted: std::ops::Range<i64>) -> Vec<Value> {
+    pub(crate) fn wait_for(&self, wanted: std::ops::Range<i64>) -> Vec<Value> {
         let deadline = Instant::now() + TIME_MAX;
         loop {
             let events = self.events.lock().expect("nobody panics with it").clone();
@@ -100,7 +100,7 @@ fn receive(mut stream: TcpStream, events: &Mutex<Vec<Value>>) {
     }
 }
 
-fn insert(raw: &mut Raw, ids: std::ops::Range<i64>) {
+pub(crate) fn insert(raw: &mut Raw, ids: std::ops::Range<i64>) {
     for id in ids {
         let text = format!("INSERT INTO shop.orders (id, status) VALUES ({id}, 'new')");
         raw.rows_at(&text, QUORUM).expect("it is written");
@@ -114,10 +114,10 @@ pub(crate) fn keyspace(factor: usize) -> String {
     )
 }
 
-const TABLE: &str = "CREATE TABLE shop.orders (id int PRIMARY KEY, status text)";
+pub(crate) const TABLE: &str = "CREATE TABLE shop.orders (id int PRIMARY KEY, status text)";
 
 /// State and figures of a feed: name, table, state, last sequence, events.
-fn shown(raw: &mut Raw) -> Vec<(String, String, String, i64)> {
+pub(crate) fn shown(raw: &mut Raw) -> Vec<(String, String, String, i64)> {
     let text =
         |cell: &Option<Vec<u8>>| String::from_utf8(cell.clone().unwrap_or_default()).expect("text");
     let number = |cell: &Option<Vec<u8>>| {
@@ -291,40 +291,6 @@ fn what_a_feed_reads_is_kept_for_it() {
     }
     let (_, message) = raw.rows(&receiver.statement("f", "shop.orders", "")).expect_err("twice");
     assert_eq!(message, "changefeed 'f' already exists");
-}
-
-#[test]
-fn a_feed_that_was_away_for_longer_than_the_log_keeps_says_so() {
-    let receiver = Receiver::start();
-    let node = Node::start_with(ARGUMENTS);
-    let mut raw = Raw::ready(&node);
-    for statement in [&keyspace(1), TABLE, &receiver.statement("f", "shop.orders", "")] {
-        raw.run(statement);
-    }
-    insert(&mut raw, 0..1);
-    receiver.wait_for(0..1);
-    raw.run("PAUSE CHANGEFEED f");
-    insert(&mut raw, 1..2);
-    let ttl = |seconds| {
-        format!("ALTER TABLE shop.orders WITH cdc = {{'enabled': true, 'ttl': {seconds}}}")
-    };
-    raw.run(&ttl(1));
-    // So long is the log kept, at least.
-    thread::sleep(Duration::from_secs(1));
-    // Whatever it answers: the feed finds out when it reads.
-    raw.rows("RESUME CHANGEFEED f").ok();
-    let deadline = Instant::now() + TIME_MAX;
-    while shown(&mut raw)[0].2 != "Error" {
-        assert!(Instant::now() < deadline, "{:?}", shown(&mut raw));
-        thread::sleep(Duration::from_millis(20));
-    }
-    let told = raw.rows("SELECT last_error FROM system_views.changefeeds").expect("it is shown");
-    let told = String::from_utf8(told[0][0].clone().expect("there is an error")).expect("text");
-    assert!(told.contains("may be lost") && told.contains("FROM BEGINNING"), "{told}");
-    // Its position is kept, and nothing was lost after all.
-    raw.run(&ttl(86_400));
-    raw.run("RESUME CHANGEFEED f");
-    receiver.wait_for(0..2);
 }
 
 /// A node that does not deliver a feed asks the one that does, so that what it shows moves while

@@ -20,6 +20,7 @@ mod cdc_consumer;
 mod cdc_watermarks;
 mod changefeeds;
 mod changefeeds_kafka;
+mod changefeeds_log;
 mod clients_of_several;
 mod consistency;
 mod containers;

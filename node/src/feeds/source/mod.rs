@@ -14,7 +14,7 @@
 //! ([`changefeed::source::shared`]); what one of them has lost by the log's TTL ends that one alone
 //! ([`feed`]).
 
-mod expiry;
+pub(super) mod expiry;
 mod feed;
 mod merge;
 

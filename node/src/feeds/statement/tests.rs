@@ -183,3 +183,29 @@ fn logs_have_what_all_feeds_need_together() {
     let least = "Some(FeedLog { preimage: Off, postimage: false })".to_owned();
     assert_eq!(needed(&session), [("orders".to_owned(), least)]);
 }
+
+#[test]
+fn a_log_is_kept_from_the_creation_on_and_anew_for_a_feed_that_is_moved_back() {
+    let mut session = Session::new();
+    session.run(CREATE).unwrap();
+    assert_eq!(session.feed().pinned_at_micros, Some(NOW_MICROS));
+    let pinned_at = |session: &mut Session, resume: &str| {
+        session.run("PAUSE CHANGEFEED f").unwrap();
+        let feed = session.metadata.feeds.get_mut("f").unwrap();
+        (feed.pinned_at_micros, feed.progress.cursor) = (Some(5), Cursor::Time(1_000_000_000));
+        session.run(resume).unwrap();
+        session.feed().pinned_at_micros
+    };
+    for (resume, expected) in [
+        ("RESUME CHANGEFEED f", 5),
+        ("RESUME CHANGEFEED f FROM TIMESTAMP '2020-01-01'", 5),
+        ("RESUME CHANGEFEED f FROM TIMESTAMP '1970-01-01'", NOW_MICROS),
+        ("RESUME CHANGEFEED f FROM BEGINNING", NOW_MICROS),
+    ] {
+        assert_eq!(pinned_at(&mut session, resume), Some(expected), "{resume}");
+    }
+    session.fail();
+    session.metadata.feeds.get_mut("f").unwrap().pinned_at_micros = None;
+    session.run("RESUME CHANGEFEED f").unwrap();
+    assert_eq!(session.feed().pinned_at_micros, Some(NOW_MICROS), "it was released");
+}

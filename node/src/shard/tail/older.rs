@@ -9,13 +9,14 @@ use super::super::Shard;
 use super::super::read::{Barrier, ReadError};
 use super::put_mutation;
 use super::serve::{ANSWER_BYTES_MAX, RangeSet, TailAnswer, TailAsk};
+use crate::feeds::retention;
 use crate::view::View;
 use cdc::stream::StreamId;
 use cluster::{GroupId, RangeIndex};
 use model::clustering::encode_component;
 use model::read::{ReadCommand, ReadScope, Slice};
 use model::timeuuid::timeuuid_from_micros;
-use model::{CqlType, TableId, TimestampMicros, Token};
+use model::{CqlType, EpochSeconds, TableId, TimestampMicros, Token};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -59,11 +60,13 @@ impl Shard {
     ) -> Result<Option<Vec<u8>>, ReadError> {
         let is_shortest = span.1 <= span.0 + 1;
         let slices: Arc<[Slice]> = [slice_of(span)].into();
+        // What is kept for feeds they see, though it has ended for others.
+        let now = self.shared.env.clock.now_seconds().min(retention::read_at(span.0));
         let mut rows = Vec::new();
         for (number, stream) in streams_between(view, ranges, led, span).into_iter().enumerate() {
             for table in &ask.tables {
                 let bytes_max = if is_shortest { usize::MAX } else { ANSWER_BYTES_MAX };
-                self.read_stream(*table, stream, &slices, bytes_max, &mut rows).await?;
+                self.read_stream((*table, stream), (&slices, now), bytes_max, &mut rows).await?;
                 if rows.len() > bytes_max {
                     return Ok(None);
                 }
@@ -75,12 +78,12 @@ impl Shard {
         Ok(Some(rows))
     }
 
-    /// Adds rows of a stream: all in the slices, or more than fit.
+    /// Adds rows of a stream of a table: all in the slices that have not ended by a time, or more than
+    /// fit.
     async fn read_stream(
         self: &Rc<Self>,
-        table: TableId,
-        stream: StreamId,
-        slices: &Arc<[Slice]>,
+        (table, stream): (TableId, StreamId),
+        (slices, now): (&Arc<[Slice]>, EpochSeconds),
         bytes_max: usize,
         rows: &mut Vec<u8>,
     ) -> Result<(), ReadError> {
@@ -90,7 +93,7 @@ impl Shard {
             slices: slices.clone(),
             reversed: false,
             include_static: false,
-            now: self.shared.env.clock.now_seconds(),
+            now,
             row_limit: u32::MAX,
             partition_row_limit: u32::MAX,
             page_bytes: ANSWER_BYTES_MAX,
