@@ -263,6 +263,7 @@ fn sink(env: &Env, tls: &Tls, address: &SinkAddress) -> Result<Box<dyn Sink>, Si
                 timeout,
                 max_message_bytes: 1_000_000,
                 passed_on: BTreeMap::new(),
+                transactions: None,
             };
             Ok(Box::new(KafkaSink::new(env, settings)))
         }

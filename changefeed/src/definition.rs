@@ -56,6 +56,15 @@ impl Cursor {
             Cursor::Sequence(sequence) => Sequencer::start_at(StartAt::Sequence(*sequence)).1,
         }
     }
+
+    /// The same, or that position if it lies further on.
+    pub fn or_further(self, position: Position) -> Cursor {
+        match self {
+            Cursor::Time(micros) if micros >= position.key.micros() => self,
+            Cursor::Row(row) if row >= position => self,
+            _ => Cursor::Row(position),
+        }
+    }
 }
 
 impl Definition {
@@ -104,6 +113,7 @@ impl Definition {
 mod tests {
     use super::*;
     use crate::options::{OptionValue, parse};
+    use crate::position::LogKey;
 
     fn definition() -> Definition {
         let given: Given =
@@ -132,6 +142,24 @@ mod tests {
         );
         assert_eq!(definition.table_names(), "a, B");
         assert!(!format!("{definition:?}").contains("hidden"));
+    }
+
+    #[test]
+    fn a_cursor_goes_further_and_never_back() {
+        let at = |micros: i64| {
+            let time = cdc::time_uuid::log_time_uuid(micros, 1);
+            let key = LogKey { time, table: TableId(1), stream: [0; 16], batch_seq_no: 0 };
+            Position { key, sequence: 1 }
+        };
+        for (cursor, further) in [
+            (Cursor::Time(9), Cursor::Row(at(10))),
+            (Cursor::Time(10), Cursor::Time(10)),
+            (Cursor::Row(at(9)), Cursor::Row(at(10))),
+            (Cursor::Row(at(11)), Cursor::Row(at(11))),
+            (Cursor::Sequence(5), Cursor::Row(at(10))),
+        ] {
+            assert_eq!(cursor.or_further(at(10)), further);
+        }
     }
 
     #[test]

@@ -72,6 +72,15 @@ pub enum OnError {
     Skip,
 }
 
+/// How often a reader sees an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Delivery {
+    /// Once, or again after a failure.
+    AtLeastOnce,
+    /// Once, if it reads what is committed only: messages and position are one transaction.
+    ExactlyOnce,
+}
+
 /// Where in the log a new feed begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StartAt {
@@ -115,6 +124,8 @@ pub struct Options {
     pub cursor: Option<StartAt>,
     /// How often a mark is sent that says up to where everything was; `None`: never.
     pub resolved_interval_ms: Option<u64>,
+    /// How often a reader sees an event.
+    pub delivery: Delivery,
     /// Whether a DELETE is followed by a message with the key and no value.
     pub tombstones: bool,
     /// What becomes of the feed when an event is refused.
@@ -151,6 +162,7 @@ impl Default for Options {
             envelope: Envelope::Plain,
             cursor: None,
             resolved_interval_ms: None,
+            delivery: Delivery::AtLeastOnce,
             tombstones: false,
             on_error: OnError::Pause,
             retry_max: None,
@@ -193,6 +205,13 @@ pub fn parse(sink: SinkKind, given: &Given) -> Result<Options, OptionError> {
     }
     if options.envelope == Envelope::Debezium && sink == SinkKind::Kafka {
         options.tombstones |= !given.contains_key("tombstones");
+    }
+    if options.delivery == Delivery::ExactlyOnce && sink == SinkKind::Webhook {
+        return Err(OptionError::new(
+            "delivery 'exactly_once' is for feeds into Kafka, which commits events and the feed's \
+             position together: this one goes into a webhook, where an event that comes again has \
+             the same sequence",
+        ));
     }
     check_together(&options)?;
     Ok(options)

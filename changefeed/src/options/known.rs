@@ -1,7 +1,7 @@
 //! Every option by name: which sink it is for, and what its value may be.
 
 use super::value::{OptionError, OptionValue, Secret};
-use super::{Envelope, EventKind, LargeMessage, OnError, Options, SinkKind, StartAt};
+use super::{Delivery, Envelope, EventKind, LargeMessage, OnError, Options, SinkKind, StartAt};
 use model::CqlType;
 use model::literal::parse_literal;
 use model::nearest::nearest;
@@ -56,7 +56,11 @@ const KNOWN: &[Known] = &[
     any("initial_scan", |_, v| v.built("no", &["yes", "only"])),
     any("cursor", |o, v| v.start().map(|x| o.cursor = Some(x))),
     any("resolved", |o, v| v.interval(10..=3_600_000).map(|x| o.resolved_interval_ms = x)),
-    any("delivery", |_, v| v.built("at_least_once", &["exactly_once"])),
+    any("delivery", |o, v| {
+        let deliveries =
+            [("at_least_once", Delivery::AtLeastOnce), ("exactly_once", Delivery::ExactlyOnce)];
+        v.one_of(&deliveries).map(|x| o.delivery = x)
+    }),
     any("delete_expansion", |_, v| v.built("range", &["rows"])),
     only(SinkKind::Kafka, "tombstones", |o, v| v.boolean().map(|x| o.tombstones = x)),
     any("on_error", |o, v| {

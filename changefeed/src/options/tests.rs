@@ -28,7 +28,7 @@ fn every_option_is_understood() {
         ("initial_scan", "no"),
         ("cursor", "2026-01-31T12:00:00Z"),
         ("resolved", "10s"),
-        ("delivery", "at_least_once"),
+        ("delivery", "exactly_once"),
         ("tombstones", "true"),
         ("on_error", "skip"),
         ("retry_max", "7"),
@@ -47,6 +47,7 @@ fn every_option_is_understood() {
         envelope: Envelope::CloudEvents,
         cursor: Some(StartAt::Timestamp(1_769_860_800_000)),
         resolved_interval_ms: Some(10_000),
+        delivery: Delivery::ExactlyOnce,
         tombstones: true,
         on_error: OnError::Skip,
         retry_max: Some(7),
@@ -140,6 +141,8 @@ fn what_is_wrong_is_said() {
         webhook(&[("tombstones", "true")]).unwrap_err(),
         "changefeed option tombstones is for feeds into Kafka: this one goes into a webhook"
     );
+    let twice = webhook(&[("delivery", "exactly_once")]).unwrap_err();
+    assert!(twice.starts_with("delivery 'exactly_once' is for feeds into Kafka"), "{twice}");
     assert!(kafka(&[("kafka.acks", "0")]).unwrap_err().starts_with("unknown changefeed option"));
 }
 

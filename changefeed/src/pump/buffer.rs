@@ -85,6 +85,8 @@ struct Waiting {
 #[derive(Debug)]
 pub(super) struct Buffer {
     clock: Clock,
+    /// Whether what is taken ends with the last message of a group of rows.
+    takes_whole_groups: bool,
     state: RefCell<State>,
     filled: Notify,
     emptied: Notify,
@@ -93,7 +95,14 @@ pub(super) struct Buffer {
 impl Buffer {
     pub(super) fn new(clock: Clock) -> Buffer {
         let state = RefCell::default();
-        Buffer { clock, state, filled: Notify::new(), emptied: Notify::new() }
+        let (filled, emptied) = (Notify::new(), Notify::new());
+        Buffer { clock, takes_whole_groups: false, state, filled, emptied }
+    }
+
+    /// One that gives out groups of rows as a whole, however large they are: behind each there is a
+    /// position.
+    pub(super) fn of_whole_groups(clock: Clock) -> Buffer {
+        Buffer { takes_whole_groups: true, ..Buffer::new(clock) }
     }
 
     /// Waits until there is room.
@@ -186,7 +195,11 @@ impl Buffer {
         while let Some(next) = state.waiting.front() {
             let length = next.message.byte_count();
             let is_full = taken.messages.len() >= size_max || bytes + length > TAKEN_BYTES_MAX;
-            if is_full && !taken.messages.is_empty() {
+            let is_behind_group =
+                taken.advances.last().is_some_and(|advance| advance.position.is_some());
+            let may_end =
+                !taken.messages.is_empty() && (is_behind_group || !self.takes_whole_groups);
+            if is_full && may_end {
                 break;
             }
             bytes += length;

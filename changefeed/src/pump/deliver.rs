@@ -115,7 +115,14 @@ impl<H: Host> Deliver<H> {
             } else {
                 messages.len()
             };
-            let sent = self.sink.send(&messages[done..end]).await;
+            let sent = match self.sink.transactional() {
+                None => self.sink.send(&messages[done..end]).await,
+                Some(sink) => {
+                    let position = advances[end - 1].position;
+                    let position = position.expect("such a sink is sent whole groups of rows");
+                    sink.commit(&messages[done..end], position).await
+                }
+            };
             let acknowledged = match &sent {
                 Ok(()) => end - done,
                 Err(error) => error.acknowledged,
@@ -151,6 +158,7 @@ impl<H: Host> Deliver<H> {
             Failure::TooLarge if error.suspects > 1 => true,
             Failure::TooLarge => self.pace.skips_too_large || self.pace.skips_refused,
             Failure::Permanent => self.pace.skips_refused,
+            Failure::Overtaken => false,
             Failure::Transient => {
                 let is_worth_a_repeat = !(is_searching && error.suspects > 1);
                 self.pace.skips_refused && !(is_worth_a_repeat && self.may_repeat())
@@ -266,6 +274,7 @@ impl<H: Host> Deliver<H> {
             }
             Failure::Transient => {}
             Failure::Permanent | Failure::TooLarge => return Err(End::Failed(error.text)),
+            Failure::Overtaken => return Err(End::Lost),
         }
         let pause = self.backoff.next(error.retry_after);
         tokio::select! {

@@ -17,6 +17,8 @@
 //! - A position is reported after everything up to it was acknowledged (or was not to be sent).
 //! - Nothing is sent after [`Host::may_send`] has said no. A call to the sink that was under way is
 //!   left to end; its outcome is reported, for the host to refuse.
+//! - Into a sink that keeps the position itself ([`crate::sink::TransactionalSink`]) every change is
+//!   delivered once, if it begins where [`recover`] says.
 //! - After [`Stop::request`] it ends as soon as the call under way is settled.
 //! - Every wait can be stopped but that call, whose time limit is the sink's.
 //!
@@ -41,11 +43,14 @@ mod backoff;
 mod buffer;
 mod deliver;
 mod read;
+mod recover;
 #[cfg(test)]
 mod tests;
 
 pub use backoff::{Backoff, PAUSE_MAX, PAUSE_MIN};
 pub use buffer::{BUFFERED_BYTES_MAX, BUFFERED_MESSAGES_MAX};
+
+pub use recover::recover;
 
 use buffer::Buffer;
 
@@ -222,8 +227,11 @@ pub struct Pump<S, R, H> {
 impl<S: Source, R: Render, H: Host> Pump<S, R, H> {
     /// Pumps until something ends it.
     pub async fn run(self) -> End {
-        let Pump { source, mut render, sink, host, pace, stop, clock, backoff } = self;
-        let buffer = Buffer::new(clock.clone());
+        let Pump { source, mut render, mut sink, host, pace, stop, clock, backoff } = self;
+        let buffer = match sink.transactional() {
+            Some(_) => Buffer::of_whole_groups(clock.clone()),
+            None => Buffer::new(clock.clone()),
+        };
         let mark_of = render.marker();
         let mut deliver =
             deliver::Deliver::new(sink, host, pace, stop.clone(), clock, backoff, mark_of);

@@ -21,6 +21,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::position::Position;
+
 pub mod kafka;
 pub mod memory;
 pub mod webhook;
@@ -66,9 +68,34 @@ pub trait Sink {
     /// after any that has suspects, it may go on with whatever it likes.
     fn send<'a>(&'a mut self, batch: &'a [Message]) -> Sending<'a>;
 
+    /// This sink as one that keeps the feed's position, if it is one: then messages go by
+    /// [`TransactionalSink::commit`] alone.
+    fn transactional(&mut self) -> Option<&mut dyn TransactionalSink> {
+        None
+    }
+
     /// Sends one text to every reader of the destination (every partition of a topic), behind all
     /// that was acknowledged before.
     fn mark<'a>(&'a mut self, text: &'a Bytes) -> Sending<'a>;
+}
+
+/// What a transactional sink knows of the feed's position; see [`Sending`] for dropping it.
+pub type Recovering<'a> = Pin<Box<dyn Future<Output = Result<Option<Position>, SinkError>> + 'a>>;
+
+/// A destination that takes messages and the feed's position behind them in one step, from one
+/// sender at a time: whoever calls [`TransactionalSink::recover`] last.
+pub trait TransactionalSink {
+    /// Shuts out every other sender of the feed for good, and returns the position that came with
+    /// the last messages that the destination has; none if it has none.
+    fn recover(&mut self) -> Recovering<'_>;
+
+    /// Sends messages and the position behind the last of them: readers see all or nothing of it.
+    /// `Ok` only if they do, and nobody else has sent for the feed since this sink recovered.
+    ///
+    /// Nothing is ever acknowledged in part. After [`Failure::Transient`] it is not known what came
+    /// of it: the caller calls again with the same messages and position, and they are not sent
+    /// twice, or drops the sink.
+    fn commit<'a>(&'a mut self, batch: &'a [Message], position: Position) -> Sending<'a>;
 }
 
 /// Whether trying again may help.
@@ -78,6 +105,9 @@ pub enum Failure {
     Transient,
     /// The same call would fail again until somebody changes the feed or its destination.
     Permanent,
+    /// Another sender has shut this one out, or nobody knows who has sent what: whoever still has
+    /// the feed begins anew, from where the destination says.
+    Overtaken,
     /// One of the suspects is larger than the destination takes, or all together are.
     TooLarge,
 }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests start processes and wait for them")]
 
+mod exactly_once;
 mod kafka;
 
 use std::cell::RefCell;
@@ -31,6 +32,7 @@ fn settings(broker: &Broker, topic: &str) -> Settings {
         timeout: Duration::from_secs(1),
         max_message_bytes: 1_000_000,
         passed_on: BTreeMap::new(),
+        transactions: None,
     }
 }
 

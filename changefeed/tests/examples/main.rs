@@ -141,6 +141,7 @@ fn every_recipe_works_behind_the_consumer_of_kafka() {
                 timeout: LONG,
                 max_message_bytes: 1_000_000,
                 passed_on: BTreeMap::new(),
+                transactions: None,
             };
             let mut sink = KafkaSink::new(&Env::real(), settings);
             insist(&mut sink, &events).await;

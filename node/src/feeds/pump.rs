@@ -8,7 +8,7 @@ use crate::node::Shared;
 use crate::view::View;
 use changefeed::feed::Tables;
 use changefeed::options::{LargeMessage, OnError, Options, StartAt};
-use changefeed::pump::{Backoff, End, Pace, Pump, Stop};
+use changefeed::pump::{Backoff, End, Pace, Pump, Stop, recover};
 use changefeed::sequence::Sequencer;
 use changefeed::source::shared::SharedLogs;
 use changefeed::{BoundTable, Cursor, FeedRender, TableShape};
@@ -48,11 +48,19 @@ impl Pumps {
         let logs = self.logs.clone();
         async move {
             let (definition, options) = (&feed.definition, &feed.definition.options);
-            let sink = match sink::open(&shared, &webhooks, definition) {
+            let mut sink = match sink::open(&shared, &webhooks, &feed) {
                 Ok(sink) => sink,
                 Err(reason) => return End::Failed(reason),
             };
-            let (sequencer, above) = match feed.progress.cursor {
+            let entropy = shared.env.entropy.generator(&format!("feed {}", definition.name));
+            let (clock, mut backoff) = (shared.env.clock.clone(), Backoff::new(entropy));
+            let mut cursor = feed.progress.cursor;
+            match recover(&mut *sink, &owner, &stop, &clock, &mut backoff).await {
+                Ok(Some(position)) => cursor = cursor.or_further(position),
+                Ok(None) => {}
+                Err(end) => return end,
+            }
+            let (sequencer, above) = match cursor {
                 Cursor::Time(micros) => Sequencer::start(micros.saturating_add(1)),
                 Cursor::Row(position) => Sequencer::resume(&position),
                 Cursor::Sequence(sequence) => Sequencer::start_at(StartAt::Sequence(sequence)),
@@ -65,9 +73,7 @@ impl Pumps {
                 bound: BTreeMap::new(),
             };
             let render = FeedRender::new(&definition.name, options, sequencer, bound);
-            let entropy = shared.env.entropy.generator(&format!("feed {}", definition.name));
-            let (pace, clock) = (pace(options), shared.env.clock.clone());
-            let backoff = Backoff::new(entropy);
+            let pace = pace(options);
             Pump { source, render, sink, host: owner, pace, stop, clock, backoff }.run().await
         }
     }

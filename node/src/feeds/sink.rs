@@ -1,11 +1,12 @@
 //! The sink of a feed: from its definition and this node's configuration.
 
 use crate::config::Webhooks;
+use crate::metadata::FeedRecord;
 use crate::node::Shared;
 use changefeed::Definition;
-use changefeed::options::{Envelope, Options, Secret, SinkAddress};
+use changefeed::options::{Delivery, Envelope, Options, Secret, SinkAddress};
 use changefeed::sink::Sink;
-use changefeed::sink::kafka::{self, KafkaSink};
+use changefeed::sink::kafka::{self, KafkaSink, Transactions};
 use changefeed::sink::webhook::{self, AddressPolicy, SigningKey, Target, Tls, WebhookSink};
 use std::path::Path;
 use std::time::Duration;
@@ -38,7 +39,8 @@ impl WebhookTerms {
 pub(super) fn check(shared: &Shared, definition: &Definition) -> Result<(), String> {
     match &definition.sink {
         SinkAddress::Kafka { brokers, topic } => {
-            kafka_settings(definition, brokers, topic).check().map_err(|error| error.to_string())
+            let settings = kafka_settings(definition, brokers, topic, None);
+            settings.check().map_err(|error| error.to_string())
         }
         SinkAddress::Webhook { url } => {
             let policy = policy(shared);
@@ -73,7 +75,12 @@ fn webhook_settings(
     })
 }
 
-fn kafka_settings(definition: &Definition, brokers: &[String], topic: &str) -> kafka::Settings {
+fn kafka_settings(
+    definition: &Definition,
+    brokers: &[String],
+    topic: &str,
+    transactions: Option<Transactions>,
+) -> kafka::Settings {
     let options = &definition.options;
     let passed_on = options.kafka.iter();
     kafka::Settings {
@@ -84,6 +91,7 @@ fn kafka_settings(definition: &Definition, brokers: &[String], topic: &str) -> k
         passed_on: passed_on
             .map(|(name, value)| (name.clone(), value.reveal().to_owned()))
             .collect(),
+        transactions,
     }
 }
 
@@ -91,11 +99,13 @@ fn kafka_settings(definition: &Definition, brokers: &[String], topic: &str) -> k
 pub(super) fn open(
     shared: &Shared,
     terms: &Result<WebhookTerms, String>,
-    definition: &Definition,
+    feed: &FeedRecord,
 ) -> Result<Box<dyn Sink>, String> {
+    let definition = &feed.definition;
     match &definition.sink {
         SinkAddress::Kafka { brokers, topic } => {
-            let settings = kafka_settings(definition, brokers, topic);
+            let transactions = transactions(shared, feed);
+            let settings = kafka_settings(definition, brokers, topic, transactions);
             Ok(Box::new(KafkaSink::new(&shared.env, settings)))
         }
         SinkAddress::Webhook { url } => {
@@ -104,6 +114,18 @@ pub(super) fn open(
             Ok(Box::new(WebhookSink::new(&shared.env, &terms.tls, settings)))
         }
     }
+}
+
+/// By what brokers know a feed that is delivered exactly once: another one when it is made anew, and
+/// in another cluster.
+fn transactions(shared: &Shared, feed: &FeedRecord) -> Option<Transactions> {
+    let FeedRecord { definition, created_at_millis, line, .. } = feed;
+    if definition.options.delivery != Delivery::ExactlyOnce {
+        return None;
+    }
+    let view = shared.views().newest();
+    let (cluster, name) = (&view.metadata.cluster_name, &definition.name);
+    Some(Transactions { id: format!("tethys-{cluster}-{name}-{created_at_millis}"), line: *line })
 }
 
 fn content_type(options: &Options) -> &'static str {

@@ -152,6 +152,7 @@ fn create_feed(
         owner,
         // A feed of that name that was dropped may still be delivered somewhere.
         epoch: circumstances.metadata.index.saturating_add(1),
+        line: circumstances.metadata.index.saturating_add(1),
         progress: Progress {
             cursor,
             last_sequence: 0,
@@ -200,6 +201,7 @@ fn resumed(
     feed.progress.last_error = None;
     let stood = feed.progress.cursor.needs_above();
     if let Some(from) = from {
+        feed.line = feed.epoch;
         feed.progress.cursor = cursor_of(from)?;
         feed.progress.closed_micros = None;
     }

@@ -50,6 +50,10 @@ pub(crate) struct FeedRecord {
     pub owner: Option<u128>,
     /// Raised by every change of owner, state or definition.
     pub epoch: u64,
+    /// The epoch of the statement that last said where in the log the feed begins: positions of an
+    /// earlier one mean nothing any more.
+    #[serde(default)]
+    pub line: u64,
     pub progress: Progress,
     /// Since when, by the clock of whoever led then, in microseconds, the log behind its position is
     /// kept for it: what had not ended by its TTL before is there. Nothing: it is not kept.
@@ -217,6 +221,7 @@ pub(crate) mod tests {
             state: FeedState::Running,
             owner,
             epoch: 1,
+            line: 1,
             progress: progress(0),
             pinned_at_micros: Some(5_000),
         }
@@ -352,6 +357,7 @@ pub(crate) mod tests {
             "created_at_millis",
             "definition",
             "epoch",
+            "line",
             "owner",
             "pinned_at_micros",
             "progress",

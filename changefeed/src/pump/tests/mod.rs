@@ -13,10 +13,11 @@ use model::TableId;
 
 use super::buffer::{Advance, Buffer};
 use super::{BUFFERED_MESSAGES_MAX, End, Pace, Stop};
+use crate::position::Position;
 use crate::sink::memory::{Answer, MemorySink};
 use crate::sink::{Failure, SinkError};
 use crate::source::SourceError;
-use world::{Destination, FILTERED, POISON, PickySink, RefusingSink, World, message};
+use world::{Destination, FILTERED, POISON, PickySink, RefusingSink, World, message, row};
 
 fn pace() -> Pace {
     Pace {
@@ -225,6 +226,25 @@ fn reading_waits_for_room() {
             assert_eq!(buffer.take(9, 9, Duration::ZERO, &stop).await.messages.len(), 1);
         }
         buffer.room().await;
+    });
+}
+
+#[test]
+fn what_goes_with_its_position_is_taken_by_whole_groups() {
+    run(async || {
+        let (clock, _) = env::Clock::simulated_on_tokio(0);
+        let buffer = Buffer::of_whole_groups(clock);
+        let behind = |micros| {
+            let position = Some(Position { key: row(micros, 1).key, sequence: 1 });
+            Advance { position, ..Advance::default() }
+        };
+        for micros in [1, 2] {
+            buffer.push((0..3).map(|_| message(1, micros)), behind(micros));
+        }
+        for micros in [1, 2] {
+            let taken = buffer.take(1, 2, Duration::ZERO, &Stop::default()).await;
+            assert_eq!((taken.messages.len(), &taken.advances[2]), (3, &behind(micros)));
+        }
     });
 }
 

@@ -16,6 +16,8 @@
 //! The library runs threads of its own (one for reports, one for timers, one for each broker), which
 //! nobody simulates; calls of it that block are made on `env`'s pool.
 //!
+//! With [`Transactions`] the feed's position travels with its messages, `transactions`.
+//!
 //! Not promised: if a broker refuses one message for good (larger than the topic takes, beyond what
 //! `max_message_bytes` lets through), later ones of its partition may have arrived before the feed
 //! stops. They arrive again after it has been resumed.
@@ -29,6 +31,7 @@ use env::tasks::Priority;
 use env::{Clock, Env, Tasks};
 use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
+use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::metadata::MetadataPartition;
@@ -38,9 +41,13 @@ mod abilities;
 mod deliveries;
 #[cfg(test)]
 mod tests;
+mod transactions;
 
-use super::{Failure, Message, Sending, Sink, SinkError};
+pub use transactions::Transactions;
+
+use super::{Failure, Message, Sending, Sink, SinkError, TransactionalSink};
 use deliveries::Deliveries;
+use transactions::Known;
 
 /// One call carries so many messages: enough to keep the brokers busy while the next are made.
 const MESSAGES_PER_SEND: usize = 10_000;
@@ -68,6 +75,8 @@ pub struct Settings {
     pub max_message_bytes: usize,
     /// Settings of the library, without their prefix `kafka.`; may hold secrets.
     pub passed_on: BTreeMap<String, String>,
+    /// If messages and position are to be one step.
+    pub transactions: Option<Transactions>,
 }
 
 /// What the sink's promises rest on: no feed may change it.
@@ -120,6 +129,9 @@ impl Settings {
         for (name, value) in FIXED {
             config.set(*name, *value);
         }
+        if let Some(Transactions { id, .. }) = &self.transactions {
+            config.set("transactional.id", id);
+        }
         Ok(config)
     }
 }
@@ -152,6 +164,8 @@ struct Connected {
     /// Taken only when this is dropped.
     producer: Option<Arc<ThreadedProducer<Reports>>>,
     deliveries: Arc<Deliveries>,
+    /// Transactions may begin, and the positions are those of this group.
+    group: Option<Arc<ConsumerGroupMetadata>>,
     tasks: Tasks,
 }
 
@@ -161,7 +175,7 @@ impl Connected {
         let reports = Reports(Arc::clone(&deliveries));
         let producer = ThreadedProducer::from_config_and_context(config, reports);
         let producer = producer.map_err(|error| refused_setting(&error))?;
-        Ok(Connected { producer: Some(Arc::new(producer)), deliveries, tasks })
+        Ok(Connected { producer: Some(Arc::new(producer)), deliveries, group: None, tasks })
     }
 
     fn producer(&self) -> &Arc<ThreadedProducer<Reports>> {
@@ -205,6 +219,8 @@ pub struct KafkaSink {
     tasks: Tasks,
     connected: Option<Connected>,
     partitions: Option<Partitions>,
+    /// What is known of the position at the brokers.
+    known: Known,
 }
 
 impl KafkaSink {
@@ -216,6 +232,7 @@ impl KafkaSink {
             tasks: env.tasks,
             connected: None,
             partitions: None,
+            known: Known::Nothing,
         }
     }
 
@@ -304,6 +321,9 @@ impl KafkaSink {
             // A message that was refused at once counts when those before it are settled.
             let is_first = acknowledged + deliveries.count() == given && deliveries.count() == 0;
             if let Some(code) = front.failed.or(refused.filter(|_| is_first)) {
+                // Once nothing more can be sent, messages fail for that alone.
+                let fatal = producer.client().fatal_error().map(|(code, _)| code);
+                let code = fatal.unwrap_or(code);
                 let mut error = self.failure(code, acknowledged);
                 if is_of_messages(code) {
                     // The library knows what it refuses; brokers refuse several at once for one.
@@ -333,6 +353,12 @@ struct Record<'a> {
     key: Option<&'a [u8]>,
     value: Option<&'a [u8]>,
     partition: Option<i32>,
+}
+
+impl<'a> Record<'a> {
+    fn of(message: &'a Message) -> Record<'a> {
+        Record { key: Some(&message.key), value: message.value.as_deref(), partition: None }
+    }
 }
 
 /// Gives the library as many records as it takes, and says why it did not take the next: nothing
@@ -399,7 +425,10 @@ fn judge(code: RDKafkaErrorCode) -> Failure {
         | Code::InvalidRequiredAcks
         | Code::UnsupportedForMessageFormat
         | Code::InvalidRecord
-        | Code::PolicyViolation => Failure::Permanent,
+        | Code::PolicyViolation
+        | Code::GroupAuthorizationFailed
+        | Code::TransactionalIdAuthorizationFailed => Failure::Permanent,
+        Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch => Failure::Overtaken,
         // Also what ends a producer for good: the next one may do better.
         _ => Failure::Transient,
     }
@@ -424,14 +453,13 @@ impl Sink for KafkaSink {
 
     fn send<'a>(&'a mut self, batch: &'a [Message]) -> Sending<'a> {
         Box::pin(async move {
-            let record = |message: &'a Message| Record {
-                key: Some(&message.key),
-                value: message.value.as_deref(),
-                partition: None,
-            };
-            let records: Vec<Record<'_>> = batch.iter().map(record).collect();
+            let records: Vec<Record<'_>> = batch.iter().map(Record::of).collect();
             self.deliver(&records).await
         })
+    }
+
+    fn transactional(&mut self) -> Option<&mut dyn TransactionalSink> {
+        if self.settings.transactions.is_some() { Some(self) } else { None }
     }
 
     fn mark<'a>(&'a mut self, text: &'a Bytes) -> Sending<'a> {
@@ -446,7 +474,10 @@ impl Sink for KafkaSink {
             };
             let record = |id: &i32| Record { key: None, value: Some(text), partition: Some(*id) };
             let records: Vec<Record<'_>> = ids.iter().map(record).collect();
-            let sent = self.deliver(&records).await;
+            let sent = match self.settings.transactions {
+                Some(_) => self.commit_records(&records, None).await,
+                None => self.deliver(&records).await,
+            };
             if sent.is_err() {
                 // A mark that is repeated is a newer one: it has nothing in common with this.
                 self.connected = None;

@@ -41,6 +41,7 @@ fn settings(cluster: &Mock) -> Settings {
         timeout: LONG,
         max_message_bytes: 100_000,
         passed_on: BTreeMap::new(),
+        transactions: None,
     }
 }
 

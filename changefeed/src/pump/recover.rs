@@ -1,0 +1,53 @@
+//! Where a feed begins whose sink keeps its position: asked before anything is read.
+
+use env::Clock;
+
+use super::{Backoff, End, Host, Status, Stop};
+use crate::position::Position;
+use crate::sink::{Failure, Sink, SinkError};
+
+/// The position that the sink's destination has, if it keeps any; from here on nobody else sends for
+/// the feed. Waits for a destination that is away, without end, and tells the host.
+pub async fn recover(
+    sink: &mut dyn Sink,
+    host: &impl Host,
+    stop: &Stop,
+    clock: &Clock,
+    backoff: &mut Backoff,
+) -> Result<Option<Position>, End> {
+    if sink.transactional().is_none() {
+        return Ok(None);
+    }
+    loop {
+        if !host.may_send() {
+            return Err(End::Lost);
+        }
+        let SinkError { failure, text, retry_after, .. } = match attempt(sink).await {
+            Ok(position) => {
+                backoff.reset();
+                return Ok(position);
+            }
+            Err(error) => error,
+        };
+        let last_error = Some(text.clone());
+        host.report(&Status { last_error, ..Status::default() });
+        match failure {
+            Failure::Transient => {}
+            Failure::Overtaken => return Err(End::Lost),
+            Failure::Permanent | Failure::TooLarge => return Err(End::Failed(text)),
+        }
+        tokio::select! {
+            biased;
+            () = stop.requested() => return Err(End::Stopped),
+            () = clock.sleep(backoff.next(retry_after)) => {}
+        }
+    }
+}
+
+async fn attempt(sink: &mut dyn Sink) -> Result<Option<Position>, SinkError> {
+    sink.open().await?;
+    match sink.transactional() {
+        Some(sink) => sink.recover().await,
+        None => Ok(None),
+    }
+}
