@@ -1,5 +1,5 @@
 //! Functions whose types follow from those of their arguments: of collections (`map_keys`,
-//! `collection_sum` …) and of vectors (`similarity_cosine` …).
+//! `collection_sum` …), of vectors (`similarity_cosine` …), and of any type (`to_json`).
 //!
 //! They stand in selections only. An argument that is a literal needs another one to tell its type,
 //! or a hint.
@@ -12,6 +12,7 @@ use crate::plan::error::PlanError;
 use crate::plan::term_text::term_text;
 use crate::syntax::ast::{Selector, SelectorKind, Term, TermKind};
 use model::CqlType;
+use model::json::{JsonStyle, push_json_value};
 use model::value::{CollectionBuilder, ListView, MapView};
 use std::sync::Arc;
 
@@ -31,6 +32,8 @@ pub(super) enum GenericFunction {
     Elements(Aggregate),
     /// `similarity_…` of two vectors of floats.
     Similarity(Similarity),
+    /// `to_json` of a value of that type.
+    ToJson(CqlType),
 }
 
 /// How alike two vectors are: 1 for equal ones.
@@ -53,6 +56,7 @@ const PARAMETERS: &[(&str, &str)] = &[
     ("collection_max", "set or list"),
     ("collection_sum", "numeric set/list"),
     ("collection_avg", "numeric set/list"),
+    ("to_json", "any"),
 ];
 
 impl Compiler<'_, '_, '_> {
@@ -65,6 +69,8 @@ impl Compiler<'_, '_, '_> {
         if let Some(similarity) = similarity_of(name) {
             return self.similarity(similarity, name, arguments).map(Some);
         }
+        // The name it had before Cassandra 5.
+        let name = if name == "tojson" { "to_json" } else { name };
         let Some((_, wanted)) = PARAMETERS.iter().find(|(known, _)| *known == name) else {
             return Ok(None);
         };
@@ -189,6 +195,7 @@ fn similarity_of(name: &str) -> Option<Similarity> {
 fn of_collection(name: &str, argument: &CqlType) -> Option<(GenericFunction, CqlType)> {
     let frozen = true;
     Some(match (name, argument) {
+        ("to_json", _) => (GenericFunction::ToJson(argument.clone()), CqlType::Text),
         ("map_keys", CqlType::Map { key, .. }) => {
             (GenericFunction::MapKeys, CqlType::Set { element: key.clone(), frozen })
         }
@@ -219,7 +226,8 @@ impl GenericFunction {
     /// Its value; null if an argument is.
     pub(super) fn call(&self, arguments: &[Option<&[u8]>]) -> Result<Option<Vec<u8>>, PlanError> {
         let Some(arguments) = arguments.iter().copied().collect::<Option<Vec<&[u8]>>>() else {
-            return Ok(None);
+            let is_json = matches!(self, GenericFunction::ToJson(_));
+            return Ok(is_json.then(|| b"null".to_vec()));
         };
         let value = arguments.first().copied().unwrap_or_default();
         let mut out = Vec::new();
@@ -247,6 +255,11 @@ impl GenericFunction {
                     aggregate.add(&mut state, Some(element?))?;
                 }
                 return Ok(aggregate.finish(&state));
+            }
+            GenericFunction::ToJson(cql_type) => {
+                let mut text = String::new();
+                push_json_value(&mut text, JsonStyle::Spaced, cql_type, value)?;
+                out = text.into_bytes();
             }
             GenericFunction::Similarity(similarity) => {
                 let other = arguments.get(1).copied().unwrap_or_default();

@@ -14,7 +14,7 @@
 //! [`SelectPlan::write_point`], which allocate nothing for the rows.
 //!
 //! What differs from Cassandra: `now()` and `uuid()` in a selection have one value for a whole
-//! result; SELECT JSON and functions in GROUP BY are refused.
+//! result; functions in GROUP BY are refused.
 
 mod aggregate;
 mod cast;
@@ -24,6 +24,7 @@ mod execution;
 mod generic;
 #[cfg(test)]
 mod golden_tests;
+mod json;
 mod ordering;
 mod paging_state;
 mod plan;

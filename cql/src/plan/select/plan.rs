@@ -1,5 +1,6 @@
 //! A SELECT, prepared and bound.
 
+use super::json::{JsonRow, json_column};
 use super::ordering::{Order, prepare_group_by};
 use super::row::{RowParts, RowReader, RowScratch, recycle};
 use super::selection::Selection;
@@ -31,6 +32,8 @@ pub struct SelectPlan {
     /// BYPASS CACHE.
     pub bypass_cache: bool,
     pub(super) selection: Selection,
+    /// SELECT JSON: the columns of the selection are members of one text.
+    json: Option<JsonRow>,
     pub(super) restrictions: Restrictions,
     pub(super) reader: RowReader,
     pub(super) order: Order,
@@ -82,11 +85,8 @@ impl SelectPlan {
         markers: &mut MarkerSpecs,
     ) -> Result<SelectPlan, PlanError> {
         let table = find_table(schema, keyspace, &select.table)?;
-        if select.json {
-            return Err(PlanError::invalid("SELECT JSON is not supported yet"));
-        }
         let mut preparer = TermPreparer { schema, table, markers };
-        let selection = Selection::prepare(&mut preparer, &select.selection)?;
+        let mut selection = Selection::prepare(&mut preparer, &select.selection)?;
         if select.distinct {
             // What DISTINCT cannot have is said before what needs ALLOW FILTERING.
             let restrictions = Restrictions::prepare(&mut preparer, &select.relations, true)?;
@@ -115,6 +115,10 @@ impl SelectPlan {
         let returns_static_alone = table.has_static_columns()
             && !restrictions.restricts_clustering
             && !restrictions.restricts_regular;
+        let json = select.json.then(|| JsonRow::of(&selection.columns));
+        if json.is_some() {
+            selection.columns = vec![json_column(table)];
+        }
         let metadata = ResultMetadata::new(&selection.columns);
         let mut plan = SelectPlan {
             table: table.clone(),
@@ -126,6 +130,7 @@ impl SelectPlan {
             warning: if is_aggregated { aggregation_warning(table, select) } else { None },
             metadata,
             selection,
+            json,
             restrictions,
             reader,
             order,
@@ -231,6 +236,12 @@ impl SelectPlan {
         let mut slots = recycle(std::mem::take(&mut scratch.slots));
         self.reader.fill(&self.table, parts, &scratch.clustering, now, &mut slots)?;
         let scope = Scope { table: &self.table, slots: &slots, terms, aggregates, now };
+        if let Some(json) = &self.json {
+            let expressions = self.selection.expressions.iter();
+            json.write(expressions.map(|expression| expression.value(&scope)), out)?;
+            scratch.slots = recycle(slots);
+            return Ok(());
+        }
         for expression in &self.selection.expressions {
             if let Expression::Column(index) = expression
                 && let (Some(slot), Some(column)) =
