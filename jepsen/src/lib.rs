@@ -13,6 +13,7 @@
 //!   catalogue.rs  the workloads by their names
 //!   run.rs        all of it together: load, faults, healing, last reads, verdict
 //!   history.rs    what was asked and answered
+//!   feeds/        changefeeds: a table, its readers, their faults, a history of their own
 //!   campaign.rs   many tests, and a page that says what came of them
 //!   checker/      whether that can be true; pure, and tested on histories that are wrong
 //! ```
@@ -32,6 +33,7 @@ pub mod catalogue;
 pub mod checker;
 pub mod client;
 pub mod cluster;
+pub mod feeds;
 pub mod history;
 pub mod nemesis;
 pub mod network;

@@ -4,6 +4,7 @@
 //! - [`set`]: no acknowledged element is lost, no refused one appears.
 //! - [`counter`]: what is read lies between what was surely added and what may have been.
 //! - [`batch`]: of a logged batch both rows are there, or neither.
+//! - [`feed`]: changefeeds tell of all of a table's writes, in order, and again only with a cause.
 //! - [`log`]: the change log tells each write once and in order, and replayed it is the table.
 //!
 //! A checker that cannot decide says [`Verdict::Unknown`]; that is no pass. Each is tested with
@@ -11,6 +12,7 @@
 
 pub mod batch;
 pub mod counter;
+pub mod feed;
 pub mod linearizable;
 pub mod log;
 pub mod set;
