@@ -25,7 +25,8 @@ struct State {
     outcomes: VecDeque<Option<Result<(), RDKafkaErrorCode>>>,
     /// How many were reported in all.
     reported: usize,
-    /// What the library last complained of: a broker that is away, a password that is wrong.
+    /// What the library last complained of since anything went well: a broker that is away, a password
+    /// that is wrong. It says so once in half a minute, however often it tries.
     complaint: Option<String>,
 }
 
@@ -72,6 +73,9 @@ impl Deliveries {
         let entry = entry.expect("the library reports on messages in the row");
         assert!(entry.is_none(), "the library reports once on each message");
         *entry = Some(outcome);
+        if outcome.is_ok() {
+            state.complaint = None;
+        }
         state.reported += 1;
         drop(state);
         self.changed.notify_one();
@@ -98,13 +102,23 @@ impl Deliveries {
         self.changed.notified().await;
     }
 
-    pub(super) fn complain(&self, text: String) {
-        self.state().complaint = Some(text);
+    /// Keeps what the library complains of. That no broker is there follows every other complaint,
+    /// and says less.
+    pub(super) fn complain(&self, code: Option<RDKafkaErrorCode>, text: String) {
+        let mut state = self.state();
+        if code != Some(RDKafkaErrorCode::AllBrokersDown) || state.complaint.is_none() {
+            state.complaint = Some(text);
+        }
     }
 
-    /// The last complaint, once.
-    pub(super) fn take_complaint(&self) -> Option<String> {
-        self.state().complaint.take()
+    /// The last complaint, for as long as nothing has gone well.
+    pub(super) fn complaint(&self) -> Option<String> {
+        self.state().complaint.clone()
+    }
+
+    /// The brokers have answered.
+    pub(super) fn forget_complaint(&self) {
+        self.state().complaint = None;
     }
 }
 
@@ -131,5 +145,20 @@ mod tests {
         deliveries.begin();
         deliveries.take_back();
         assert_eq!(deliveries.count(), 2);
+    }
+    #[test]
+    fn a_complaint_stays_until_something_goes_well() {
+        let deliveries = Deliveries::default();
+        let complain = |code, text: &str| deliveries.complain(Some(code), text.to_owned());
+        complain(RDKafkaErrorCode::AllBrokersDown, "1/1 brokers are down");
+        assert_eq!(deliveries.complaint().as_deref(), Some("1/1 brokers are down"));
+        complain(RDKafkaErrorCode::Authentication, "the password is wrong");
+        complain(RDKafkaErrorCode::AllBrokersDown, "1/1 brokers are down");
+        for _ in 0..2 {
+            assert_eq!(deliveries.complaint().as_deref(), Some("the password is wrong"));
+        }
+        let number = deliveries.begin();
+        deliveries.report(number, Ok(()));
+        assert_eq!(deliveries.complaint(), None);
     }
 }

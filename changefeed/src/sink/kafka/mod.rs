@@ -142,8 +142,9 @@ struct Reports(Arc<Deliveries>);
 impl ClientContext for Reports {
     fn error(&self, error: KafkaError, reason: &str) {
         // The reason names hosts and what is wrong with them, and never a password.
-        let code = error.rdkafka_error_code().map_or(String::new(), |code| format!("{code}: "));
-        self.0.complain(format!("{code}{reason}"));
+        let code = error.rdkafka_error_code();
+        let name = code.map_or(String::new(), |code| format!("{code}: "));
+        self.0.complain(code, format!("{name}{reason}"));
     }
 }
 
@@ -256,6 +257,7 @@ impl KafkaSink {
                 Ok(ids) => {
                     let asked_nanos = self.clock.monotonic_nanos();
                     self.partitions = Some(Partitions { ids: ids.clone(), asked_nanos });
+                    self.connect()?.deliveries.forget_complaint();
                     return Ok(ids);
                 }
                 Err(KafkaError::MetadataFetch(code)) => code,
@@ -290,7 +292,7 @@ impl KafkaSink {
 
     fn out_of_reach(&self) -> SinkError {
         let brokers = self.settings.brokers.join(",");
-        let complaint = self.connected.as_ref().and_then(|it| it.deliveries.take_complaint());
+        let complaint = self.connected.as_ref().and_then(|it| it.deliveries.complaint());
         let reason = complaint.unwrap_or_else(|| {
             format!("nothing was acknowledged within {} ms", self.settings.timeout.as_millis())
         });
