@@ -14,7 +14,7 @@ use changefeed::source::{LogRow, MemoryLog};
 use env::Env;
 
 use crate::kafka::Broker;
-use crate::{LAST, Notes, insist_on_mark, message, run, settings};
+use crate::{LAST, Notes, insist_on_mark, message, run, settings, started};
 
 /// Rows of one change, which no transaction cuts.
 const ROWS_PER_GROUP: i32 = 3;
@@ -55,7 +55,7 @@ fn position(micros: i64) -> Position {
 
 #[test]
 fn a_former_owner_is_shut_out_and_the_next_goes_on_where_it_was_committed() {
-    let Some(broker) = Broker::start() else { return };
+    let Some(broker) = started() else { return };
     run(async {
         let env = Env::real();
         let settings = transactional(&broker, "once");
@@ -156,7 +156,7 @@ async fn own(env: Env, settings: Settings, log: MemoryLog, notes: Notes, stop: S
 
 #[test]
 fn every_event_is_seen_once_whoever_dies_when() {
-    let Some(broker) = Broker::start() else { return };
+    let Some(broker) = started() else { return };
     let count = run(async {
         let env = Env::real();
         let log = MemoryLog::default();

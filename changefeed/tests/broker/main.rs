@@ -22,6 +22,11 @@ use changefeed::source::{LogRow, MemoryLog, MemorySource};
 use env::Env;
 use kafka::{Broker, Record};
 
+/// A broker; `None` after a visible `skipped: …`.
+fn started() -> Option<Broker> {
+    Broker::start(Path::new(env!("CARGO_TARGET_TMPDIR")))
+}
+
 /// What ends a partition for the reader.
 const LAST: &str = "the last one";
 
@@ -63,7 +68,7 @@ async fn insist_on_mark(sink: &mut KafkaSink, text: &str) {
 
 #[test]
 fn messages_tombstones_and_marks_arrive_and_refusals_are_told() {
-    let Some(mut broker) = Broker::start(Path::new(env!("CARGO_TARGET_TMPDIR"))) else { return };
+    let Some(mut broker) = started() else { return };
     run(async {
         let env = Env::real();
         let mut settings = settings(&broker, "orders");
@@ -124,7 +129,7 @@ fn messages_tombstones_and_marks_arrive_and_refusals_are_told() {
 
 #[test]
 fn a_password_is_passed_on_and_a_wrong_one_is_told() {
-    let Some(mut broker) = Broker::start(Path::new(env!("CARGO_TARGET_TMPDIR"))) else { return };
+    let Some(mut broker) = started() else { return };
     let address = broker.ask_for_password("feed", "open-sesame");
     let settings_with = |password: &str| {
         let mut settings = settings(&broker, "guarded");
@@ -237,7 +242,7 @@ fn pump(
 
 #[test]
 fn nothing_is_lost_or_out_of_order_when_the_broker_is_restarted_and_killed() {
-    let Some(mut broker) = Broker::start(Path::new(env!("CARGO_TARGET_TMPDIR"))) else { return };
+    let Some(mut broker) = started() else { return };
     let count = run(async {
         let env = Env::real();
         let log = MemoryLog::default();
