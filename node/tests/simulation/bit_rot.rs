@@ -2,6 +2,7 @@
 //! answered wrongly, and everything else goes on.
 
 use crate::client::{Client, ClientError, Dialect, Home};
+use crate::clients::HasClients;
 use crate::seeds;
 use crate::world::World;
 use env::disk::Survival;

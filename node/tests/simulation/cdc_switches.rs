@@ -5,6 +5,7 @@
 
 use crate::change_log::{self, table_def};
 use crate::client::{Client, Dialect, Home};
+use crate::clients::HasClients;
 use crate::seeds;
 use crate::world::World;
 use cdc::fold::LogRow;

@@ -12,7 +12,7 @@ use cql::wire::{
     StatementSource, Value, Version, WireError,
 };
 use env::net::TcpStream;
-use env::{Clock, Net};
+use env::{Clock, Entropy, Net};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
@@ -119,6 +119,24 @@ impl Client {
             home.clock.sleep(RETRY_PAUSE).await;
         }
         panic!("{name}: no node to connect to: {:?}", failures.last());
+    }
+
+    /// Connects with any of these nodes, in any dialect, as soon as one serves.
+    pub(crate) async fn connect_to_any(
+        homes: &[Home],
+        name: &str,
+        entropy: &mut Entropy,
+    ) -> Client {
+        let mut last = None;
+        for _ in 0..RETRIES_MAX {
+            let home = &homes[entropy.below(homes.len() as u64) as usize];
+            match Client::connect_once(home, name, Dialect::of(entropy.u64())).await {
+                Ok(client) => return client,
+                Err(error) => last = Some(error),
+            }
+            home.clock.sleep(RETRY_PAUSE).await;
+        }
+        panic!("{name}: no node to connect to: {last:?}");
     }
 
     async fn connect_once(

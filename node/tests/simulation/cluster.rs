@@ -5,13 +5,13 @@
 //! step and find each other by themselves.
 
 use crate::client::Home;
+use crate::clients::{Clients, HasClients};
 use crate::followed::Followed;
 use crate::machine::{self, NodeState, PORT, START_MICROS};
 use crate::trace::Trace;
 use env::disk::Survival;
 use env::{Clock, Env, Net, SimControl};
 use node::{CommitLogSync, Config, Seed};
-use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use turmoil::Sim;
@@ -25,6 +25,23 @@ pub(crate) enum Cut {
     OneWay,
     /// What they send each other arrives afterwards.
     Held,
+}
+
+/// What an operator asks of a node, over HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Order {
+    pub method: &'static str,
+    pub path: String,
+}
+
+impl Order {
+    pub(crate) fn get(path: &str) -> Order {
+        Order { method: "GET", path: path.to_owned() }
+    }
+
+    pub(crate) fn post(path: &str) -> Order {
+        Order { method: "POST", path: path.to_owned() }
+    }
 }
 
 /// One node's machine.
@@ -44,12 +61,25 @@ pub(crate) struct Cluster {
     net: Net,
     clock: Clock,
     trace: Trace,
-    clients: u64,
+    clients: Clients,
 }
 
 impl Cluster {
     /// Machines whose nodes start with the first step, all at once.
     pub(crate) fn new(seed: u64, node_count: usize) -> Cluster {
+        Cluster::with_unstarted(seed, node_count, 0)
+    }
+
+    /// The same, and behind them some that are not started.
+    pub(crate) fn with_unstarted(seed: u64, started: usize, unstarted: usize) -> Cluster {
+        let mut cluster = Cluster::of_machines(seed, started + unstarted);
+        for node in started..started + unstarted {
+            cluster.crash(node, Survival::Everything);
+        }
+        cluster
+    }
+
+    fn of_machines(seed: u64, node_count: usize) -> Cluster {
         let mut sim = machine::network(seed);
         let names: Vec<String> = (1..=node_count).map(|number| format!("node-{number}")).collect();
         let addresses: Vec<IpAddr> = names.iter().map(|name| sim.lookup(name.as_str())).collect();
@@ -72,7 +102,15 @@ impl Cluster {
             machines.push(Machine { name, address, control, state });
         }
         let (Env { net, clock, .. }, _) = Env::simulated(seed, START_MICROS);
-        Cluster { sim, seed, machines, net, clock, trace: Trace::default(), clients: 0 }
+        Cluster {
+            sim,
+            seed,
+            machines,
+            net,
+            clock,
+            trace: Trace::default(),
+            clients: Clients::default(),
+        }
     }
 
     /// Where a client of a node lives.
@@ -87,48 +125,35 @@ impl Cluster {
         (0..self.machines.len()).map(|node| self.home(node)).collect()
     }
 
-    /// Lets a client begin with the next step; its result is there when it is done.
-    pub(crate) fn start<T: 'static>(
-        &mut self,
-        client: impl Future<Output = T> + 'static,
-    ) -> Rc<RefCell<Option<T>>> {
-        let slot = Rc::new(RefCell::new(None));
-        let result = slot.clone();
-        self.clients += 1;
-        self.sim.client(format!("client-{}", self.clients), async move {
-            let value = client.await;
-            *result.borrow_mut() = Some(value);
-            Ok(())
-        });
-        slot
+    /// Where a node lives.
+    pub(crate) fn address(&self, node: usize) -> IpAddr {
+        self.machines[node].address
     }
 
-    /// Runs a client to its end.
-    pub(crate) fn run<T: 'static>(&mut self, client: impl Future<Output = T> + 'static) -> T {
-        let slot = self.start(client);
-        loop {
-            if let Some(value) = slot.borrow_mut().take() {
-                return value;
-            }
-            self.step();
-        }
+    /// Whether a node serves clients.
+    pub(crate) fn is_serving(&self, node: usize) -> bool {
+        self.machines[node].state.is_serving.get()
     }
 
-    /// Runs everything for one tick. Panics when a node or a client failed.
-    pub(crate) fn step(&mut self) {
-        if let Err(error) = self.sim.step() {
-            panic!("seed {}: {error}", self.seed);
-        }
-        for machine in &self.machines {
-            if let Some(error) = machine.state.start_error.take() {
-                panic!("seed {}: {} does not start: {error}", self.seed, machine.name);
-            }
-        }
+    /// Whether a node has ended because it is a member no more.
+    pub(crate) fn has_gone(&self, node: usize) -> bool {
+        self.machines[node].state.has_gone.get()
     }
 
-    /// The same, so many times.
-    pub(crate) fn steps(&mut self, count: u64) {
-        (0..count).for_each(|_| self.step());
+    /// Has a node's operator ask it for something until it has said that it is done, in place of
+    /// what was asked before.
+    pub(crate) fn order(&self, node: usize, order: &Order) {
+        self.machines[node].state.operator.give(order.clone());
+    }
+
+    /// Whether what was asked for is done.
+    pub(crate) fn is_done(&self, node: usize) -> bool {
+        self.machines[node].state.operator.is_done()
+    }
+
+    /// The status and text of a node's last answer to its operator.
+    pub(crate) fn answer(&self, node: usize) -> Option<(u16, String)> {
+        self.machines[node].state.operator.answer()
     }
 
     /// Ends a node where it stands; its disk keeps what survives. Nothing if it is down.
@@ -193,6 +218,23 @@ impl Cluster {
             lines.push(format!("{name} {:016x}", control.disk.fingerprint()));
         }
         lines
+    }
+}
+
+impl HasClients for Cluster {
+    fn parts(&mut self) -> (&mut Sim<'static>, &mut Clients) {
+        (&mut self.sim, &mut self.clients)
+    }
+
+    fn step(&mut self) {
+        if let Err(error) = self.sim.step() {
+            panic!("seed {}: {error}", self.seed);
+        }
+        for machine in &self.machines {
+            if let Some(error) = machine.state.start_error.take() {
+                panic!("seed {}: {} does not start: {error}", self.seed, machine.name);
+            }
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 //! out here.
 
 use crate::client::{Client, Dialect, Home};
+use crate::clients::HasClients;
 use crate::seeds;
 use crate::statements::Statement;
 use crate::world::World;

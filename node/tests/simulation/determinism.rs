@@ -1,6 +1,7 @@
 //! One seed, one history: what clients send and get, and what is on the disk in the end.
 
 use crate::client::{Client, ClientError, Dialect, Home};
+use crate::clients::HasClients;
 use crate::seeds;
 use crate::statements::{COLUMNS, CREATE_TYPE, Shapes, Statement, Within};
 use crate::trace::hash;

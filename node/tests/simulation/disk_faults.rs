@@ -2,6 +2,7 @@
 //! why, reads go on, and after a restart everything that was acknowledged is there.
 
 use crate::client::{Client, ClientError, Dialect, Home};
+use crate::clients::HasClients;
 use crate::world::World;
 use cql::wire::Consistency;
 use env::SimControl;

@@ -4,6 +4,7 @@
 
 use crate::change_log::{self, Contents, RowKey, table_def};
 use crate::client::{Client, Dialect, Home};
+use crate::clients::HasClients;
 use crate::seeds;
 use crate::world::World;
 use env::disk::Survival;

@@ -2,6 +2,9 @@
 //! the last batch ended.
 
 use crate::client::{Client, Dialect, Home};
+use crate::clients::HasClients;
+use crate::cluster::Cluster;
+use crate::workload::PATIENCE;
 use changefeed::source::{Batch, Source};
 use model::timeuuid::timeuuid_micros;
 use node::Node;
@@ -70,7 +73,7 @@ impl Followed {
     }
 
     /// Whether what was heard up to a time is what the logs hold.
-    pub(crate) fn check(&self, log: &BTreeSet<Place>, up_to: i64) -> Result<(), String> {
+    fn check(&self, log: &BTreeSet<Place>, up_to: i64) -> Result<(), String> {
         let is_meant = |place: &&Place| micros(place) <= up_to;
         let places = self.places.borrow();
         let heard: Vec<&Place> = places.iter().filter(is_meant).collect();
@@ -90,7 +93,7 @@ fn micros((_, time, _): &Place) -> i64 {
 }
 
 /// All places in the logs of tables, and the last time among them.
-pub(crate) async fn read_places(home: Home, tables: Vec<&'static str>) -> (BTreeSet<Place>, i64) {
+async fn read_places(home: Home, tables: Vec<&'static str>) -> (BTreeSet<Place>, i64) {
     let mut client = Client::connect(&home, "places", Dialect::of(1)).await;
     let mut places = BTreeSet::new();
     for table in tables {
@@ -107,4 +110,20 @@ pub(crate) async fn read_places(home: Home, tables: Vec<&'static str>) -> (BTree
     }
     let last = places.iter().map(micros).max().unwrap_or(i64::MIN);
     (places, last)
+}
+
+/// Who follows the log on that node has heard all of it once, when nothing is written any more.
+pub(crate) fn check(cluster: &mut Cluster, node: usize, tables: &[&'static str]) {
+    let home = cluster.home(node);
+    let (places, last) = cluster.run(read_places(home, tables.to_vec()));
+    // A tick is a millisecond.
+    let mut ticks_left = PATIENCE.as_millis();
+    while cluster.followed(node).closed() < last {
+        assert!(ticks_left > 0, "seed {}: the log is not heard to its end", cluster.seed);
+        ticks_left -= 1;
+        cluster.step();
+    }
+    if let Err(why) = cluster.followed(node).check(&places, last) {
+        panic!("seed {}: followed: {why}", cluster.seed);
+    }
 }

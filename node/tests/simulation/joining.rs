@@ -3,6 +3,7 @@
 //! what was acknowledged is in it.
 
 use crate::client::{Client, ClientError, Dialect, Home};
+use crate::clients::HasClients;
 use crate::cluster::{Cluster, Cut};
 use crate::seeds;
 use env::Entropy;
@@ -129,10 +130,15 @@ fn harm(world: &mut Cluster, entropy: &mut Entropy, faults: u64, networks_too: b
 
 /// Every node knows all the others, and each once.
 pub(crate) fn wait_for_members(world: &mut Cluster) {
+    wait_for_members_of(world, &[0, 1, 2]);
+}
+
+/// The same for a cluster of these nodes.
+pub(crate) fn wait_for_members_of(world: &mut Cluster, nodes: &[usize]) {
     let peers = "SELECT peer, schema_version FROM system.peers_v2";
-    for node in 0..NODES {
-        let one = vec![world.home(node)];
-        world.run(wait_until_agreed(one, peers, Some(NODES - 1)));
+    for node in nodes {
+        let one = vec![world.home(*node)];
+        world.run(wait_until_agreed(one, peers, Some(nodes.len() - 1)));
     }
 }
 

@@ -6,6 +6,7 @@
 //! would take the same element; were a batch made twice after a crash, it would take two.
 
 use crate::client::{Client, Dialect, Home};
+use crate::clients::HasClients;
 use crate::seeds;
 use crate::statements::Statement;
 use crate::world::World;

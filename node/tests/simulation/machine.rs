@@ -1,6 +1,7 @@
 //! A simulated machine: a node on a disk and clocks of its own, that is started again after a crash.
 
 use crate::followed::Followed;
+use crate::operator::Operator;
 use env::{EntropySource, Env, SimControl};
 use node::{CommitLogSync, Config, Limits, LogFormat, Node, Webhooks};
 use std::cell::{Cell, RefCell};
@@ -18,6 +19,8 @@ pub(crate) const PORT: u16 = 9042;
 const RUN_SECONDS_MAX: u64 = 3_600;
 /// Segments that a simulated connection holds.
 const TCP_SEGMENTS_MAX: usize = 65_536;
+/// How long a node that has left goes on, so that others hear the last of it.
+const FAREWELL: Duration = Duration::from_secs(2);
 const SHARDS: u16 = 2;
 /// Little, so that memtables are written out and merged all the time.
 const MEMORY_BYTES: usize = 256 << 10;
@@ -29,6 +32,9 @@ pub(crate) struct NodeState {
     pub is_serving: Cell<bool>,
     pub is_to_stop: Cell<bool>,
     pub has_stopped: Cell<bool>,
+    /// It is a member no more, and has ended.
+    pub has_gone: Cell<bool>,
+    pub operator: Operator,
     /// What is followed of the log on this node.
     pub followed: Followed,
     /// Why it did not start.
@@ -70,7 +76,7 @@ async fn run_node(
     control: SimControl,
     state: Rc<NodeState>,
 ) -> turmoil::Result {
-    let clock = env.clock.clone();
+    let (clock, net) = (env.clock.clone(), env.net);
     let node = match Node::start(env, config).await {
         Ok(node) => node,
         // The power went while it started: the test starts it again.
@@ -89,10 +95,14 @@ async fn run_node(
     tokio::select! {
         biased;
         () = is_to_stop => {}
+        () = node.gone() => clock.sleep(FAREWELL).await,
         () = state.followed.run(&node, &clock) => {}
+        () = state.operator.work(net, &clock) => {}
     }
+    let has_gone = !state.is_to_stop.get();
     node.stop().await;
     state.has_stopped.set(true);
+    state.has_gone.set(has_gone);
     pending().await
 }
 

@@ -5,10 +5,15 @@
 //! world        turmoil with one machine: power cuts, restarts
 //! cluster      turmoil with several machines: cuts between them besides
 //! client       a CQL client over the simulated network
+//! clients      how clients begin and end in a simulation
+//! operator     asks a node for things over HTTP
 //! trace        everything that clients sent and got, for comparing two runs
 //! statements   random statements of every shape
 //! change_log   a CDC log and its table, read over CQL, and the law between them
 //! followed     the log as a feed on each node hears it
+//! workload     clients of a cluster, and what must hold for them at every moment
+//! told         that the log tells of each change once
+//! generations  that its streams are those of the time
 //! ```
 //!
 //! A failed test prints its seed; `TETHYS_SIM_SEEDS=a..b` runs other seeds than the few that are
@@ -20,23 +25,29 @@ mod bit_rot;
 mod cdc_switches;
 mod change_log;
 mod client;
+mod clients;
 mod cluster;
 mod counting;
 mod determinism;
 mod disk_faults;
 mod expiry;
 mod followed;
+mod generations;
 mod joining;
 mod list_batches;
 mod machine;
 mod network;
+mod operator;
 mod periodic_sync;
 mod power_cuts;
 mod replay;
 mod restarts;
+mod ring_changes;
 mod statements;
 mod three_nodes;
+mod told;
 mod trace;
+mod workload;
 mod world;
 
 use std::ops::Range;

@@ -7,6 +7,7 @@
 
 use crate::change_log::{self, Contents, RowKey, table_def};
 use crate::client::{Client, ClientError, Dialect, Home};
+use crate::clients::HasClients;
 use crate::seeds;
 use crate::statements::Statement;
 use crate::world::World;

@@ -3,6 +3,7 @@
 
 use crate::change_log::{self, Contents, table_def};
 use crate::client::{Client, ClientError, Dialect, Home};
+use crate::clients::HasClients;
 use crate::seeds;
 use crate::statements::{COLUMNS, CREATE_TYPE, Shapes, Statement, Within};
 use crate::world::World;

@@ -5,6 +5,7 @@
 //! by what it knows only if too few of the others live.
 
 use crate::client::{Client, ClientError, Dialect, Home};
+use crate::clients::HasClients;
 use crate::cluster::Cluster;
 use crate::joining::{NODES, wait_for_members};
 use crate::seeds;

@@ -4,12 +4,12 @@
 //! the disk do it in the middle of one.
 
 use crate::client::Home;
+use crate::clients::{Clients, HasClients};
 use crate::machine::{self, NodeState, PORT, START_MICROS};
 use crate::trace::Trace;
 use env::disk::{Disk, Survival};
 use env::{Env, SimControl};
 use node::CommitLogSync;
-use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use turmoil::Sim;
@@ -42,7 +42,7 @@ pub(crate) struct World {
     pub seed: u64,
     home: Home,
     node: Rc<NodeState>,
-    clients: u64,
+    clients: Clients,
 }
 
 impl World {
@@ -68,7 +68,7 @@ impl World {
             trace: Trace::default(),
             node: SocketAddr::new(address, PORT),
         };
-        World { sim, control, disk: env.disk, seed, home, node, clients: 0 }
+        World { sim, control, disk: env.disk, seed, home, node, clients: Clients::default() }
     }
 
     /// Where clients live.
@@ -76,41 +76,7 @@ impl World {
         &self.home
     }
 
-    /// Lets a client begin with the next step; its result is there when it is done.
-    pub(crate) fn start<T: 'static>(
-        &mut self,
-        client: impl Future<Output = T> + 'static,
-    ) -> Rc<RefCell<Option<T>>> {
-        let slot = Rc::new(RefCell::new(None));
-        let result = slot.clone();
-        self.clients += 1;
-        self.sim.client(format!("client-{}", self.clients), async move {
-            let value = client.await;
-            *result.borrow_mut() = Some(value);
-            Ok(())
-        });
-        slot
-    }
-
-    /// Runs a client to its end.
-    pub(crate) fn run<T: 'static>(&mut self, client: impl Future<Output = T> + 'static) -> T {
-        let slot = self.start(client);
-        loop {
-            if let Some(value) = slot.borrow_mut().take() {
-                return value;
-            }
-            self.step();
-        }
-    }
-
-    /// Runs everything for one tick. Panics when the node or a client failed.
-    pub(crate) fn step(&mut self) {
-        if let Err(error) = self.step_or_fail() {
-            panic!("seed {}: the node does not start: {error}", self.seed);
-        }
-    }
-
-    /// The same; says why the node did not start.
+    /// Runs everything for one tick; says why the node did not start.
     fn step_or_fail(&mut self) -> Result<(), String> {
         if let Err(error) = self.sim.step() {
             panic!("seed {}: {error}", self.seed);
@@ -120,7 +86,7 @@ impl World {
 
     /// The host of the client that was started last.
     pub(crate) fn newest_client(&self) -> String {
-        format!("client-{}", self.clients)
+        self.clients.newest_host()
     }
 
     /// Breaks what is between a client's host and the node.
@@ -198,5 +164,17 @@ impl World {
             self.step_or_fail()?;
         }
         Ok(())
+    }
+}
+
+impl HasClients for World {
+    fn parts(&mut self) -> (&mut Sim<'static>, &mut Clients) {
+        (&mut self.sim, &mut self.clients)
+    }
+
+    fn step(&mut self) {
+        if let Err(error) = self.step_or_fail() {
+            panic!("seed {}: the node does not start: {error}", self.seed);
+        }
     }
 }

@@ -1,0 +1,254 @@
+//! The ring changes while clients work, nodes are killed and cut off from each other: a node joins,
+//! and another leaves or dies and is removed; or the one that joins dies for good and its join is
+//! withdrawn. What the [`workload`](crate::workload) promises holds meanwhile and on the ring that is
+//! left, which is the one that was asked for.
+
+use crate::clients::HasClients;
+use crate::cluster::{Cluster, Cut, Order};
+use crate::followed;
+use crate::joining::wait_for_members_of;
+use crate::seeds;
+use crate::workload::{FOLLOWED, PATIENCE, Workload};
+use env::disk::Survival;
+use env::{Entropy, EntropySource};
+use serde_json::Value;
+use std::collections::BTreeSet;
+
+/// Those that found the cluster, and the one that joins.
+const FOUNDERS: usize = 3;
+const JOINING: usize = FOUNDERS;
+/// Ticks between two faults, and while one lasts, at most; a tick is a millisecond.
+const QUIET_TICKS_MAX: u64 = 3_000;
+const FAULT_TICKS_MAX: u64 = 3_000;
+/// Faults while the ring changes; after them it has to come to its end.
+const FAULTS_MAX: u64 = 4;
+/// How far ahead a generation is announced: further than anybody is cut off.
+const GENERATION_AHEAD_MILLIS: u64 = FAULT_TICKS_MAX + 3_000;
+
+/// A cluster whose ring changes.
+struct Changing {
+    cluster: Cluster,
+    entropy: Entropy,
+    /// Nodes that are meant to run.
+    running: BTreeSet<usize>,
+    /// Nodes that are members, or are to be.
+    members: BTreeSet<usize>,
+    /// It is never killed for good, and follows the log.
+    stayer: usize,
+}
+
+impl Changing {
+    fn any(&mut self, of: &BTreeSet<usize>) -> usize {
+        let nth = self.entropy.below(of.len() as u64) as usize;
+        *of.iter().nth(nth).expect("there is one")
+    }
+
+    /// Lets one thing go wrong for a while, or nothing.
+    fn disturb(&mut self) {
+        let ticks = 1 + self.entropy.below(FAULT_TICKS_MAX);
+        let quiet = self.entropy.below(QUIET_TICKS_MAX);
+        self.cluster.steps(quiet);
+        let running = self.running.clone();
+        let node = self.any(&running);
+        let others: Vec<usize> = running.iter().copied().filter(|other| *other != node).collect();
+        let cuts = [Cut::BothWays, Cut::OneWay, Cut::Held];
+        let cut = cuts[self.entropy.below(3) as usize];
+        let survivals = [Survival::SyncedOnly, Survival::LastFileTorn, Survival::Random];
+        let survival = survivals[self.entropy.below(3) as usize];
+        let cluster = &mut self.cluster;
+        match self.entropy.below(6) {
+            0 => {
+                cluster.crash(node, Survival::Everything);
+                cluster.steps(ticks);
+                cluster.restart(node);
+            }
+            1 => {
+                cluster.crash(node, survival);
+                cluster.steps(ticks / 8);
+                cluster.restart(node);
+            }
+            2 => {
+                running.iter().for_each(|node| cluster.crash(*node, survival));
+                cluster.steps(ticks / 8);
+                running.iter().for_each(|node| cluster.restart(*node));
+            }
+            3 => {
+                others.iter().for_each(|other| cluster.cut(node, *other, cut));
+                cluster.steps(ticks);
+                others.iter().for_each(|other| cluster.mend(node, *other, cut));
+            }
+            4 => {
+                cluster.cut(node, others[0], cut);
+                cluster.steps(ticks);
+                cluster.mend(node, others[0], cut);
+            }
+            _ => cluster.steps(ticks),
+        }
+    }
+
+    fn disturb_some(&mut self) {
+        for _ in 0..self.entropy.below(FAULTS_MAX + 1) {
+            self.disturb();
+        }
+    }
+
+    /// Steps until something is so. Nothing is wrong any more, so it has to come.
+    fn wait_until(&mut self, what: &str, mut is_so: impl FnMut(&mut Cluster) -> bool) {
+        let mut ticks_left = PATIENCE.as_millis();
+        while !is_so(&mut self.cluster) {
+            let seed = self.cluster.seed;
+            assert!(ticks_left > 0, "seed {seed}: {what}; {:?}", self.status());
+            ticks_left -= 1;
+            self.cluster.step();
+        }
+    }
+
+    /// What the node that stays says of the cluster.
+    fn status(&mut self) -> Option<Value> {
+        ask(&mut self.cluster, self.stayer, Order::get("/status"))
+    }
+
+    /// Has a node do something, whatever goes wrong meanwhile, until it says that it is done.
+    fn insist(&mut self, node: usize, order: &Order) {
+        self.cluster.order(node, order);
+        self.disturb_some();
+        let what = format!("node {node} does not come to an end with {order:?}");
+        self.wait_until(&what, |cluster| cluster.is_done(node) || cluster.has_gone(node));
+    }
+
+    /// The one that comes is started, and may be killed in the meantime.
+    fn join(&mut self) {
+        self.cluster.restart(JOINING);
+        self.running.insert(JOINING);
+        self.disturb_some();
+        self.wait_until("the node does not join", |cluster| cluster.is_serving(JOINING));
+        self.members.insert(JOINING);
+    }
+
+    /// The one that comes dies for good, so that its join is withdrawn.
+    fn join_in_vain(&mut self) {
+        self.cluster.restart(JOINING);
+        self.running.insert(JOINING);
+        let ticks = self.entropy.below(4_000);
+        self.cluster.steps(ticks);
+        self.disturb_some();
+        if self.cluster.is_serving(JOINING) {
+            self.members.insert(JOINING);
+            return;
+        }
+        self.remove(JOINING);
+    }
+
+    /// A node leaves.
+    fn decommission(&mut self, node: usize) {
+        self.insist(node, &Order::post("/decommission"));
+        self.wait_until("who has left ends", |cluster| cluster.has_gone(node));
+        self.running.remove(&node);
+        self.members.remove(&node);
+    }
+
+    /// A node dies and is removed.
+    fn remove(&mut self, node: usize) {
+        self.running.remove(&node);
+        self.members.remove(&node);
+        let address = self.cluster.address(node).to_string();
+        self.cluster.crash(node, Survival::SyncedOnly);
+        let host_id = loop {
+            let Some(status) = self.status() else { continue };
+            let nodes = status["nodes"].as_array().expect("nodes").clone();
+            let found = nodes.iter().find(|line| line["address"] == *address);
+            match found {
+                Some(line) => break line["host_id"].as_str().expect("an id").to_owned(),
+                // It never got so far.
+                None => return,
+            }
+        };
+        let stayer = self.stayer;
+        self.insist(stayer, &Order::post(&format!("/remove?host_id={host_id}")));
+    }
+
+    /// The ring is the one that was asked for, and nothing is under way.
+    fn check_ring(&mut self) {
+        let members = self.members.clone();
+        let addresses = members.iter().map(|node| self.cluster.address(*node).to_string());
+        let mut expected: Vec<String> =
+            addresses.map(|address| format!("{address} Normal")).collect();
+        expected.sort();
+        for node in members {
+            let mut found = Vec::new();
+            for _ in 0..PATIENCE.as_secs() {
+                let Some(status) = ask(&mut self.cluster, node, Order::get("/status")) else {
+                    continue;
+                };
+                let lines = status["nodes"].as_array().expect("nodes").iter();
+                let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+                found = lines
+                    .map(|line| format!("{} {}", text(&line["address"]), text(&line["state"])))
+                    .collect();
+                found.sort();
+                if found == expected && status["change"].is_null() {
+                    break;
+                }
+                self.cluster.steps(1_000);
+            }
+            assert_eq!(found, expected, "seed {}: as node {node} says", self.cluster.seed);
+        }
+    }
+}
+
+/// A node's answer, once it has one that can be read.
+fn ask(cluster: &mut Cluster, node: usize, order: Order) -> Option<Value> {
+    cluster.order(node, &order);
+    for _ in 0..10_000 {
+        cluster.step();
+        if cluster.is_done(node) {
+            let (_, body) = cluster.answer(node)?;
+            return serde_json::from_str(&body).ok();
+        }
+    }
+    None
+}
+
+fn run(seed: u64) {
+    let mut entropy = EntropySource::simulated(seed).generator("changes");
+    let stayer = entropy.below(FOUNDERS as u64) as usize;
+    let mut cluster = Cluster::with_unstarted(seed, FOUNDERS, 1);
+    cluster.follow(stayer, &FOLLOWED);
+    let founders: Vec<usize> = (0..FOUNDERS).collect();
+    wait_for_members_of(&mut cluster, &founders);
+    let factor = if entropy.below(3) == 0 { 2 } else { 3 };
+    let workload = Workload::start(&mut cluster, stayer, factor);
+    let (running, members) = (BTreeSet::from_iter(founders.clone()), BTreeSet::from_iter(founders));
+    let mut changing = Changing { cluster, entropy, running, members, stayer };
+    let announcement =
+        Order::post(&format!("/cdc/generations?starts_in_ms={GENERATION_AHEAD_MILLIS}"));
+    changing.cluster.order(stayer, &announcement);
+    if changing.entropy.below(3) == 0 {
+        changing.join_in_vain();
+    } else {
+        changing.join();
+    }
+    if changing.members.len() > factor {
+        let mut others = changing.members.clone();
+        others.remove(&stayer);
+        let node = changing.any(&others);
+        // Of three nodes with two copies, two would be one too few while one is dead.
+        if changing.entropy.below(2) == 0 && factor == 3 {
+            changing.remove(node);
+        } else {
+            changing.decommission(node);
+        }
+    }
+    changing.check_ring();
+    changing.cluster.steps(QUIET_TICKS_MAX);
+    let members: Vec<usize> = changing.members.iter().copied().collect();
+    workload.end(&mut changing.cluster, &members);
+    followed::check(&mut changing.cluster, stayer, &FOLLOWED);
+}
+
+#[test]
+fn whatever_dies_the_ring_changes_and_nothing_acknowledged_is_lost() {
+    for seed in seeds(2) {
+        run(seed);
+    }
+}
