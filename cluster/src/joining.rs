@@ -4,7 +4,8 @@
 //! A node that asks again, since the answer was lost or it was killed before it had it, is told the
 //! same: who is in the ring already, or comes by a plan, goes on with the tokens it was given. One
 //! node joins at a time. Where there are keyspaces it comes by a plan, and is in the ring when it
-//! holds its part (docs/decisions/0014-the-ring-changes-by-a-plan.md).
+//! holds its part (docs/decisions/0014-the-ring-changes-by-a-plan.md). One that takes the place of a
+//! dead node gets its tokens.
 //!
 //! A pure function. Names of clusters, their ids and the version of what is said between nodes are
 //! compared earlier, when a connection is introduced (`peer`).
@@ -32,6 +33,8 @@ pub struct Applicant {
     pub token_count: usize,
     /// What its clock shows, in microseconds since 1970.
     pub clock_micros: i64,
+    /// The dead node whose place it takes.
+    pub replaces: Option<HostId>,
 }
 
 /// What the leader knows.
@@ -45,6 +48,11 @@ pub struct Cluster<'a> {
     pub changing: Option<HostId>,
     /// What the leader's clock shows, in microseconds since 1970.
     pub clock_micros: i64,
+    /// Whether the node answers whose place is to be taken.
+    pub is_replaced_live: bool,
+    /// A keyspace some range of which has no majority of live replicas, if there is one: nobody
+    /// leads such a range, so a dead replica of it cannot be replaced.
+    pub leaderless: Option<&'a str>,
 }
 
 /// A node that may go on.
@@ -84,6 +92,20 @@ pub enum Refusal {
     TokenCount(usize),
     /// Another node is joining, or leaving.
     Busy(HostId),
+    /// The node whose place it is to take is no member.
+    NotMember(HostId),
+    /// The node whose place it is to take lives.
+    Alive(HostId),
+    /// It stands elsewhere than the node whose place it is to take, whose copies would then be in
+    /// another rack or data centre.
+    OtherPlace {
+        /// The rack of the node that it is to replace.
+        rack: String,
+        /// The data centre of that.
+        data_centre: String,
+    },
+    /// A range of the keyspace has no majority of live replicas, which alone could fill another.
+    NoMajority(String),
     /// All members take part in the metadata, and there are as many as may.
     Full,
 }
@@ -99,7 +121,13 @@ impl Refusal {
 pub fn judge(applicant: &Applicant, cluster: &Cluster) -> Result<Admitted, Refusal> {
     judge_alone(applicant, cluster)?;
     let us = applicant.node.host_id;
-    for other in cluster.ring.nodes().iter().filter(|other| other.host_id != us) {
+    // Who takes the place of a dead node may have its addresses.
+    let others = cluster
+        .ring
+        .nodes()
+        .iter()
+        .filter(|other| other.host_id != us && applicant.replaces != Some(other.host_id));
+    for other in others {
         for (theirs, holds) in [
             (applicant.node.internode_address, other.internode_address),
             (applicant.node.cql_address, other.cql_address),
@@ -115,9 +143,33 @@ pub fn judge(applicant: &Applicant, cluster: &Cluster) -> Result<Admitted, Refus
     if cluster.ring.nodes().len() >= MEMBERS_MAX {
         return Err(Refusal::Full);
     }
-    match cluster.changing {
-        Some(other) if other != us => Err(Refusal::Busy(other)),
-        _ => Ok(Admitted::Joins),
+    if let Some(other) = cluster.changing.filter(|other| *other != us) {
+        return Err(Refusal::Busy(other));
+    }
+    if let Some(dead) = applicant.replaces {
+        judge_replacement(applicant, dead, cluster)?;
+    }
+    Ok(Admitted::Joins)
+}
+
+/// What speaks against taking the place of that node.
+fn judge_replacement(
+    applicant: &Applicant,
+    dead: HostId,
+    cluster: &Cluster,
+) -> Result<(), Refusal> {
+    let mut members = cluster.ring.members();
+    let known = members.find(|node| node.host_id == dead).ok_or(Refusal::NotMember(dead))?;
+    if cluster.is_replaced_live {
+        return Err(Refusal::Alive(dead));
+    }
+    if (&known.rack, &known.data_centre) != (&applicant.node.rack, &applicant.node.data_centre) {
+        let (rack, data_centre) = (known.rack.to_string(), known.data_centre.to_string());
+        return Err(Refusal::OtherPlace { rack, data_centre });
+    }
+    match cluster.leaderless {
+        Some(keyspace) => Err(Refusal::NoMajority(keyspace.to_owned())),
+        None => Ok(()),
     }
 }
 
@@ -163,6 +215,24 @@ impl fmt::Display for Refusal {
                 write!(f, "a node has 1 to {TOKENS_PER_NODE_MAX} tokens, not {count}")
             }
             Refusal::Busy(other) => write!(f, "the node {:032x} is joining or leaving", other.0),
+            Refusal::NotMember(dead) => {
+                write!(f, "there is no node {:032x} whose place it could take", dead.0)
+            }
+            Refusal::Alive(dead) => write!(
+                f,
+                "the node {:032x} lives, and its place cannot be taken: stop it first",
+                dead.0
+            ),
+            Refusal::OtherPlace { rack, data_centre } => write!(
+                f,
+                "the node whose place it is to take is in rack {rack} of data centre {data_centre}, \
+                 and it has to be there as well"
+            ),
+            Refusal::NoMajority(keyspace) => write!(
+                f,
+                "keyspace {keyspace} has data of whose replicas no majority lives: bring their nodes \
+                 back first"
+            ),
             Refusal::Full => {
                 write!(f, "the cluster has {MEMBERS_MAX} nodes, and this version takes no more")
             }
@@ -179,18 +249,24 @@ mod tests {
     use crate::ring::tests::node;
 
     /// A cluster: `member HOST`, which is at 127.0.0.HOST, `changing HOST`,
-    /// and a node that asks: `ask HOST [partitioner=…] [clock=SECONDS] [tokens=N] [address=…] [cql=…]`.
+    /// `leaderless KEYSPACE`, `alive HOST`, and a node that asks: `ask HOST [partitioner=…]
+    /// [clock=SECONDS] [tokens=N] [address=…] [cql=…] [rack=…] [replaces=HOST]`.
     #[derive(Default)]
     struct JoinScript {
         members: Vec<Node>,
         changing: Option<HostId>,
+        alive: Option<HostId>,
+        leaderless: Option<String>,
     }
 
     const NOW_MICROS: i64 = 1_800_000_000_000_000;
 
     impl JoinScript {
         fn ask(&self, command: &Command) -> Result<String, String> {
-            let mut asking = node(command.word(0)?, "dc1", "r1", &[]);
+            let rack = command.get("rack").unwrap_or("r1");
+            let mut asking = node(command.word(0)?, "dc1", rack, &[]);
+            let replaces = command.get("replaces").map(str::parse).transpose();
+            let replaces = replaces.map_err(|_| "no host".to_owned())?.map(HostId);
             let address = |name: &str, default: SocketAddr| match command.get(name) {
                 Some(text) => text.parse().map_err(|_| format!("{text} is no address")),
                 None => Ok(default),
@@ -207,12 +283,15 @@ mod tests {
                 token_count: number("tokens", 16)? as usize,
                 clock_micros: NOW_MICROS
                     .saturating_add(number("clock", 0)?.saturating_mul(1_000_000)),
+                replaces,
             };
             let cluster = Cluster {
                 ring: &Ring::new(self.members.clone()).map_err(|error| error.to_string())?,
                 partitioner: "Murmur3",
                 changing: self.changing,
                 clock_micros: NOW_MICROS,
+                is_replaced_live: replaces.is_some() && replaces == self.alive,
+                leaderless: self.leaderless.as_deref(),
             };
             Ok(match judge(&applicant, &cluster) {
                 Ok(admitted) => format!("{admitted:?}"),
@@ -230,6 +309,8 @@ mod tests {
                     self.members.push(node(host, "dc1", "r1", &[host as i64]));
                 }
                 "changing" => self.changing = Some(HostId(command.word(0)?)),
+                "alive" => self.alive = Some(HostId(command.word(0)?)),
+                "leaderless" => self.leaderless = Some(command.word(0)?),
                 "ask" => return self.ask(command),
                 other => return Err(format!("{other} is no command")),
             }

@@ -37,6 +37,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+pub(crate) use value::parse_host_id;
 use value::{data_directory, number, parse_duration, parse_log_format, parse_size, text};
 
 /// How log lines look.
@@ -97,6 +98,8 @@ pub struct Config {
     pub http_port: u16,
     /// How many tokens a new node takes.
     pub token_count: u16,
+    /// The host id of a dead node whose place a new node takes.
+    pub replaces: Option<u128>,
     /// `None`: what the data directory has, or else one per core.
     pub shard_count: Option<u16>,
     /// Cores this process may use.
@@ -208,6 +211,7 @@ impl Config {
             shard_aware_port: 19042,
             http_port: 9180,
             token_count: 16,
+            replaces: None,
             shard_count: None,
             core_count: machine.core_count,
             memory_bytes: (machine.memory_bytes / 4).max(MEMORY_BYTES_MIN),
@@ -246,6 +250,9 @@ impl Config {
                 "native_shard_aware_transport_port" => self.shard_aware_port = number(key, value)?,
                 "prometheus_port" => self.http_port = number(key, value)?,
                 "num_tokens" => self.token_count = number(key, value)?,
+                "replace_node_first_boot" => {
+                    self.replaces = value::host_id(key, &text(key, value)?)?;
+                }
                 "shards" | "smp" => self.shard_count = Some(number(key, value)?),
                 "memory" => self.memory_bytes = parse_size(key, &text(key, value)?)?,
                 "data_file_directories" => self.data_dir = data_directory(key, value)?,
@@ -294,6 +301,9 @@ impl Config {
         self.shard_aware_port = flags.shard_aware_port.unwrap_or(self.shard_aware_port);
         self.http_port = flags.http_port.unwrap_or(self.http_port);
         self.token_count = flags.num_tokens.unwrap_or(self.token_count);
+        if let Some(host_id) = &flags.replace {
+            self.replaces = value::host_id("--replace", host_id)?;
+        }
         self.shard_count = flags.shards.or(self.shard_count);
         if let Some(size) = &flags.memory {
             self.memory_bytes = parse_size("--memory", size)?;

@@ -33,7 +33,10 @@ pub(crate) async fn find_cluster(
         let waited = Duration::from_nanos(clock.monotonic_nanos().saturating_sub(began_nanos));
         let seed = |position: usize| shared.config.seeds[position].clone();
         match decide(&states, waited) {
-            Decision::Found => return Ok(None),
+            Decision::Found => {
+                let replaced = shared.config.replaces.map(HostId);
+                return replaced.map_or(Ok(None), |host| Err(StartError::NothingToReplace(host)));
+            }
             Decision::Join(position) => {
                 let asked = &mut heard[position];
                 match try_to_join(shared, seed(position), asked.host_id).await? {

@@ -73,6 +73,7 @@ pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
         .route("/cdc/generations", post(announce_generation))
         .route("/decommission", post(ring_change::serve_decommission))
         .route("/remove", post(ring_change::serve_remove))
+        .route("/withdraw", post(ring_change::serve_withdraw))
         .layer(middleware::from_fn_with_state(shared.clone(), refuse_before_ready))
         .route("/healthz", get(async || "ok\n"))
         .with_state(shared.clone());

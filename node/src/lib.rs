@@ -48,5 +48,7 @@ pub use config::{
 };
 pub use health::check_health;
 pub use node::{Node, StartError};
-pub use ring_change::{DecommissionFlags, RemoveFlags, decommission, remove};
+pub use ring_change::{
+    DecommissionFlags, RemoveFlags, WithdrawFlags, decommission, remove, withdraw,
+};
 pub use status::{StatusFlags, StatusFormat, show_status};

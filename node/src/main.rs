@@ -6,7 +6,7 @@ use env::Env;
 use env::signals::ShutdownSignals;
 use node::{
     CONFIG_FILE_BYTES_MAX, Config, Flags, Machine, Node, Sources, Verb, check_health, decommission,
-    is_variable_of_cassandra, logging, remove, show_status,
+    is_variable_of_cassandra, logging, remove, show_status, withdraw,
 };
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -34,6 +34,9 @@ fn main() -> ExitCode {
     }
     if let Some(Verb::Remove(flags)) = &flags.verb {
         return end(runtime.block_on(remove(&env, flags)));
+    }
+    if let Some(Verb::Withdraw(flags)) = &flags.verb {
+        return end(runtime.block_on(withdraw(&env, flags)));
     }
     let (config, warnings) = match configure(&flags, &env, &runtime) {
         Ok(configured) => configured,

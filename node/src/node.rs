@@ -209,6 +209,8 @@ pub enum StartError {
     Seed(Seed, String),
     /// Two seeds belong to different clusters.
     TornSeeds(Seed, Seed),
+    /// The node is to take the place of that one, and is given no seed of a cluster.
+    NothingToReplace(HostId),
     /// The node is a member of its cluster no more.
     Gone(PathBuf),
     /// A thread cannot be started.
@@ -231,6 +233,11 @@ impl std::fmt::Display for StartError {
                 f,
                 "seeds {one} and {other} belong to different clusters of this name; give only \
                  seeds of the one that is meant"
+            ),
+            StartError::NothingToReplace(host) => write!(
+                f,
+                "this node is to take the place of node {}, and no seed leads to its cluster",
+                crate::statement::format_uuid(host.0)
             ),
             StartError::Gone(path) => write!(
                 f,

@@ -1,6 +1,6 @@
 //! The command line: what Tethys knows, and what scripts written for ScyllaDB's program give it.
 
-use crate::ring_change::{DecommissionFlags, RemoveFlags};
+use crate::ring_change::{DecommissionFlags, RemoveFlags, WithdrawFlags};
 use crate::status::StatusFlags;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -74,6 +74,10 @@ pub struct Flags {
     /// The rack within the data centre [default: rack1]
     #[arg(long, env = "TETHYS_RACK", value_name = "NAME")]
     pub rack: Option<String>,
+    /// Host id of a dead node whose place this new one takes, with its tokens; of no meaning once it
+    /// is a member [default: none]
+    #[arg(long, alias = "replace-node-first-boot", env = "TETHYS_REPLACE", value_name = "HOST_ID")]
+    pub replace: Option<String>,
     /// How log lines look: text or json
     #[arg(long, env = "TETHYS_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<String>,
@@ -159,6 +163,8 @@ pub enum Verb {
     Decommission(DecommissionFlags),
     /// Removes a node that is dead and does not come back: others take over its data.
     Remove(RemoveFlags),
+    /// Takes back a change of the ring that is under way: who joins is sent away, who leaves stays.
+    Withdraw(WithdrawFlags),
     /// Ends with 0 if the node that these flags, variables and file describe serves clients.
     Health,
 }

@@ -25,6 +25,7 @@ const USED_KEYS: &[&str] = &[
     "native_shard_aware_transport_port",
     "prometheus_port",
     "num_tokens",
+    "replace_node_first_boot",
     "shards",
     "memory",
     "data_file_directories",

@@ -180,3 +180,17 @@ fn values_that_make_no_sense_name_their_key() {
         assert!(error.0.contains(name), "{error:?}");
     }
 }
+
+#[test]
+fn a_host_id_is_read_as_it_is_shown() {
+    let id = 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef;
+    assert_eq!(parse_host_id("01234567-89ab-cdef-0123-456789abcdef"), Some(id));
+    assert_eq!(parse_host_id("0123456789ABCDEF0123456789abcdef"), Some(id));
+    assert_eq!(parse_host_id(&crate::statement::format_uuid(id)), Some(id));
+    for text in ["", "1", "+123456789abcdef0123456789abcdef", &"0".repeat(33)] {
+        assert_eq!(parse_host_id(text), None, "{text}");
+    }
+    assert_eq!(value::host_id("--replace", ""), Ok(None), "a variable that was left empty");
+    let error = value::host_id("--replace", "127.0.0.3").unwrap_err().to_string();
+    assert!(error.contains("--replace: `127.0.0.3` is no host id"), "{error}");
+}

@@ -34,6 +34,24 @@ pub(super) fn data_directory(key: &str, value: &Value) -> Result<PathBuf, Config
     }
 }
 
+/// A host id as `tethys status` shows it, with hyphens or without; nothing for an empty text.
+pub(super) fn host_id(key: &str, text: &str) -> Result<Option<u128>, ConfigError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let error = || {
+        ConfigError(format!("{key}: `{text}` is no host id: it is a UUID, as in `tethys status`"))
+    };
+    parse_host_id(text).map(Some).ok_or_else(error)
+}
+
+/// The same, if the text is one.
+pub(crate) fn parse_host_id(text: &str) -> Option<u128> {
+    let digits: String = text.chars().filter(|character| *character != '-').collect();
+    let is_hex = digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_hex.then(|| u128::from_str_radix(&digits, 16).ok()).flatten()
+}
+
 /// A truth value.
 pub(super) fn boolean(key: &str, value: &str) -> Result<bool, ConfigError> {
     match value.to_ascii_lowercase().as_str() {

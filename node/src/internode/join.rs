@@ -14,7 +14,7 @@
 //!
 //! Where there are keyspaces the command is `StartPlan`: the node is given its part of the data
 //! first, and is a member of the ring, and serves clients, when the plan is finished
-//! (`ring_change`).
+//! (`ring_change`). So does one that takes the place of a dead node.
 
 use super::AskKind;
 use crate::metadata::{Command, Metadata, NodeRecord, PlanKind, Snapshot};
@@ -55,6 +55,9 @@ struct JoinRequest {
     shard_count: u16,
     partitioner: String,
     clock_micros: i64,
+    /// The dead node whose place it takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    replaces: Option<u128>,
 }
 
 /// What it hears.
@@ -85,6 +88,7 @@ impl JoinRequest {
             shard_count: shared.shard_count,
             partitioner: PARTITIONER.to_owned(),
             clock_micros: shared.env.clock.now_micros(),
+            replaces: shared.config.replaces,
         }
     }
 
@@ -110,6 +114,7 @@ impl JoinRequest {
             partitioner: self.partitioner.clone(),
             token_count: self.token_count,
             clock_micros: self.clock_micros,
+            replaces: self.replaces.map(HostId),
         }
     }
 
@@ -269,11 +274,17 @@ impl Shard {
         if plan.is_some_and(|plan| plan.is_withdrawn && plan.host_id == request.host_id) {
             return Err(not_yet("the cluster is undoing what it did to let it in"));
         }
+        let replaced = request.replaces.map(HostId);
+        let mut keyspaces = view.metadata.schema.keyspaces.keys();
         let cluster = Cluster {
             ring: &view.ring,
             partitioner: PARTITIONER,
             changing: plan.map(|plan| HostId(plan.host_id)).or(self.joining.get()),
             clock_micros: self.shared.env.clock.now_micros(),
+            is_replaced_live: replaced.is_some_and(|host| self.is_live(host)),
+            leaderless: keyspaces
+                .find(|name| replaced.is_some() && self.is_leaderless(view, name))
+                .map(|name| &**name),
         };
         judge(&request.applicant(), &cluster).map_err(|refusal| JoinAnswer::Refused {
             reason: refusal.to_string(),
@@ -282,6 +293,11 @@ impl Shard {
     }
 
     fn command_to_join(&self, view: &View, request: &JoinRequest) -> Command {
+        let dead = request.replaces.and_then(|dead| view.metadata.node(dead));
+        if let Some(dead) = dead {
+            let kind = PlanKind::Replace { dead: dead.host_id };
+            return Command::StartPlan { kind, node: request.record(dead.tokens.clone()) };
+        }
         let mut entropy = self.entropy.borrow_mut();
         let tokens =
             cluster::ring::choose_tokens(request.token_count, &view.ring, || entropy.u64());
@@ -322,6 +338,7 @@ mod tests {
             shard_count: 2,
             partitioner: PARTITIONER.to_owned(),
             clock_micros: -1,
+            replaces: None,
         }
     }
 
@@ -337,6 +354,10 @@ mod tests {
         );
         assert_eq!(String::from_utf8(bytes.clone()).unwrap(), expected);
         assert_eq!(JoinRequest::decode(&bytes, HostId(u128::MAX - 1)), Some(request()));
+        let replacing = JoinRequest { replaces: Some(7), ..request() };
+        let bytes = serde_json::to_vec(&replacing).unwrap();
+        assert!(bytes.ends_with(br#""clock_micros":-1,"replaces":7}"#));
+        assert_eq!(JoinRequest::decode(&bytes, HostId(u128::MAX - 1)), Some(replacing));
         let refused = JoinAnswer::Refused { reason: "r".to_owned(), is_passing: true };
         let bytes = serde_json::to_vec(&refused).unwrap();
         assert_eq!(bytes, br#"{"Refused":{"reason":"r","is_passing":true}}"#);

@@ -6,7 +6,8 @@
 //! the same way; those that own nothing in one of them are its guests.
 //!
 //! A plan ends as *finished*, by which the target becomes the ring; or it is *withdrawn* first, which
-//! leaves it in place with the aim to come back to the ring as it is, and then finished.
+//! leaves it in place with the aim to come back to the ring as it is, and then finished. One by which a
+//! node goes may be *resumed* after that.
 
 use super::{Metadata, NodeRecord};
 use crate::statement::format_uuid;
@@ -24,6 +25,15 @@ pub(crate) enum PlanKind {
     Leave,
     /// A node that is dead goes.
     Remove,
+    /// A node comes, with the tokens of one that is dead and goes.
+    Replace { dead: u128 },
+}
+
+impl PlanKind {
+    /// Whether the node that the plan names comes.
+    pub(crate) fn is_coming(self) -> bool {
+        matches!(self, PlanKind::Join | PlanKind::Replace { .. })
+    }
 }
 
 /// How the ring changes.
@@ -34,7 +44,7 @@ pub(crate) struct PlanRecord {
     pub host_id: u128,
     /// The nodes as they shall be.
     pub target: BTreeMap<String, NodeRecord>,
-    /// The index of the command that made it, or has withdrawn it.
+    /// The index of the command that made it, or has withdrawn or resumed it.
     pub since: u64,
     /// The target shall not be: what has moved comes back.
     pub is_withdrawn: bool,
@@ -42,11 +52,17 @@ pub(crate) struct PlanRecord {
 
 impl fmt::Display for PlanRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let PlanKind::Replace { dead } = self.kind {
+            let (new, dead) = (format_uuid(self.host_id), format_uuid(dead));
+            let (verb, end) =
+                if self.is_withdrawn { ("does not take", " after all") } else { ("takes", "") };
+            return write!(f, "node {new} {verb} the place of node {dead}{end}");
+        }
         let what = match (self.kind, self.is_withdrawn) {
-            (PlanKind::Join, false) => "joins",
+            (PlanKind::Join | PlanKind::Replace { .. }, false) => "joins",
             (PlanKind::Leave, false) => "leaves",
             (PlanKind::Remove, false) => "is being removed",
-            (PlanKind::Join, true) => "does not join after all",
+            (PlanKind::Join | PlanKind::Replace { .. }, true) => "does not join after all",
             (PlanKind::Leave | PlanKind::Remove, true) => "stays after all",
         };
         write!(f, "node {} {what}", format_uuid(self.host_id))
@@ -69,9 +85,13 @@ impl Metadata {
         let (mut target, host_id) = (self.nodes.clone(), node.host_id);
         let key = super::state::host_key(host_id);
         match kind {
-            PlanKind::Join => target.insert(key, node),
-            PlanKind::Leave | PlanKind::Remove => target.remove(&key),
-        };
+            PlanKind::Join => drop(target.insert(key, node)),
+            PlanKind::Leave | PlanKind::Remove => drop(target.remove(&key)),
+            PlanKind::Replace { dead } => {
+                target.remove(&super::state::host_key(dead));
+                target.insert(key, node);
+            }
+        }
         self.plan = Some(PlanRecord { kind, host_id, target, since: index, is_withdrawn: false });
     }
 
@@ -80,6 +100,14 @@ impl Metadata {
         if let Some(plan) = self.plan.as_mut().filter(|plan| plan.since == since) {
             plan.since = index;
             plan.is_withdrawn = true;
+        }
+    }
+
+    /// The plan of that index, which was withdrawn, shall be carried out after all.
+    pub(super) fn resume_plan(&mut self, index: u64, since: u64) {
+        if let Some(plan) = self.plan.as_mut().filter(|plan| plan.since == since) {
+            plan.since = index;
+            plan.is_withdrawn = false;
         }
     }
 
@@ -200,6 +228,42 @@ mod tests {
         metadata.apply(15, Command::WithdrawPlan { since: 14 });
         metadata.apply(16, Command::FinishPlan { since: 15 });
         assert_eq!((hosts(&metadata), metadata.is_gone(3)), (vec![1, 2, 3], false));
+    }
+
+    #[test]
+    fn a_plan_that_was_withdrawn_may_be_resumed() {
+        let mut metadata = metadata(&[1, 2, 3]);
+        start(&mut metadata, 10, PlanKind::Leave, 3);
+        metadata.apply(11, Command::WithdrawPlan { since: 10 });
+        metadata.apply(12, Command::ResumePlan { since: 10 });
+        assert!(metadata.plan.as_ref().unwrap().is_withdrawn, "that is of before");
+        metadata.apply(13, Command::ResumePlan { since: 11 });
+        let plan = metadata.plan.as_ref().unwrap();
+        assert_eq!((plan.is_withdrawn, plan.since), (false, 13));
+        metadata.apply(14, Command::FinishPlan { since: 13 });
+        assert_eq!((hosts(&metadata), metadata.is_gone(3)), (vec![1, 2], true));
+    }
+
+    #[test]
+    fn a_node_takes_the_place_and_the_tokens_of_a_dead_one() {
+        let mut metadata = metadata(&[1, 2, 3]);
+        let dead = 3;
+        let node = NodeRecord { tokens: record(dead).tokens, ..record(4) };
+        metadata.apply(10, Command::StartPlan { kind: PlanKind::Replace { dead }, node });
+        let rings = metadata.rings(HostId(4)).unwrap();
+        let target = rings.target.unwrap();
+        for (ring, members) in [(&rings.ring, vec![1, 2, 3]), (&target, vec![1, 2, 4])] {
+            assert_eq!(ring.nodes().len(), 4, "both number all of them");
+            assert_eq!(ring.members().map(|node| node.host_id.0).collect::<Vec<_>>(), members);
+        }
+        let mut withdrawn = metadata.clone();
+        metadata.apply(11, Command::FinishPlan { since: 10 });
+        assert_eq!(hosts(&metadata), [1, 2, 4]);
+        assert!(metadata.is_gone(3) && !metadata.is_gone(4));
+        withdrawn.apply(11, Command::WithdrawPlan { since: 10 });
+        withdrawn.apply(12, Command::FinishPlan { since: 11 });
+        assert_eq!(hosts(&withdrawn), [1, 2, 3]);
+        assert!(withdrawn.is_gone(4) && !withdrawn.is_gone(3));
     }
 
     #[test]

@@ -69,6 +69,8 @@ pub(crate) enum Command {
     StartPlan { kind: PlanKind, node: NodeRecord },
     /// The plan of that index shall not be carried out.
     WithdrawPlan { since: u64 },
+    /// The plan of that index, which was withdrawn, shall be carried out after all.
+    ResumePlan { since: u64 },
     /// Everything is where the plan of that index wants it.
     FinishPlan { since: u64 },
     /// Keyspaces that are new or changed, and keyspaces that are gone.
@@ -145,6 +147,7 @@ impl Metadata {
             }
             Command::StartPlan { kind, node } => self.start_plan(index, kind, node),
             Command::WithdrawPlan { since } => self.withdraw_plan(index, since),
+            Command::ResumePlan { since } => self.resume_plan(index, since),
             Command::FinishPlan { since } => self.finish_plan(since),
             Command::ChangeSchema { put, remove } => {
                 self.schema.version = index;
@@ -206,8 +209,14 @@ impl Metadata {
         let Some(known) = self.known_node(record.host_id) else {
             return Err("the node is no member".to_owned());
         };
+        // Who takes the place of a dead node may have its addresses.
+        let dead = self.plan.as_ref().and_then(|plan| match plan.kind {
+            PlanKind::Replace { dead } => Some(dead),
+            _ => None,
+        });
         let holds = |one: &NodeRecord| {
             one.host_id != record.host_id
+                && Some(one.host_id) != dead
                 && (one.internode_address == record.internode_address
                     || one.cql_address() == record.cql_address())
         };

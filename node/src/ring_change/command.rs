@@ -1,10 +1,10 @@
-//! `tethys decommission` and `tethys remove`: ask a node over HTTP until the ring has changed, and print
-//! how far it is.
+//! `tethys decommission`, `tethys remove` and `tethys withdraw`: ask a node over HTTP until the ring has
+//! changed, or is as it was, and print how far it is.
 //!
 //! What they began goes on without them: whoever interrupts one may run it again, or look with `tethys
 //! status`.
 
-use super::http::{DECOMMISSIONED, REMOVED};
+use super::http::{DECOMMISSIONED, NOTHING_UNDER_WAY, REMOVED};
 use crate::status::request;
 use clap::Args;
 use env::Env;
@@ -50,6 +50,16 @@ pub struct RemoveFlags {
     place: Place,
 }
 
+/// Arguments of `tethys withdraw`.
+#[derive(Debug, Args)]
+pub struct WithdrawFlags {
+    /// The node that joins, leaves or is being removed, as `tethys status` shows it.
+    #[arg(value_name = "HOST_ID")]
+    host_id: String,
+    #[command(flatten)]
+    place: Place,
+}
+
 /// Has a node leave its cluster, and waits until it has. The error is for the operator.
 pub async fn decommission(env: &Env, flags: &DecommissionFlags) -> Result<(), String> {
     see_through(env, &flags.place, "/decommission", DECOMMISSIONED).await
@@ -57,12 +67,24 @@ pub async fn decommission(env: &Env, flags: &DecommissionFlags) -> Result<(), St
 
 /// Removes a dead node from the cluster, and waits until that is done. The error is for the operator.
 pub async fn remove(env: &Env, flags: &RemoveFlags) -> Result<(), String> {
-    let is_id = |byte: u8| byte.is_ascii_hexdigit() || byte == b'-';
-    if !flags.host_id.bytes().all(is_id) {
-        return Err(format!("{} is no host id: `tethys status` shows them", flags.host_id));
-    }
-    let path = format!("/remove?host_id={}", flags.host_id);
+    let path = format!("/remove?host_id={}", checked(&flags.host_id)?);
     see_through(env, &flags.place, &path, REMOVED).await
+}
+
+/// Takes back the change by which a node comes or goes, and waits until the ring is as it was. The
+/// error is for the operator.
+pub async fn withdraw(env: &Env, flags: &WithdrawFlags) -> Result<(), String> {
+    let path = format!("/withdraw?host_id={}", checked(&flags.host_id)?);
+    see_through(env, &flags.place, &path, NOTHING_UNDER_WAY).await
+}
+
+/// A host id that may stand in a path; whether it is one, the node says.
+fn checked(host_id: &str) -> Result<&str, String> {
+    let is_id = |byte: u8| byte.is_ascii_hexdigit() || byte == b'-';
+    if host_id.bytes().all(is_id) {
+        return Ok(host_id);
+    }
+    Err(format!("{host_id} is no host id: `tethys status` shows them"))
 }
 
 /// Asks until the node says that it is done.
@@ -79,7 +101,7 @@ async fn see_through(env: &Env, place: &Place, path: &str, done: &str) -> Result
         let answer =
             answer.map(|(status, body)| (status, String::from_utf8_lossy(&body).trim().to_owned()));
         let failure = match answer {
-            Ok((DONE, text)) if text == done => {
+            Ok((DONE, text)) if text.starts_with(done) => {
                 print(&text);
                 return Ok(());
             }

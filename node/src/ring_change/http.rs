@@ -1,9 +1,11 @@
-//! `POST /decommission` and `POST /remove?host_id=…`: begin a change of the ring, and say how far it is.
+//! `POST /decommission`, `POST /remove?host_id=…` and `POST /withdraw?host_id=…`: begin a change of the
+//! ring or take it back, and say how far that is.
 //!
 //! Asking again while it goes on is as good as asking once, so whoever wants to see it through repeats
 //! the request. 202 says how far it has come, 200 that it is done; a refusal is 409.
 
 use super::RingRequest;
+use crate::config::parse_host_id;
 use crate::http::ClientAddress;
 use crate::metadata::{DdlError, MetadataRequest};
 use crate::node::Shared;
@@ -15,6 +17,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
+/// What is said of a node that neither comes nor goes.
+pub(super) const NOTHING_UNDER_WAY: &str = "NOTHING IS UNDER WAY";
 /// What is said of a node that has left.
 pub(super) const DECOMMISSIONED: &str = "DECOMMISSIONED";
 /// What is said of a node that was removed.
@@ -35,7 +39,7 @@ pub(crate) async fn serve_decommission(
 }
 
 #[derive(Debug, Deserialize)]
-pub(crate) struct RemoveQuery {
+pub(crate) struct HostQuery {
     host_id: String,
 }
 
@@ -43,21 +47,34 @@ pub(crate) struct RemoveQuery {
 pub(crate) async fn serve_remove(
     State(shared): State<Arc<Shared>>,
     ConnectInfo(ClientAddress(client)): ConnectInfo<ClientAddress>,
-    Query(query): Query<RemoveQuery>,
+    Query(query): Query<HostQuery>,
 ) -> Answer {
-    let Some(host_id) = host_id_of(&query.host_id) else {
-        let reason =
-            format!("{} is no host id: it is a UUID, as in `tethys status`\n", query.host_id);
-        return (StatusCode::BAD_REQUEST, reason);
-    };
-    change(&shared, client, RingRequest::Remove { host_id }, REMOVED).await
+    match parse_host_id(&query.host_id) {
+        Some(host_id) => change(&shared, client, RingRequest::Remove { host_id }, REMOVED).await,
+        None => no_host_id(&query.host_id),
+    }
 }
 
-/// A host id as `tethys status` shows it, with hyphens or without.
-fn host_id_of(text: &str) -> Option<u128> {
-    let digits: String = text.chars().filter(|character| *character != '-').collect();
-    let is_hex = digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-    is_hex.then(|| u128::from_str_radix(&digits, 16).ok()).flatten()
+/// Takes back the change by which a node comes or goes.
+pub(crate) async fn serve_withdraw(
+    State(shared): State<Arc<Shared>>,
+    ConnectInfo(ClientAddress(client)): ConnectInfo<ClientAddress>,
+    Query(query): Query<HostQuery>,
+) -> Answer {
+    let Some(host_id) = parse_host_id(&query.host_id) else { return no_host_id(&query.host_id) };
+    let request = RingRequest::Withdraw { host_id };
+    let (status, text) = change(&shared, client, request, NOTHING_UNDER_WAY).await;
+    if status != StatusCode::OK {
+        return (status, text);
+    }
+    let is_member = shared.views().newest().metadata.node(host_id).is_some();
+    let what = if is_member { "is a member of the ring" } else { "is no member of the ring" };
+    (status, format!("{NOTHING_UNDER_WAY}: node {} {what}\n", query.host_id))
+}
+
+fn no_host_id(text: &str) -> Answer {
+    let reason = format!("{text} is no host id: it is a UUID, as in `tethys status`\n");
+    (StatusCode::BAD_REQUEST, reason)
 }
 
 /// Begins a change, or finds it under way or done.
@@ -72,9 +89,9 @@ async fn change(
         let reason = "the ring is changed from the machine of a node only\n";
         return (StatusCode::FORBIDDEN, reason.to_owned());
     }
-    let (RingRequest::Leave { host_id } | RingRequest::Remove { host_id }) = request;
-    let is_gone = || shared.views().newest().metadata.is_gone(host_id);
-    if is_gone() {
+    let is_done = || request.is_done(&shared.views().newest().metadata);
+    // What is known here may be old; whoever stays after all is not known by it to do so.
+    if is_done() && !matches!(request, RingRequest::Withdraw { .. }) {
         return (StatusCode::OK, format!("{done}\n"));
     }
     let (reply, answer) = oneshot::channel();
@@ -83,7 +100,7 @@ async fn change(
         return unavailable("too many requests are waiting");
     }
     match answer.await {
-        Ok(Ok(_)) if is_gone() => (StatusCode::OK, format!("{done}\n")),
+        Ok(Ok(_)) if is_done() => (StatusCode::OK, format!("{done}\n")),
         Ok(Ok(_)) => (StatusCode::ACCEPTED, progress(shared).await),
         Ok(Err(DdlError::Write(WriteError::Invalid(reason)))) => {
             (StatusCode::CONFLICT, format!("{reason}\n"))
@@ -106,21 +123,5 @@ async fn progress(shared: &Arc<Shared>) -> String {
     match status.and_then(|status| status.change) {
         Some(change) => format!("{change}\n"),
         None => "the ring changes\n".to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_host_id_is_read_as_it_is_shown() {
-        let id = 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef;
-        assert_eq!(host_id_of("01234567-89ab-cdef-0123-456789abcdef"), Some(id));
-        assert_eq!(host_id_of("0123456789ABCDEF0123456789abcdef"), Some(id));
-        assert_eq!(host_id_of(&crate::statement::format_uuid(id)), Some(id));
-        for text in ["", "1", "+123456789abcdef0123456789abcdef", &"0".repeat(33)] {
-            assert_eq!(host_id_of(text), None, "{text}");
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! The ring changes: nodes join, leave and are removed while there are data
+//! The ring changes: nodes join, leave, are removed and replaced while there are data
 //! (docs/decisions/0014-the-ring-changes-by-a-plan.md).
 //!
 //! ```text
@@ -6,7 +6,7 @@
 //! finish   asks all nodes how far they are, and ends the plan; on the node that leads the metadata
 //! gone     what becomes of a node that is no member any more: it ends, and others refuse it
 //! http     where operators ask for it
-//! command  `tethys decommission`, `tethys remove`
+//! command  `tethys decommission`, `tethys remove`, `tethys withdraw`
 //! ```
 //!
 //! That groups move is each shard's own work (`shard/moves.rs`, `shard/departures.rs`).
@@ -17,8 +17,8 @@ mod finish;
 mod gone;
 mod http;
 
-pub use command::{DecommissionFlags, RemoveFlags, decommission, remove};
+pub use command::{DecommissionFlags, RemoveFlags, WithdrawFlags, decommission, remove, withdraw};
 pub(crate) use decide::RingRequest;
 pub(crate) use finish::{answer_moves, own_moves};
 pub(crate) use gone::{Departure, refuse_gone};
-pub(crate) use http::{serve_decommission, serve_remove};
+pub(crate) use http::{serve_decommission, serve_remove, serve_withdraw};

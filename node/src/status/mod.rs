@@ -160,7 +160,12 @@ fn line(view: &View, index: NodeIndex, status: Option<&NodeStatus>, owns: Option
     let node = view.ring.node(index);
     let is_member = view.metadata.node(node.host_id.0).is_some();
     let is_leaving = view.metadata.plan.as_ref().is_some_and(|plan| {
-        plan.host_id == node.host_id.0 && plan.kind != PlanKind::Join && !plan.is_withdrawn
+        let goes = match plan.kind {
+            PlanKind::Join => None,
+            PlanKind::Leave | PlanKind::Remove => Some(plan.host_id),
+            PlanKind::Replace { dead } => Some(dead),
+        };
+        goes == Some(node.host_id.0) && !plan.is_withdrawn
     });
     NodeLine {
         is_up: status.is_some(),

@@ -2,7 +2,7 @@
 //! Whatever was acknowledged is there afterwards, and at every moment.
 
 use crate::several_nodes::{ONE, QUORUM, Row, rows, run as ask};
-use crate::support::{Finished, Node, Raw, get, run};
+use crate::support::{Finished, Node, Raw, get, post, run};
 use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -56,14 +56,19 @@ impl Acknowledged {
 
     /// Every row has the value that was acknowledged last, whoever is asked.
     fn check(&self, nodes: &[&Node]) {
+        self.check_tables(nodes, &["ks.t", "one.t", "ks.hot"]);
+    }
+
+    /// The same of these tables, the only ones.
+    fn check_tables(&self, nodes: &[&Node], tables: &[&str]) {
         for node in nodes {
             let mut raw = Raw::ready(node);
             for (&(table, k), v) in &self.0 {
                 let select = format!("SELECT v FROM {table} WHERE k = {k}");
                 assert_eq!(answer(&mut raw, &select), [[Some(i64::from(*v))]], "{table} {k}");
             }
-            for table in ["ks.t", "one.t", "ks.hot"] {
-                let expected = self.0.keys().filter(|(of, _)| *of == table).count();
+            for table in tables {
+                let expected = self.0.keys().filter(|(of, _)| of == table).count();
                 let found = answer(&mut raw, &format!("SELECT k FROM {table}"));
                 assert_eq!(found.len(), expected, "all rows of {table} in one scan");
             }
@@ -336,16 +341,7 @@ fn a_dead_node_is_removed_while_clients_write() {
     let all: Vec<&Node> = nodes.iter().collect();
     wait_for_members(&all);
     // Of what has one copy nothing could be moved.
-    let mut raw = Raw::ready(all[0]);
-    for statement in SCHEMA.iter().filter(|statement| !statement.contains("one")) {
-        raw.run(statement);
-    }
-    let mut acknowledged = Acknowledged::default();
-    let mut raws: Vec<Option<Raw>> = all.iter().map(|_| None).collect();
-    for k in 0..KEYS {
-        acknowledged.write(&all, &mut raws, ("ks.t", k), k);
-    }
-    drop((raws, raw));
+    let acknowledged = fill_three_copies(&all);
     let dead_id = host_id(all[0], all[3]);
     let refused = verb(all[0], &["remove", &dead_id]);
     assert!(refused.stderr.contains("lives: it has to leave by itself"), "{}", refused.stderr);
@@ -383,4 +379,78 @@ fn a_dead_node_is_removed_while_clients_write() {
     wait_until_ended(&mut nodes[3]);
     let log = nodes[3].log();
     assert!(log.contains("this node has left its cluster, or was removed"), "{log}");
+}
+
+/// Rows of the keyspace with three copies, on three nodes.
+fn fill_three_copies(nodes: &[&Node]) -> Acknowledged {
+    let mut raw = Raw::ready(nodes[0]);
+    for statement in SCHEMA.iter().filter(|statement| !statement.contains("one")) {
+        raw.run(statement);
+    }
+    let mut acknowledged = Acknowledged::default();
+    let mut raws: Vec<Option<Raw>> = nodes.iter().map(|_| None).collect();
+    for k in 0..KEYS {
+        acknowledged.write(nodes, &mut raws, ("ks.t", k), k);
+    }
+    acknowledged
+}
+
+#[test]
+fn a_node_takes_the_place_of_a_dead_one() {
+    let mut nodes = Node::unstarted_together::<4>(ARGUMENTS);
+    nodes[0].restart();
+    Node::restart_together(&mut nodes[1..3]);
+    let there: Vec<&Node> = nodes[..3].iter().collect();
+    wait_for_members(&there);
+    let acknowledged = fill_three_copies(&there);
+    let dead_id = host_id(there[0], there[2]);
+    let log = nodes[3].refused_with(&["--replace", &dead_id]);
+    assert!(log.contains("lives, and its place cannot be taken"), "{log}");
+
+    nodes[2].kill();
+    let (rest, new) = nodes.split_at_mut(3);
+    let rest: Vec<&Node> = rest[..2].iter().collect();
+    let (acknowledged, ()) = while_writing(&rest, acknowledged, &["ks.t"], || {
+        // As long as it may still be promised support, it counts as alive.
+        new[0].restart_until_let_in(&["--replace", &dead_id]);
+    });
+    let all: Vec<&Node> = vec![rest[0], rest[1], &new[0]];
+    wait_for_members(&all);
+    acknowledged.check_tables(&all, &["ks.t", "ks.hot"]);
+    acknowledged.check_log(all[2]);
+    // What it was told at its first start is of no meaning any more.
+    new[0].kill();
+    new[0].restart();
+    nodes[2].launch_again();
+    wait_until_ended(&mut nodes[2]);
+    let log = nodes[2].log();
+    assert!(log.contains("this node has left its cluster, or was removed"), "{log}");
+}
+
+#[test]
+fn a_change_that_is_withdrawn_leaves_the_ring_as_it_was() {
+    let mut nodes = Node::unstarted_together::<4>(ARGUMENTS);
+    nodes[0].restart();
+    Node::restart_together(&mut nodes[1..4]);
+    let all: Vec<&Node> = nodes.iter().collect();
+    wait_for_members(&all);
+    let acknowledged = fill_three_copies(&all);
+    let (leaving, rest) = (all[3], &all[..3]);
+    let leaving_id = host_id(rest[0], leaving);
+    let (acknowledged, ()) = while_writing(rest, acknowledged, &["ks.t"], || {
+        let (status, text) = post(leaving, "/decommission");
+        assert_eq!(status, 202, "{text}");
+        let withdrawn = verb(rest[1], &["withdraw", &leaving_id]);
+        let said = withdrawn.success();
+        assert!(said.ends_with("is a member of the ring\n"), "{said}");
+    });
+    wait_for_members(&all);
+    acknowledged.check_tables(&all, &["ks.t", "ks.hot"]);
+    acknowledged.check_log(leaving);
+    let unknown = verb(rest[1], &["withdraw", &"0".repeat(32)]);
+    assert!(unknown.stderr.contains("there is no node"), "{}", unknown.stderr);
+    // Whoever stays may leave another time.
+    assert!(verb(leaving, &["decommission"]).success().ends_with("DECOMMISSIONED\n"));
+    wait_for_members(rest);
+    acknowledged.check_tables(rest, &["ks.t", "ks.hot"]);
 }

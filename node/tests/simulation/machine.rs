@@ -3,7 +3,7 @@
 use crate::followed::Followed;
 use crate::operator::Operator;
 use env::{EntropySource, Env, SimControl};
-use node::{CommitLogSync, Config, Limits, LogFormat, Node, Webhooks};
+use node::{CommitLogSync, Config, Limits, LogFormat, Node, StartError, Webhooks};
 use std::cell::{Cell, RefCell};
 use std::future::pending;
 use std::net::IpAddr;
@@ -35,6 +35,8 @@ pub(crate) struct NodeState {
     /// It is a member no more, and has ended.
     pub has_gone: Cell<bool>,
     pub operator: Operator,
+    /// The dead node whose place it takes.
+    pub replaces: Cell<Option<u128>>,
     /// What is followed of the log on this node.
     pub followed: Followed,
     /// Why it did not start.
@@ -81,6 +83,10 @@ async fn run_node(
         Ok(node) => node,
         // The power went while it started: the test starts it again.
         Err(_) if control.disk.is_off() => return pending().await,
+        Err(StartError::Gone(_)) => {
+            state.has_gone.set(true);
+            return pending().await;
+        }
         Err(error) => {
             *state.start_error.borrow_mut() = Some(error.to_string());
             return pending().await;
@@ -123,6 +129,7 @@ pub(crate) fn config(commitlog_sync: CommitLogSync) -> Config {
         shard_aware_port: 19042,
         http_port: 9180,
         token_count: 16,
+        replaces: None,
         shard_count: Some(SHARDS),
         core_count: usize::from(SHARDS),
         memory_bytes: MEMORY_BYTES,

@@ -160,6 +160,20 @@ impl Node {
         self.log()
     }
 
+    /// Starts it with further arguments for this once, which it is to refuse; returns what it printed.
+    pub(crate) fn refused_with(&mut self, arguments: &[&str]) -> String {
+        let all: Vec<String> = self.arguments.iter().cloned().chain(owned(arguments)).collect();
+        self.refuses_to_restart(&all.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    /// Starts it with further arguments, again and again until it does not refuse any more.
+    pub(crate) fn restart_until_let_in(&mut self, arguments: &[&str]) {
+        self.arguments.extend(owned(arguments));
+        let refused_max = 50;
+        let is_let_in = (0..refused_max).any(|_| self.spawn());
+        assert!(is_let_in, "the node is not let in:\n{}", self.log());
+    }
+
     /// Starts it again as it is, which it is to refuse; returns what it printed.
     pub(crate) fn refuses_to_restart_as_it_is(&mut self) -> String {
         let arguments = self.arguments.clone();
