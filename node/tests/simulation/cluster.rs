@@ -95,6 +95,7 @@ impl Cluster {
                     broadcast_rpc_address: Some(address),
                     broadcast_address: Some(address),
                     seeds: seeds.clone(),
+                    replaces: host_state.replaces.get(),
                     ..machine::config(CommitLogSync::Group)
                 };
                 machine::boot(own_seed, &env, config, &host_control, &host_state)
@@ -135,6 +136,11 @@ impl Cluster {
         self.machines[node].state.is_serving.get()
     }
 
+    /// Has a node that was never started take the place of a dead one.
+    pub(crate) fn replace_by(&self, node: usize, dead: u128) {
+        self.machines[node].state.replaces.set(Some(dead));
+    }
+
     /// Whether a node has ended because it is a member no more.
     pub(crate) fn has_gone(&self, node: usize) -> bool {
         self.machines[node].state.has_gone.get()
@@ -144,6 +150,11 @@ impl Cluster {
     /// what was asked before.
     pub(crate) fn order(&self, node: usize, order: &Order) {
         self.machines[node].state.operator.give(order.clone());
+    }
+
+    /// A node's operator asks it for nothing any more.
+    pub(crate) fn forget_order(&self, node: usize) {
+        self.machines[node].state.operator.forget();
     }
 
     /// Whether what was asked for is done.

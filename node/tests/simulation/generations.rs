@@ -50,7 +50,7 @@ pub(crate) async fn read(home: Home) -> Generations {
     for row in client.read_all(STREAMS, PAGE_ROWS).await.expect("nothing is wrong").rows {
         let set = row[1].as_deref().expect("streams");
         let streams = ListView::set(set).unwrap().map(|stream| stream.unwrap().to_vec());
-        let of_generation = all.get_mut(&starts(&[row.clone()])[0]);
+        let of_generation = all.get_mut(&starts(std::slice::from_ref(&row))[0]);
         of_generation.expect("a generation with streams is shown").extend(streams);
     }
     Generations(all)

@@ -30,6 +30,11 @@ impl Operator {
         *self.answer.borrow_mut() = None;
     }
 
+    /// Nothing more is asked.
+    pub(crate) fn forget(&self) {
+        *self.order.borrow_mut() = None;
+    }
+
     /// Whether the node has said so.
     pub(crate) fn is_done(&self) -> bool {
         self.answer.borrow().as_ref().is_some_and(|(status, _)| *status == DONE)

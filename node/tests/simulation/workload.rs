@@ -206,6 +206,16 @@ struct Known {
     written: Written,
 }
 
+impl Known {
+    /// Writes of which it is not known whether they were made.
+    fn unanswered(&self) -> u64 {
+        let counts =
+            self.counters.iter().chain(&self.compared).map(|count| count.unanswered as u64);
+        let stamped = self.stamped.values().map(|row| row.unknown.len() as u64);
+        self.unknown + counts.sum::<u64>() + stamped.sum::<u64>()
+    }
+}
+
 /// A client's life: it works until it is told to end.
 struct Worker {
     homes: Vec<Home>,
@@ -503,7 +513,9 @@ fn check(known: &mut [Known], replica: &Replica, now: i64) {
 /// Every change is told of once.
 fn check_told(known: &[Known], replica: &Replica, reached: &[i64]) {
     let mut written = Written::default();
-    known.iter().for_each(|known| written.add(known.written.clone()));
+    for known in known {
+        written.add(known.written.clone());
+    }
     for (index, defined) in defined().iter().enumerate() {
         let (_, log) = &replica.tables[index];
         let checked = match (defined.has_log, index) {
@@ -552,8 +564,9 @@ impl Workload {
         Workload { is_to_end, workers, switching, watching }
     }
 
-    /// Lets the clients end, and checks what is left against what they know, on these nodes.
-    pub(crate) fn end(self, cluster: &mut Cluster, members: &[usize]) {
+    /// Lets the clients end, and checks what is left against what they know, on these nodes. Returns
+    /// how many writes were not answered, or not as made or not made.
+    pub(crate) fn end(self, cluster: &mut Cluster, members: &[usize]) -> u64 {
         self.is_to_end.set(true);
         let mut known: Vec<Known> =
             self.workers.iter().map(|worker| cluster.finish(worker)).collect();
@@ -570,5 +583,6 @@ impl Workload {
                 panic!("seed {}: {why}", cluster.seed);
             }
         }
+        known.iter().map(Known::unanswered).sum()
     }
 }
