@@ -23,6 +23,7 @@ use cluster::liveness::MonotonicNanos;
 use cluster::replica::{HeldEntry, NewReplica, PartitionMask};
 use cluster::{GroupId, HostId, Ring};
 use env::Entropy;
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 use storage::commitlog::{LogError, LogStart, Replay};
@@ -69,7 +70,22 @@ pub(super) fn recovered_group(
         }
     };
     let entries = entries_after(replay, recovered.commit, recovered.last);
-    Ok(NewReplica { recovered, entries, rank: 0, shards: shards_of(snapshot, me) })
+    let shards = shards_of_all(snapshot, &recovered.memberships, me);
+    Ok(NewReplica { recovered, entries, rank: 0, shards })
+}
+
+/// Shard 0 of every node that the snapshot knows, and of every member that the log names: a node that
+/// was let in a moment before the end of this one may be a voter by the log, without whom nobody leads,
+/// and be missing in the snapshot.
+fn shards_of_all(
+    snapshot: &Snapshot,
+    memberships: &[(LogIndex, Arc<Membership>)],
+    me: HostId,
+) -> Vec<(HostId, u16)> {
+    let mut shards: BTreeSet<(HostId, u16)> = shards_of(snapshot, me).into_iter().collect();
+    let named = memberships.iter().flat_map(|(_, members)| members.members());
+    shards.extend(named.filter(|host| *host != me).map(|host| (host, 0)));
+    shards.into_iter().collect()
 }
 
 /// Every node's shard 0.
@@ -209,11 +225,15 @@ impl Shard {
 
     /// Every shard 0 is a member's, or will be.
     pub(super) fn reach_metadata_members(&self, view: &View) {
-        let hosts = view.ring.nodes().iter().map(|node| node.host_id);
-        let others = hosts.filter(|host| *host != self.shared.host_id);
-        let shards = others.map(|host| (host, 0)).collect();
         let now = MonotonicNanos(self.monotonic_nanos());
         let set = self.state.borrow_mut().with_replicas(now, |replicas, local| {
+            let members = replicas.members(GroupId::METADATA).into_iter();
+            // The view may be older than the log.
+            let named: BTreeSet<HostId> = members.flat_map(Membership::members).collect();
+            let known = view.ring.nodes().iter().map(|node| node.host_id);
+            let hosts: BTreeSet<HostId> = known.chain(named).collect();
+            let others = hosts.into_iter().filter(|host| *host != self.shared.host_id);
+            let shards = others.map(|host| (host, 0)).collect();
             replicas.set_shards(GroupId::METADATA, shards, local)
         });
         if let Err(error) = set {
@@ -338,5 +358,34 @@ impl Shard {
             // The log's task meets the failure and says so.
             Err(_) => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metadata::Metadata;
+    use std::net::{IpAddr, SocketAddr};
+
+    /// The founder was killed when the second node was a voter by its log and not yet in its snapshot.
+    /// It could neither ask that one for its vote nor answer, so nobody ever led.
+    #[test]
+    fn a_voter_that_the_snapshot_does_not_know_is_reached() {
+        let mut metadata = Metadata::default();
+        let node = NodeRecord {
+            host_id: 1,
+            data_center: "dc1".to_owned(),
+            rack: "r1".to_owned(),
+            address: IpAddr::from([127, 0, 0, 1]),
+            cql_port: 9042,
+            internode_address: SocketAddr::from(([127, 0, 0, 1], 7000)),
+            tokens: vec![1],
+            shard_count: 2,
+        };
+        metadata.apply(1, Command::AddNode { cluster_name: "c".to_owned(), cuts: 256, node });
+        let snapshot = Snapshot { metadata, group: None };
+        let voters = Arc::new(Membership::of_voters([HostId(1), HostId(2)]));
+        let shards = shards_of_all(&snapshot, &[(LogIndex(4), voters)], HostId(1));
+        assert_eq!(shards, [(HostId(2), 0)]);
     }
 }

@@ -189,3 +189,19 @@ fn nodes_join_and_agree_whenever_power_and_network_fail() {
         history(seed);
     }
 }
+
+/// A node that found the cluster is killed at any moment around the second's coming, and comes back.
+#[test]
+fn a_founder_that_is_killed_at_any_moment_leads_or_follows_again() {
+    const MOMENTS: u64 = 12;
+    for seed in seeds(1) {
+        for moment in 1..=MOMENTS {
+            let mut world = Cluster::new(seed, 2);
+            world.steps(moment * 37);
+            world.crash(0, Survival::SyncedOnly);
+            world.steps(50);
+            world.restart(0);
+            wait_for_members_of(&mut world, &[0, 1]);
+        }
+    }
+}
