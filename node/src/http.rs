@@ -2,6 +2,7 @@
 //! `tethys status`, `POST /cdc/generations`, which announces a new CDC generation, and `POST
 //! /decommission` and `/remove`, which change the ring and are taken from this machine only.
 
+use crate::clock_check::describe;
 use crate::metadata::{DdlError, MetadataRequest, Standing};
 use crate::node::Shared;
 use crate::ring_change;
@@ -98,6 +99,10 @@ async fn refuse_before_ready(
 /// Ready for any statement. A node that serves without a majority, by what it knew when it was
 /// ended, is so for reads at ONE alone, and says that.
 async fn ready(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
+    let ahead_micros = shared.clock_ahead_micros.load(Ordering::Relaxed);
+    if ahead_micros != 0 {
+        return (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", describe(ahead_micros)));
+    }
     match *shared.standing.borrow() {
         Standing::CaughtUp => (StatusCode::OK, "ready\n".to_owned()),
         standing => (StatusCode::SERVICE_UNAVAILABLE, format!("{standing}\n")),

@@ -9,6 +9,7 @@
 //! remote       data on other nodes      config       what the operator chose
 //! founding     a cluster's first start  status       the cluster as operators see it
 //! feeds        changefeeds
+//! clock_check  whether the node's clock is right
 //! client       the node asks itself     health       whether it serves
 //! init_scripts a cluster's first schema  ring_change  nodes come and go while there are data
 //! ```
@@ -20,6 +21,7 @@
 mod batch_log;
 mod cdc_tables;
 mod client;
+mod clock_check;
 mod config;
 mod connection;
 mod coordinator;

@@ -1,5 +1,6 @@
 //! A whole node: its data directory, its shards, its listeners, from start to end.
 
+use crate::clock_check::{self, describe};
 use crate::config::{CommitLogSync, Config, Seed};
 use crate::data_directory::{ClusterIdentity, DataDirectory};
 use crate::feeds::Feeds;
@@ -25,7 +26,7 @@ use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use storage::EngineOptions;
@@ -71,6 +72,8 @@ pub(crate) struct Shared {
     pub is_ready: AtomicBool,
     /// Whether it is a member no more.
     pub departure: Departure,
+    /// How far its clock is ahead of those of most others when it is off, in microseconds; else 0.
+    pub clock_ahead_micros: AtomicI64,
     /// Whether it knows the newest metadata, since it was started.
     pub standing: watch::Sender<Standing>,
     views: OnceLock<Views>,
@@ -211,6 +214,8 @@ pub enum StartError {
     TornSeeds(Seed, Seed),
     /// The node is to take the place of that one, and is given no seed of a cluster.
     NothingToReplace(HostId),
+    /// The node's clock is so many microseconds ahead of those of most other members, or behind.
+    Clock(i64),
     /// The node is a member of its cluster no more.
     Gone(PathBuf),
     /// A thread cannot be started.
@@ -239,6 +244,9 @@ impl std::fmt::Display for StartError {
                 "this node is to take the place of node {}, and no seed leads to its cluster",
                 crate::statement::format_uuid(host.0)
             ),
+            StartError::Clock(ahead_micros) => {
+                write!(f, "{}: set it right, and start the node again", describe(*ahead_micros))
+            }
             StartError::Gone(path) => write!(
                 f,
                 "this node has left its cluster, or was removed from it: to join again as a new node, \
@@ -301,6 +309,7 @@ impl Node {
             connection_count: AtomicUsize::new(0),
             shards_with_old_batches: AtomicUsize::new(usize::from(shard_count)),
             is_ready: AtomicBool::new(false),
+            clock_ahead_micros: AtomicI64::new(0),
             departure: Departure::default(),
             standing: watch::channel(Standing::Asking).0,
             views: OnceLock::new(),
@@ -317,6 +326,9 @@ impl Node {
             shared.join(&snapshot).map_err(StartError::Data)?;
         }
         part_with_gone(&shared, &snapshot.metadata)?;
+        if is_member {
+            clock_check::before_start(&shared, &snapshot.metadata).await?;
+        }
         let tasks = start_shards(&shared, receivers, snapshot).await?;
         shared.belong_to(&shared.views().newest().metadata).map_err(StartError::Data)?;
         wait_for_its_part(&shared, &listeners).await?;

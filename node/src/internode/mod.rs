@@ -28,7 +28,7 @@ mod status;
 
 pub(crate) use acceptor::accept;
 pub(crate) use join::{Joining, ask_to_join};
-pub(crate) use status::{NodeStatus, ask_status, own_status};
+pub(crate) use status::{NodeStatus, STATUS_TIME_MAX, ask_status, own_status};
 
 use crate::config::Config;
 use crate::data_directory;

@@ -4,14 +4,14 @@ use super::AskKind;
 use crate::ring_change::own_moves;
 use crate::shard::{Message, MovesReport, Shard};
 use cluster::HostId;
-use cluster::peer::{Class, Peer, Responder};
+use cluster::peer::{Class, Peer, Peers, Responder};
 use serde::{Deserialize, Serialize};
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// How long another node may take to say how it stands.
-const STATUS_TIME_MAX: Duration = Duration::from_secs(1);
+pub(crate) const STATUS_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// What a node says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +23,9 @@ pub(crate) struct NodeStatus {
     /// How far the groups have come that it has led, while the ring changes.
     #[serde(default)]
     pub moves: Option<MovesReport>,
+    /// What its clock shows, in microseconds since 1970.
+    #[serde(default)]
+    pub clock_micros: Option<i64>,
 }
 
 /// How this node stands; nothing when a shard has too much to do, or is going down.
@@ -35,14 +38,19 @@ pub(crate) async fn own_status(shard: &Shard) -> Option<NodeStatus> {
         load_bytes += report.tables.iter().map(|(_, table)| table.file_bytes).sum::<u64>();
     }
     let moves = own_moves(shard).await;
-    Some(NodeStatus { load_bytes, metadata_index: shard.view().index(), moves })
+    let (metadata_index, clock) = (shard.view().index(), shard.shared.env.clock.now_micros());
+    Some(NodeStatus { load_bytes, metadata_index, moves, clock_micros: Some(clock) })
 }
 
 /// How another node stands; nothing when it does not say.
-pub(crate) async fn ask_status(shard: &Shard, host_id: HostId) -> Option<NodeStatus> {
+pub(crate) async fn ask_status(
+    peers: &Peers,
+    host_id: HostId,
+    time_max: Duration,
+) -> Option<NodeStatus> {
     let peer = Peer { host_id, shard: 0 };
     let kind = [AskKind::Status as u8];
-    let answer = shard.peers.ask(peer, Class::Urgent, &[&kind], STATUS_TIME_MAX).await.ok()?;
+    let answer = peers.ask(peer, Class::Urgent, &[&kind], time_max).await.ok()?;
     serde_json::from_slice(&answer).ok()
 }
 

@@ -389,6 +389,7 @@ impl Shard {
             tokio::task::spawn_local(self.clone().run_plans());
             tokio::task::spawn_local(self.clone().tell_own_record());
             tokio::task::spawn_local(self.clone().catch_up());
+            tokio::task::spawn_local(self.clone().watch_clock());
             tokio::task::spawn_local(self.clone().run_feed_ownership());
         }
         if let Some(inbox) = self.inbox.take() {

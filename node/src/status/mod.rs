@@ -107,7 +107,7 @@ pub(crate) async fn of_cluster(
             let status = if host_id == shard.shared.host_id {
                 internode::own_status(&shard).await
             } else {
-                internode::ask_status(&shard, host_id).await
+                internode::ask_status(&shard.peers, host_id, internode::STATUS_TIME_MAX).await
             };
             (index, status)
         });

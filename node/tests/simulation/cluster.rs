@@ -136,6 +136,19 @@ impl Cluster {
         self.machines[node].state.is_serving.get()
     }
 
+    /// Starts a node that is to refuse; why it does.
+    pub(crate) fn refuses_to_start(&mut self, node: usize) -> String {
+        self.restart(node);
+        loop {
+            self.sim.step().expect("no client fails");
+            if let Some(error) = self.machines[node].state.start_error.take() {
+                let name = self.machines[node].name.clone();
+                self.sim.crash(name.as_str());
+                return error;
+            }
+        }
+    }
+
     /// Has a node that was never started take the place of a dead one.
     pub(crate) fn replace_by(&self, node: usize, dead: u128) {
         self.machines[node].state.replaces.set(Some(dead));

@@ -6,7 +6,7 @@
 
 use crate::client::{Client, ClientError, Dialect, Home};
 use crate::clients::HasClients;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Order};
 use crate::joining::{NODES, wait_for_members};
 use crate::seeds;
 use cql::wire::Consistency;
@@ -99,5 +99,51 @@ fn a_node_that_finds_no_majority_serves_reads_at_one() {
             let made = client.query("CREATE TABLE ks.more (k int PRIMARY KEY)").await;
             assert!(matches!(made, Err(ClientError::Refused(0x1000, _))), "{made:?}");
         });
+    }
+}
+
+/// A member is let in by nobody, so it has to find out itself.
+#[test]
+fn a_member_whose_clock_is_off_does_not_start_and_the_others_go_on() {
+    // And half a second, for what the answers take.
+    const HOUR_MICROS: i64 = 3_600_500_000;
+    for (seed, jump) in seeds(1).flat_map(|seed| [(seed, HOUR_MICROS), (seed, -HOUR_MICROS)]) {
+        let mut cluster = Cluster::new(seed, NODES);
+        let mut entropy = EntropySource::simulated(seed).generator("clocks");
+        wait_for_members(&mut cluster);
+        make_tables(&mut cluster, &mut entropy, 0..1);
+        cluster.crash(1, Survival::SyncedOnly);
+        cluster.jump_wall(1, jump);
+        let why = cluster.refuses_to_start(1);
+        let side = if jump > 0 { "3600 s ahead of" } else { "3600 s behind" };
+        assert!(why.contains(&format!("this node's clock is {side} those of most")), "{why}");
+        make_tables(&mut cluster, &mut entropy, 1..2);
+        cluster.run(ask_for_all(cluster.home(0), 2));
+        cluster.jump_wall(1, -jump);
+        cluster.restart(1);
+        cluster.run(ask_for_all(cluster.home(1), 2));
+    }
+}
+
+/// Nobody ends a node that runs, but it says that it is not to be used.
+#[test]
+fn a_member_whose_clock_is_set_wrong_is_not_ready() {
+    for seed in seeds(1) {
+        let mut cluster = Cluster::new(seed, NODES);
+        wait_for_members(&mut cluster);
+        let readiness = |cluster: &mut Cluster, node: usize| {
+            cluster.order(node, &Order::get("/readyz"));
+            cluster.steps(2_000);
+            cluster.answer(node).expect("it answers").0
+        };
+        assert_eq!(readiness(&mut cluster, 1), 200);
+        cluster.jump_wall(1, 60_000_000);
+        cluster.steps(12_000);
+        assert_eq!([0, 1, 2].map(|node| readiness(&mut cluster, node)), [200, 503, 200]);
+        let (_, why) = cluster.answer(1).expect("it answers");
+        assert!(why.contains("s ahead of those of most"), "{why}");
+        cluster.jump_wall(1, -60_000_000);
+        cluster.steps(12_000);
+        assert_eq!(readiness(&mut cluster, 1), 200);
     }
 }

@@ -15,6 +15,8 @@ use env::{Entropy, EntropySource};
 /// Ticks between two faults, and while one lasts, at most.
 const QUIET_TICKS_MAX: u64 = 1_500;
 const FAULT_TICKS_MAX: u64 = 4_000;
+/// How far a clock is set; all together, less than a node bears at its start.
+const JUMP_MICROS_MAX: u64 = 800_000;
 
 /// Lets one thing go wrong, and mends it.
 fn disturb(cluster: &mut Cluster, entropy: &mut Entropy) {
@@ -56,7 +58,8 @@ fn disturb(cluster: &mut Cluster, entropy: &mut Entropy) {
             cluster.steps(ticks);
             cluster.mend(node, others[0], cut);
         }
-        _ => cluster.jump_wall(node, entropy.below(4_000_000) as i64 - 2_000_000),
+        _ => cluster
+            .jump_wall(node, entropy.below(JUMP_MICROS_MAX * 2) as i64 - JUMP_MICROS_MAX as i64),
     }
 }
 
