@@ -200,6 +200,7 @@ impl Broker {
             ports.map(|listener| listener.local_addr().expect("an address").port());
         let data = self.folder.path().join("data");
         fs::remove_dir_all(&data).ok();
+        // The session of a broker that was killed keeps its next life out until it ends.
         let properties = format!(
             "process.roles=broker,controller
 node.id=1
@@ -216,6 +217,8 @@ transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 transaction.state.log.num.partitions=1
 group.initial.rebalance.delay.ms=0
+broker.session.timeout.ms=4000
+broker.heartbeat.interval.ms=500
 ",
             data.display()
         );
