@@ -7,10 +7,11 @@
 //! ```
 //!
 //! The feeds go to a receiver in this program, a thread for each, which answers every request with
-//! 204. Writes bring the time of their sending as their timestamp, and an event carries it: what is
-//! printed is from there to the answer, the write itself included. The processor time is the node's,
-//! writes included, so compare with `--feeds 0`, or with a table that has the same log without feeds
-//! (`--cdc`).
+//! 204; or, with `--kafka HOST:PORT`, to a new topic of that broker, and are read back by a consumer
+//! in this program. Writes bring the time of their sending as their timestamp, and an event carries
+//! it: what is printed is from there to the answer, or to the consumer, the write itself included.
+//! The processor time is the node's, writes included, so compare with `--feeds 0`, or with a table
+//! that has the same log without feeds (`--cdc`).
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the command line")]
 #![expect(clippy::disallowed_methods, reason = "a measuring program stands outside of the node")]
@@ -22,6 +23,9 @@ use benches::process::ProcessorTime;
 use clap::Parser;
 use cql::wire::Consistency;
 use hdrhistogram::Histogram;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::{Message, Offset, TopicPartitionList};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::ExitCode;
@@ -30,6 +34,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How long it is waited for events when none come.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// How many feeds are made at a time.
+const CREATORS: usize = 8;
 /// What is looked for in a body, and the length of the time behind it.
 const TIMESTAMP: &[u8] = b"\"timestamp\":\"";
 const TIMESTAMP_BYTES: usize = "2026-11-21T10:00:00.000001Z".len();
@@ -60,6 +66,9 @@ struct Flags {
     /// The feeds' options beside `flush_interval_ms = 5`, such as "batch_size = 1000"
     #[arg(long, default_value = "batch_size = 100")]
     options: String,
+    /// A broker to send to, as host:port, instead of the receiver
+    #[arg(long)]
+    kafka: Option<String>,
     /// The table's own cdc option
     #[arg(long)]
     cdc: Option<String>,
@@ -89,17 +98,16 @@ fn measure(flags: &Flags) -> Result<(), ClientError> {
     let latency_micros = Histogram::new(3).map_err(|error| ClientError(error.to_string()))?;
     let received = Received { events: 0, latency_micros, last: Instant::now() };
     let received = Arc::new(Mutex::new(received));
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let receiver = listener.local_addr()?;
-    let of_thread = received.clone();
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let received = of_thread.clone();
-            std::thread::spawn(move || while_asked(stream, &received));
-        }
-    });
+    let topic = format!("feeds-{}", std::process::id());
+    let sink = match &flags.kafka {
+        Some(broker) => format!("KAFKA '{broker}/{topic}'"),
+        None => format!("WEBHOOK 'http://{}/'", listen(&received)?),
+    };
     let mut client = Client::connect(flags.address)?;
-    set_up(flags, &mut client, receiver)?;
+    set_up(flags, &mut client, &sink)?;
+    if let Some(broker) = &flags.kafka {
+        consume(broker, &topic, &received)?;
+    }
     let plan = Plan {
         addresses: vec![flags.address],
         is_routed: false,
@@ -147,7 +155,7 @@ fn measure(flags: &Flags) -> Result<(), ClientError> {
 }
 
 /// A new table with feeds on it.
-fn set_up(flags: &Flags, client: &mut Client, receiver: SocketAddr) -> Result<(), ClientError> {
+fn set_up(flags: &Flags, client: &mut Client, sink: &str) -> Result<(), ClientError> {
     for number in 0..1_000 {
         client.query(&format!("DROP CHANGEFEED IF EXISTS bench_{number}"))?;
         if number > flags.feeds && number > 200 {
@@ -161,14 +169,41 @@ fn set_up(flags: &Flags, client: &mut Client, receiver: SocketAddr) -> Result<()
     )?;
     let options = flags.cdc.as_ref().map(|cdc| format!("cdc = {cdc}")).unwrap_or_default();
     client.query(&create_table("feeds", "rows", &options))?;
-    for number in 0..flags.feeds {
-        client.query(&format!(
-            "CREATE CHANGEFEED bench_{number} FOR TABLE feeds.rows INTO WEBHOOK \
-             'http://{receiver}/' WITH (flush_interval_ms = 5, {})",
-            flags.options
-        ))?;
-    }
+    // Each statement waits until its feed has begun.
+    let create = |first: usize| -> Result<(), ClientError> {
+        let mut client = Client::connect(flags.address)?;
+        for number in (first..flags.feeds).step_by(CREATORS) {
+            client.query(&format!(
+                "CREATE CHANGEFEED bench_{number} FOR TABLE feeds.rows INTO {sink} WITH \
+                 (flush_interval_ms = 5, {})",
+                flags.options
+            ))?;
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let creators: Vec<_> =
+            (0..CREATORS).map(|first| scope.spawn(move || create(first))).collect();
+        for creator in creators {
+            creator.join().map_err(|_| ClientError("a thread has panicked".to_owned()))??;
+        }
+        Ok::<_, ClientError>(())
+    })?;
     Ok(())
+}
+
+/// Receives webhooks on threads of their own; at which address.
+fn listen(received: &Arc<Mutex<Received>>) -> Result<SocketAddr, ClientError> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let received = received.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let received = received.clone();
+            std::thread::spawn(move || while_asked(stream, &received));
+        }
+    });
+    Ok(address)
 }
 
 /// Answers the requests of one connection with 204, and notes what was in them.
@@ -176,16 +211,51 @@ fn while_asked(stream: TcpStream, received: &Mutex<Received>) {
     let mut reader = BufReader::with_capacity(1 << 16, stream);
     let mut body = Vec::new();
     while answer(&mut reader, &mut body).is_some() {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let now = i64::try_from(now.as_micros()).unwrap_or(i64::MAX);
-        let times: Vec<i64> = times(&body).collect();
-        let mut received = received.lock().unwrap_or_else(PoisonError::into_inner);
-        received.last = Instant::now();
-        received.events += times.len() as u64;
-        for time in times {
-            let waited = now.saturating_sub(time).max(0).unsigned_abs();
-            received.latency_micros.record(waited).ok();
+        note(&body, received);
+    }
+}
+
+/// Reads a topic from its beginning, on a thread of its own.
+fn consume(broker: &str, topic: &str, received: &Arc<Mutex<Received>>) -> Result<(), ClientError> {
+    let failed = |error: rdkafka::error::KafkaError| ClientError(error.to_string());
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", broker)
+        .set("group.id", topic)
+        .set("enable.auto.commit", "false")
+        .set("fetch.wait.max.ms", "5")
+        .create()
+        .map_err(failed)?;
+    let known = consumer.fetch_metadata(Some(topic), SILENCE_MAX).map_err(failed)?;
+    let mut partitions = TopicPartitionList::new();
+    for found in known.topics() {
+        for partition in found.partitions() {
+            let id = partition.id();
+            partitions.add_partition_offset(topic, id, Offset::Beginning).map_err(failed)?;
         }
+    }
+    consumer.assign(&partitions).map_err(failed)?;
+    let received = received.clone();
+    std::thread::spawn(move || {
+        loop {
+            if let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) {
+                note(message.payload().unwrap_or_default(), &received);
+            }
+        }
+    });
+    Ok(())
+}
+
+/// Notes the events in a body.
+fn note(body: &[u8], received: &Mutex<Received>) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = i64::try_from(now.as_micros()).unwrap_or(i64::MAX);
+    let times: Vec<i64> = times(body).collect();
+    let mut received = received.lock().unwrap_or_else(PoisonError::into_inner);
+    received.last = Instant::now();
+    received.events += times.len() as u64;
+    for time in times {
+        let waited = now.saturating_sub(time).max(0).unsigned_abs();
+        received.latency_micros.record(waited).ok();
     }
 }
 
