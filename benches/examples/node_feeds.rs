@@ -1,5 +1,5 @@
-//! Changefeeds of a real node: from the write of a row to the answer of a webhook, how many events pass,
-//! what they cost the node, and what they cost the writers.
+//! Changefeeds of a real node: from the write of a row to the answer of a webhook, how many events
+//! pass, what they cost the node, and what they cost the writers.
 //!
 //! ```text
 //! tethys --data-dir DIR --webhook-allow-http --webhook-allow-private-addresses &
