@@ -1,3 +1,5 @@
+//! Histories of changefeeds that are right, and those that are wrong in one way each.
+
 use super::*;
 use crate::feeds::history::Place;
 

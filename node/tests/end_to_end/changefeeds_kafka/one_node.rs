@@ -20,6 +20,18 @@ fn events(consumer: &Consumer, count: usize) -> Vec<(String, Value)> {
     records.map(|record| (record.key, event(&record.value))).collect()
 }
 
+/// What an event of row 1001 says; the rest of it has to be as it is documented.
+fn said((key, event): &(String, Value)) -> String {
+    assert_eq!(key, r#"orders:{"id":1001}"#);
+    assert_eq!((&event["table"], &event["key"]["id"]), (&"orders".into(), &1001.into()));
+    let timestamp = event["timestamp"].as_str().expect("text");
+    assert!(timestamp.starts_with("20") && timestamp.ends_with('Z'), "{timestamp}");
+    let names: Vec<&String> = event.as_object().expect("an object").keys().collect();
+    assert_eq!(names.len(), 7, "{names:?}");
+    let [operation, new, old] = ["operation", "new_row", "old_row"].map(|name| &event[name]);
+    format!("{operation} {new} {old}")
+}
+
 #[test]
 fn the_documented_statements_deliver_to_topics() {
     let Some(Kafka { broker, .. }) = &Kafka::start() else { return };
@@ -52,16 +64,6 @@ DELETE FROM orders WHERE id = 1001;
     let last = of_plain[2].1["sequence"].as_i64().expect("a sequence");
     let row =
         |status| format!(r#"{{"id":1001,"customer":"Ada","status":"{status}","total":12.50}}"#);
-    let said = |(key, event): &(String, Value)| {
-        assert_eq!(key, r#"orders:{"id":1001}"#);
-        assert_eq!((&event["table"], &event["key"]["id"]), (&"orders".into(), &1001.into()));
-        let timestamp = event["timestamp"].as_str().expect("text");
-        assert!(timestamp.starts_with("20") && timestamp.ends_with('Z'), "{timestamp}");
-        let names: Vec<&String> = event.as_object().expect("an object").keys().collect();
-        assert_eq!(names.len(), 7, "{names:?}");
-        let [operation, new, old] = ["operation", "new_row", "old_row"].map(|name| &event[name]);
-        format!("{operation} {new} {old}")
-    };
     // Objects of serde_json have their keys in the order of the alphabet.
     let sorted = |row: String| serde_json::from_str::<Value>(&row).expect("JSON").to_string();
     let (new, shipped) = (sorted(row("new")), sorted(row("shipped")));
