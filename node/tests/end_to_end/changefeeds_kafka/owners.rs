@@ -14,7 +14,7 @@ struct Three {
 }
 
 impl Three {
-    fn start(kafka: &Kafka) -> Three {
+    fn start(kafka: &Kafka, options: &str) -> Three {
         let nodes = Node::start_together(ARGUMENTS);
         let host_id = |at: usize| {
             let rows = Raw::ready(&nodes[at]).rows("SELECT host_id FROM system.local");
@@ -22,7 +22,7 @@ impl Three {
         };
         let host_ids = [0, 1, 2].map(host_id);
         let mut raw = Raw::ready(&nodes[0]);
-        for statement in [&keyspace(3), TABLE, &kafka.statement("f", "changes", "")] {
+        for statement in [&keyspace(3), TABLE, &kafka.statement("f", "changes", options)] {
             raw.run(statement);
         }
         Three { nodes, host_ids }
@@ -61,7 +61,7 @@ fn longest_silence(told: &Told, after: Instant) -> Duration {
 #[test]
 fn another_node_goes_on_into_the_topic_when_the_owner_is_killed() {
     let Some(kafka) = Kafka::start() else { return };
-    let mut three = Three::start(&kafka);
+    let mut three = Three::start(&kafka, "");
     let consumer = kafka.broker.follow("changes", "replay");
     let dead = three.owner(0).expect("somebody delivers it");
     let [asked, other] = others(dead);
@@ -82,12 +82,42 @@ fn another_node_goes_on_into_the_topic_when_the_owner_is_killed() {
     println!("{} events, {} came again", told.firsts.len(), told.repeats);
 }
 
+/// What is committed is one transaction with the position: the next owner repeats nothing, and one
+/// that wakes up is shut out by the broker.
+#[test]
+fn every_event_is_told_once_whoever_sleeps_or_dies_where_the_feed_says_so() {
+    let Some(kafka) = Kafka::start() else { return };
+    let mut three = Three::start(&kafka, ", delivery = 'exactly_once'");
+    let consumer = kafka.broker.follow("changes", "replay");
+    let sleeper = three.owner(0).expect("somebody delivers it");
+    let [asked, other] = others(sleeper);
+    let writers = Writers::start(1, [asked, other, asked, other].map(|at| &three.nodes[at]));
+    Told::wait_for_value(&consumer, 300);
+    three.nodes[sleeper].freeze();
+    Told::wait_for_value(&consumer, writers.now() + 200);
+    let owner = wait_for("another owner", || three.owner(asked).filter(|owner| *owner != sleeper));
+    three.nodes[sleeper].thaw();
+    Told::wait_for_value(&consumer, writers.now() + 200);
+    let mut acknowledged = writers.end();
+
+    let left = others(owner);
+    let last = acknowledged.last().expect("something was written");
+    let writers = Writers::start(last + 1_000, left.map(|at| &three.nodes[at]));
+    Told::wait_for_value(&consumer, last + 1_100);
+    three.nodes[owner].kill();
+    Told::wait_for_value(&consumer, writers.now() + 200);
+    acknowledged.extend(writers.end());
+    let mut raw = Raw::ready(&three.nodes[left[0]]);
+    let told = Told::wait_for_all(&consumer, &acknowledged, &mut raw);
+    assert_eq!(told.repeats, 0, "of {} events", told.firsts.len());
+}
+
 /// The broker is away when the owner falls asleep: the owner's client library holds messages, and
 /// sends them when it wakes up, long after the next owner has delivered them and more.
 #[test]
 fn an_owner_that_slept_moves_no_position_and_reorders_no_key() {
     let Some(mut kafka) = Kafka::start() else { return };
-    let mut three = Three::start(&kafka);
+    let mut three = Three::start(&kafka, "");
     let consumer = kafka.broker.follow("changes", "replay");
     let sleeper = three.owner(0).expect("somebody delivers it");
     let [asked, other] = others(sleeper);
