@@ -86,6 +86,7 @@ fn allocations(text: &str, values: &[Value]) -> u64 {
         default_timestamp: None,
         fresh_timeuuid: &mut fresh_timeuuid,
         fresh_uuid: &mut fresh_uuid,
+        json: None,
     };
     let before = ALLOCATIONS.get();
     match &prepared.plan {

@@ -1,4 +1,5 @@
-//! Values as JSON, as Cassandra's `SELECT JSON` prints them.
+//! Values as JSON, as Cassandra's `SELECT JSON` prints them; `document` and `decode` read what its
+//! `INSERT JSON` takes.
 //!
 //! ```text
 //! text, ascii                      "…", with ", \ and control characters escaped
@@ -18,6 +19,12 @@
 //! are `""`, as there.
 
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
+
+mod decode;
+mod document;
+
+pub use decode::{name_from_json, value_from_json};
+pub use document::Json;
 
 use crate::hex::push_hex;
 use crate::literal::push_native;

@@ -5,6 +5,7 @@
 //! every TTL count from the same moment.
 
 use super::error::PlanError;
+use super::insert_json::JsonDocument;
 use super::markers::BindSpec;
 use crate::wire::{self, Value};
 use model::{EpochSeconds, TimestampMicros};
@@ -92,6 +93,8 @@ pub struct BindContext<'a> {
     pub fresh_timeuuid: &'a mut dyn FnMut() -> [u8; 16],
     /// A version 4 UUID.
     pub fresh_uuid: &'a mut dyn FnMut() -> [u8; 16],
+    /// The JSON text that was read last, for further columns that ask for it; none at first.
+    pub json: Option<Box<JsonDocument>>,
 }
 
 impl fmt::Debug for BindContext<'_> {

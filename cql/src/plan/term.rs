@@ -12,6 +12,7 @@ use super::composite;
 use super::context::{BindContext, BoundValues};
 use super::error::PlanError;
 use super::function::Function;
+use super::insert_json::JsonMember;
 use crate::wire::Value;
 use model::CqlType;
 use model::value::{normalize, validate};
@@ -31,6 +32,8 @@ pub enum PreparedTerm {
     Composite(Box<Composite>),
     /// A call of which the function is not pure or some argument is not constant.
     Call(Box<Call>),
+    /// A column's value in a JSON text that comes with the request.
+    JsonMember(Box<JsonMember>),
 }
 
 /// A bind marker.
@@ -135,6 +138,7 @@ impl PreparedTerm {
             PreparedTerm::Marker(marker) => marker.bind(values),
             PreparedTerm::Composite(composite) => composite.bind(values, context),
             PreparedTerm::Call(call) => call.bind(values, context),
+            PreparedTerm::JsonMember(member) => member.bind(values, context),
         }
     }
 }

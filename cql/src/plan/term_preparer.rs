@@ -515,6 +515,7 @@ fn fold(term: &PreparedTerm) -> Result<PreparedTerm, PlanError> {
         default_timestamp: None,
         fresh_timeuuid: &mut no_timeuuid,
         fresh_uuid: &mut no_uuid,
+        json: None,
     };
     Ok(match term.bind(&BoundValues::new(&[]), &mut context)? {
         BoundTerm::Value(bytes) => PreparedTerm::Constant(bytes.into()),

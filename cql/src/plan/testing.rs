@@ -34,6 +34,7 @@ pub(crate) fn context<R>(run: impl FnOnce(&mut BindContext<'_>) -> R) -> R {
         default_timestamp: None,
         fresh_timeuuid: &mut fresh_timeuuid,
         fresh_uuid: &mut fresh_uuid,
+        json: None,
     })
 }
 

@@ -286,6 +286,7 @@ pub(super) fn with_context<T>(
         default_timestamp: parameters.default_timestamp.filter(|t| *t != UNSTAMPED),
         fresh_timeuuid: &mut fresh_timeuuid,
         fresh_uuid: &mut fresh_uuid,
+        json: None,
     };
     bind(&mut context)
 }

@@ -213,6 +213,7 @@ fn call(function: &Function, arguments: &[Option<&[u8]>]) -> Result<Option<Vec<u
         default_timestamp: None,
         fresh_timeuuid: &mut no_timeuuid,
         fresh_uuid: &mut no_uuid,
+        json: None,
     };
     function.call(arguments, &mut context)
 }

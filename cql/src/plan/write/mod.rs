@@ -14,8 +14,6 @@
 //!
 //! A statement with IF is bound to a [`ConditionalWrite`] instead: the change, and what is asked
 //! before ([`super::condition`]).
-//!
-//! Not served yet, and refused clearly: INSERT JSON.
 
 mod attributes;
 mod batch;

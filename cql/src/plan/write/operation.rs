@@ -125,12 +125,17 @@ pub(super) fn prepare_set(
         return Err(cannot_be_set(column));
     }
     let term = preparer.prepare(term, &receiver_of(column))?;
+    Ok(set_to(column, term))
+}
+
+/// The column gets that value.
+pub(super) fn set_to(column: &ColumnDef, term: PreparedTerm) -> ColumnOperation {
     let change = if column.cql_type.is_multi_cell() {
         ColumnChange::Overwrite(term)
     } else {
         ColumnChange::SetValue(term)
     };
-    Ok(ColumnOperation::new(column, change))
+    ColumnOperation::new(column, change)
 }
 
 /// One assignment of UPDATE.

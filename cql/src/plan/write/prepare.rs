@@ -4,10 +4,11 @@ use super::attributes::Attributes;
 use super::conditional::{PreparedCondition, check_deletion};
 use super::counter;
 use super::operation::{
-    ColumnOperation, in_column_order, prepare_assignment, prepare_deletion, prepare_set,
+    ColumnOperation, in_column_order, prepare_assignment, prepare_deletion, set_to,
 };
 use crate::plan::condition::Condition;
 use crate::plan::error::PlanError;
+use crate::plan::insert_json;
 use crate::plan::markers::MarkerSpecs;
 use crate::plan::names::{find_table, receiver_of, table_column};
 use crate::plan::restriction::{
@@ -15,7 +16,7 @@ use crate::plan::restriction::{
 };
 use crate::plan::term::PreparedTerm;
 use crate::plan::term_preparer::TermPreparer;
-use crate::syntax::ast::{self, Delete, Insert, InsertValues, Modification, Update};
+use crate::syntax::ast::{self, Delete, Insert, InsertValues, Modification, Name, Term, Update};
 use model::{ColumnDef, ColumnKind, Schema, TableDef};
 use std::sync::Arc;
 
@@ -145,17 +146,18 @@ fn prepare_insert(
     table: &Arc<TableDef>,
     insert: &Insert,
 ) -> Result<WritePlan, PlanError> {
-    let InsertValues::Columns { columns, values } = &insert.values else {
-        return Err(PlanError::invalid("INSERT JSON is not supported yet"));
+    let values = match &insert.values {
+        InsertValues::Columns { columns, values } => {
+            insert_values(preparer, table, columns, values)?
+        }
+        InsertValues::Json { value, default_unset } => {
+            insert_json::prepare(preparer, value, *default_unset)?
+        }
     };
-    if columns.len() != values.len() {
-        return Err(PlanError::invalid("Unmatched column names/values"));
-    }
     let mut keys: Vec<Option<PreparedTerm>> =
         vec![None; table.partition_key_count() + table.clustering_count()];
     let mut operations: Vec<ColumnOperation> = Vec::new();
-    for (name, term) in columns.iter().zip(values) {
-        let column = table_column(table, name)?;
+    for (column, term) in values {
         let is_repeated = match column.kind {
             ColumnKind::PartitionKey(_) | ColumnKind::Clustering(_) => {
                 let index = match column.kind {
@@ -165,12 +167,11 @@ fn prepare_insert(
                     ColumnKind::PartitionKey(index) => usize::from(index),
                     ColumnKind::Static | ColumnKind::Regular => keys.len(),
                 };
-                let term = preparer.prepare(term, &receiver_of(column))?;
                 keys.get_mut(index).is_none_or(|slot| slot.replace(term).is_some())
             }
             ColumnKind::Static | ColumnKind::Regular => {
                 let is_repeated = operations.iter().any(|other| other.column == column.id);
-                operations.push(prepare_set(preparer, column, term)?);
+                operations.push(set_to(column, term));
                 is_repeated
             }
         };
@@ -185,6 +186,25 @@ fn prepare_insert(
     let attributes = Attributes::prepare(preparer, &insert.using)?;
     let operations = in_column_order(table, operations)?;
     Ok(WritePlan::new(table, attributes, keys, target, operations))
+}
+
+/// What VALUES gives each of the named columns.
+fn insert_values<'t>(
+    preparer: &mut TermPreparer,
+    table: &'t TableDef,
+    columns: &[Name],
+    values: &[Term],
+) -> Result<Vec<(&'t ColumnDef, PreparedTerm)>, PlanError> {
+    if columns.len() != values.len() {
+        return Err(PlanError::invalid("Unmatched column names/values"));
+    }
+    let pairs = columns.iter().zip(values);
+    pairs
+        .map(|(name, term)| {
+            let column = table_column(table, name)?;
+            Ok((column, preparer.prepare(term, &receiver_of(column))?))
+        })
+        .collect()
 }
 
 fn prepare_condition(
