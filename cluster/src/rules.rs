@@ -48,6 +48,14 @@ pub(crate) enum Rule {
     MissedEndsTheSession,
     /// An entry is durable before it is acknowledged.
     EntriesAreSynced,
+    /// An entry is committed when a majority holds it.
+    CommitsByMajority,
+    /// A vote is durable before it is given.
+    VotesAreSynced,
+    /// Only what is committed is applied.
+    AppliesCommitted,
+    /// A promise is kept for as long as it was made.
+    SupportIsKept,
     /// Only entries of the leader's own term are committed by counting.
     CommitsOwnTerm,
     /// A member votes for complete logs only.

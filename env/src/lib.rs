@@ -15,6 +15,8 @@
 //! | [`signals`] | SIGTERM, SIGINT | none |
 //! | [`memory`] | advice about pages | the same |
 //!
+//! And [`planted`]: bugs that tests switch on to see them noticed.
+//!
 //! The feature `sim` only adds turmoil, a large dependency; it changes nothing that is there
 //! without it, so that Cargo's unification of features is harmless.
 //!
@@ -36,6 +38,7 @@ pub mod disk;
 pub mod entropy;
 pub mod memory;
 pub mod net;
+pub mod planted;
 mod random;
 pub mod signals;
 pub mod tasks;

@@ -13,6 +13,7 @@ use cluster::peer::Peer;
 use cluster::routing::{RangeReplicas, Stretch, stretches};
 use cluster::{Access, GroupId, NodeIndex, RangeIndex, Unavailable};
 use cql::plan::write::PartitionWrite;
+use env::planted::{Bug, is_planted};
 use model::read::{Page, ReadCommand, ReadScope, ResumePoint};
 use model::{Consistency, TableDef, TableId, Token};
 use std::collections::BTreeMap;
@@ -337,6 +338,10 @@ impl Shard {
     ) -> Result<Page, CoordinatorError> {
         let mut page = Page::default();
         let mut at = command.resume.as_ref().map_or(first, |r| View::token(table, &r.key).0);
+        if is_planted(Bug::PagesSkipARange) && command.resume.take().is_some() {
+            let ranges = &self.view().ranges;
+            at = ranges.end_token(ranges.range_of(Token(at))).0.saturating_add(1);
+        }
         let (row_limit, mut ahead) = (command.row_limit, 1);
         'chunks: while at <= last {
             if page.row_count >= row_limit {

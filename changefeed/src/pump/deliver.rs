@@ -20,6 +20,7 @@
 //! ```
 
 use env::Clock;
+use env::planted::{Bug, is_planted};
 
 use super::buffer::{Advance, Buffer, Taken};
 use super::{Backoff, End, Host, MarkOf, Pace, Resolved, Status, Stop};
@@ -115,6 +116,9 @@ impl<H: Host> Deliver<H> {
             } else {
                 messages.len()
             };
+            if is_planted(Bug::SavesBeforeDelivery) {
+                self.advance(advances[done..end].iter().cloned());
+            }
             let sent = match self.sink.transactional() {
                 None => self.sink.send(&messages[done..end]).await,
                 Some(sink) => {

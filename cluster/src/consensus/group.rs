@@ -247,7 +247,11 @@ impl Group {
     fn save_vote(&mut self, effects: &mut Vec<Effect>) {
         self.is_vote_synced = false;
         let (term, voted_for) = (self.term, self.voted_for);
-        effects.push(Effect::SaveVote(HardState { term, voted_for }));
+        let saved = HardState { term, voted_for };
+        effects.push(Effect::SaveVote(saved));
+        if !is_kept(Rule::VotesAreSynced) {
+            self.vote_synced(saved, effects);
+        }
     }
 
     fn vote_synced(&mut self, saved: HardState, effects: &mut Vec<Effect>) {
@@ -449,7 +453,9 @@ impl Group {
     /// Hands out what is committed and durable here.
     #[inline]
     fn deliver(&mut self, effects: &mut Vec<Effect>) {
-        let up_to = self.commit.min(self.synced);
+        let committed =
+            if is_kept(Rule::AppliesCommitted) { self.commit } else { self.history.last().index };
+        let up_to = committed.min(self.synced);
         if up_to > self.delivered {
             self.delivered = up_to;
             effects.push(Effect::Committed { up_to });
@@ -644,7 +650,7 @@ fn held_by_majority(members: &Membership, held: impl Fn(HostId) -> LogIndex) -> 
     let candidates = members.voters.iter().map(|&voter| held(voter));
     let is_held = |index: &LogIndex| {
         let holders = members.voters.iter().filter(|&&voter| held(voter) >= *index).count();
-        members.is_majority(holders)
+        members.is_majority(holders) || !is_kept(Rule::CommitsByMajority)
     };
     candidates.filter(is_held).max().unwrap_or_default()
 }

@@ -236,8 +236,10 @@ impl Liveness {
         if self.votes_from.is_some_and(|moment| moment <= now) {
             self.votes_from = None;
         }
+        let withdrawn_at =
+            if is_kept(Rule::SupportIsKept) { now } else { now.after(SUPPORT_NANOS / 2) };
         for (&host, peer) in &mut self.peers {
-            if peer.given.until.take_if(|until| *until <= now).is_some() {
+            if peer.given.until.take_if(|until| *until <= withdrawn_at).is_some() {
                 effects.push(Effect::Withdrawn { from: host, epoch: peer.given.epoch });
             }
             if self.is_incarnation_saved && peer.asked.next_request <= now {

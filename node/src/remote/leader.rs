@@ -9,6 +9,7 @@ use cluster::consensus::LogIndex;
 use cluster::peer::Peer;
 use cluster::routing::{RangeReplicas, Tries};
 use cluster::{Access, GroupId, HostId, NodeIndex, Placement, RangeIndex, consistency};
+use env::planted::{Bug, is_planted};
 use model::read::{Page, ReadCommand};
 use model::schema::Replication;
 use model::{Consistency, TableId, TimestampMicros, Token};
@@ -160,6 +161,7 @@ impl Shard {
         // Whether an attempt was made of which it is not known what became.
         let mut is_open = false;
         let failed = |is_open, error: WriteError| {
+            let is_open = is_open && !is_planted(Bug::UnavailableAfterSending);
             if is_open && error.is_not_applied() { WriteError::timed_out() } else { error }
         };
         loop {

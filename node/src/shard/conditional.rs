@@ -16,6 +16,7 @@ use super::state::ShardState;
 use super::write::WriteError;
 use cluster::replica::PartitionMask;
 use cql::plan::write::{ConditionalOutcome, ConditionalWrite, Content, RefusedRows};
+use env::planted::{Bug, is_planted};
 use model::entry::WriteEntryWriter;
 use model::mutation::{MutationItem, MutationView, stamp, unstamp};
 use model::partition::Partition;
@@ -90,9 +91,8 @@ impl ShardState {
                 RowInPlace::Whole(row) => Some(Some(row)),
                 RowInPlace::InPieces => None,
             };
-            if let Some(row) = row
-                && !self.has_undecided(target)
-            {
+            let is_seen = !self.has_undecided(target) || is_planted(Bug::ConditionsMissUndecided);
+            if let Some(row) = row.filter(|_| is_seen) {
                 let content = Content::Row(row);
                 return answer(conditional, &content, None, now).map_err(|error| broken(&error));
             }

@@ -15,6 +15,7 @@ use cluster::liveness::MonotonicNanos;
 use cluster::replica::{PartitionMask, Replicas};
 use cql::plan::write::PartitionWrite;
 use env::Clock;
+use env::planted::{Bug, is_planted};
 use model::entry::{Entry, WriteEntryWriter, write_images, write_reservation, write_truncate};
 use model::list_operation::{ListError, ListOperation};
 use model::mutation::{MutationItem, MutationView, MutationWriter, stamp};
@@ -274,7 +275,7 @@ impl ShardState {
             generations: &step.view.generations,
             mutation,
             token: target.token,
-            newest,
+            newest: newest.filter(|_| !is_planted(Bug::LateWritesLoggedWhole)),
             leader: cdc::Leader {
                 times: step.times.placement,
                 started_at: step.times.placed_at_start,
@@ -292,7 +293,7 @@ impl ShardState {
             None => match need.look() {
                 None => None,
                 Some(look) => {
-                    partition = self.content(target, &look.rows)?;
+                    partition = self.content_before(target, &look.rows, &mutation)?;
                     Some(Content::Partition(&partition))
                 }
             },
@@ -315,7 +316,7 @@ impl ShardState {
             BaseChange::Reduced(bytes) => entry.mutation(|out| out.extend_from_slice(bytes)),
             BaseChange::Nothing => {}
         }
-        for log_mutation in log.mutations() {
+        for log_mutation in log.mutations().skip(usize::from(is_planted(Bug::LogsAllButOne))) {
             entry.mutation(|out| out.extend_from_slice(log_mutation));
         }
         Ok(decision.base != BaseChange::Nothing || !log.is_empty())
@@ -342,6 +343,20 @@ impl ShardState {
         let mut partition =
             self.engine.load_partition(target.table.id, target.token, target.key, slices)?;
         for_undecided(&self.replicas, target, |change| change.add_to(&mut partition));
+        Ok(partition)
+    }
+
+    /// What a write meets in a partition.
+    fn content_before(
+        &mut self,
+        target: &Target,
+        slices: &[Slice],
+        mutation: &MutationView,
+    ) -> Result<Partition, storage::ReadError> {
+        let mut partition = self.content(target, slices)?;
+        if is_planted(Bug::PreimageAfterWrite) {
+            partition.apply(mutation);
+        }
         Ok(partition)
     }
 
@@ -439,8 +454,8 @@ fn row_in_place<'c>(
 ) -> Result<Option<Content<'c>>, storage::ReadError> {
     let Need::Row(clustering) = *need else { return Ok(None) };
     let mut is_decided = true;
-    for_undecided(replicas, target, |_| is_decided = false);
-    if !is_decided {
+    for_undecided(replicas, target, |_| is_decided = is_planted(Bug::ImagesMissUndecided));
+    if !is_decided || is_planted(Bug::PreimageAfterWrite) {
         return Ok(None);
     }
     let (table, token, key) = (target.table.id, target.token, target.key);

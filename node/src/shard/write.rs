@@ -11,6 +11,7 @@ use cluster::liveness::MonotonicNanos;
 use cluster::replica::{Decided, ProposeError};
 use cluster::{GroupId, HostId, Unavailable};
 use cql::plan::write::{ConditionalOutcome, ConditionalWrite, PartitionWrite};
+use env::planted::{Bug, is_planted};
 use model::TimestampMicros;
 use std::fmt;
 use std::future::poll_fn;
@@ -57,7 +58,8 @@ impl Change {
     /// at timestamps that are fixed. A CDC log tells of it once, as it changes nothing then.
     pub(crate) fn may_be_repeated(&self) -> bool {
         let is_fixed = |write: &PartitionWrite| {
-            write.is_stamped && !write.is_counter && write.list_operations.is_empty()
+            (write.is_stamped && !write.is_counter && write.list_operations.is_empty())
+                || (write.is_counter && is_planted(Bug::RepeatsIncrements))
         };
         matches!(self, Change::Write(writes) if writes.iter().all(is_fixed))
     }

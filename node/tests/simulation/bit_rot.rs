@@ -169,7 +169,7 @@ fn shard_of(p: i32) -> u128 {
 
 /// A bit of the log: the node names the damage and does not start, or nothing is lost but the last
 /// write of a shard, which cannot be told from one that was never finished.
-fn rot_the_log(seed: u64) -> bool {
+pub(crate) fn rot_the_log(seed: u64) -> bool {
     let mut world = World::new(seed);
     let home = world.home().clone();
     world.run(make_tables(home.clone()));

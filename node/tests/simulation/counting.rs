@@ -131,7 +131,7 @@ async fn check(home: Home, knowledge: Knowledge) {
     }
 }
 
-fn run(seed: u64, cuts: u64) {
+pub(crate) fn run(seed: u64, cuts: u64) {
     let mut world = World::new(seed);
     let home = world.home().clone();
     let cdc =

@@ -14,6 +14,7 @@
 //! workload     clients of a cluster, and what must hold for them at every moment
 //! told         that the log tells of each change once
 //! generations  that its streams are those of the time
+//! planted      bugs that the other tests must notice
 //! ```
 //!
 //! A failed test prints its seed; `TETHYS_SIM_SEEDS=a..b` runs other seeds than the few that are
@@ -28,6 +29,7 @@ mod client;
 mod clients;
 mod cluster;
 mod counting;
+mod crowded;
 mod determinism;
 mod disk_faults;
 mod expiry;
@@ -35,10 +37,13 @@ mod followed;
 mod generations;
 mod joining;
 mod list_batches;
+mod lost_answers;
 mod machine;
 mod network;
 mod operator;
 mod periodic_sync;
+#[cfg(debug_assertions)]
+mod planted;
 mod power_cuts;
 mod replay;
 mod restarts;

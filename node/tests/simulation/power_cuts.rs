@@ -373,7 +373,7 @@ fn row_key(table: &TableDef, (_, p, c): Key) -> RowKey {
     (p.to_be_bytes().to_vec(), Some(clustering))
 }
 
-fn run(seed: u64) {
+pub(crate) fn run(seed: u64) {
     let mut world = World::new(seed);
     let home = world.home().clone();
     world.run(make_tables(home.clone()));

@@ -144,7 +144,7 @@ async fn check(home: Home, boots: u64) -> Result<Vec<Contents>, String> {
     Ok(all)
 }
 
-fn run(seed: u64) {
+pub(crate) fn run(seed: u64) {
     let mut world = World::new(seed);
     let home = world.home().clone();
     world.run(make_tables(home.clone()));

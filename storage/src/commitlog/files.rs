@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use env::disk::{Disk, File, OpenMode};
+use env::planted::{Bug, is_planted};
 
 use super::batch::BatchBuffer;
 use super::error::LogError;
@@ -125,6 +126,7 @@ impl LogFiles {
         bytes.extend_from_slice(new.states.seal(seed, BLOCK_BYTES, BLOCK_BYTES));
 
         let mode = match self.options.sync {
+            SyncMode::Group if is_planted(Bug::AcknowledgesUnsynced) => OpenMode::ReadWrite,
             SyncMode::Group => OpenMode::DataSync,
             SyncMode::Periodic { .. } => OpenMode::ReadWrite,
         };

@@ -9,6 +9,8 @@
     clippy::cast_sign_loss
 )]
 
+use env::planted::{Bug, is_planted};
+
 use super::error::Corruption;
 use super::format::{
     BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, Record, SegmentHeader, round_up_to_block,
@@ -149,6 +151,9 @@ impl<'a> SegmentView<'a> {
         is_in_batch: bool,
         end: SegmentEnd,
     ) -> Result<Scanned, (u64, Corruption)> {
+        if is_planted(Bug::ReplayStopsAtDamage) {
+            return Ok(Scanned { end: bad, is_torn: true });
+        }
         if let SegmentEnd::Known(expected) = end {
             let is_before = bad < expected;
             let corruption =

@@ -3,6 +3,8 @@
 mod corruption;
 mod crash;
 mod kept;
+#[cfg(debug_assertions)]
+mod planted;
 mod snapshot;
 mod snapshot_crash;
 

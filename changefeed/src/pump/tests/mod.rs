@@ -148,6 +148,17 @@ fn histories_are_repeatable() {
     assert_eq!(run(|| history(7)), run(|| history(7)));
 }
 
+/// Saved before it was delivered: whoever takes over leaves out what its former owner had not sent.
+#[cfg(debug_assertions)]
+#[test]
+fn a_position_saved_too_early_is_noticed() {
+    use env::planted::{Bug, is_noticed};
+    let test = |seed| {
+        run(|| history(seed));
+    };
+    assert!(is_noticed(Bug::SavesBeforeDelivery, 0..20, test), "nothing noticed");
+}
+
 #[test]
 fn an_incomplete_batch_waits_for_the_flush_interval_and_a_full_one_does_not() {
     run(async || {

@@ -161,7 +161,13 @@ fn each_rule_broken_is_noticed_by_a_script() {
         // The scripts would be rewritten as the broken rule has them.
         return;
     }
-    for rule in [Rule::CommitsOwnTerm, Rule::CompleteLogsOnly, Rule::OneChangeAtATime] {
+    let rules = [
+        Rule::CommitsOwnTerm,
+        Rule::CompleteLogsOnly,
+        Rule::OneChangeAtATime,
+        Rule::VotesAreSynced,
+    ];
+    for rule in rules {
         let run = |_| golden::run_folder("consensus", Script::default);
         assert!(is_noticed(rule, 0..1, run), "{rule:?} was broken, and nothing noticed");
     }

@@ -97,6 +97,7 @@ fn each_rule_broken_is_noticed() {
         Rule::RestartWaits,
         Rule::FromSending,
         Rule::Margin,
+        Rule::SupportIsKept,
         Rule::RestartBeginsAnEpoch,
     ] {
         assert!(is_noticed(rule, 0..SEEDS, run), "{rule:?} was broken, and nothing noticed");

@@ -71,7 +71,7 @@ fn meets_damage(disk: &Disk, model: &Model) -> bool {
 }
 
 #[test]
-fn a_flipped_bit_is_an_error_or_changes_nothing() {
+pub(super) fn a_flipped_bit_is_an_error_or_changes_nothing() {
     let (disk, control, model) = filled(11);
     assert!(!meets_damage(&control.fork(1).0, &model), "the whole files are sound");
     let dir = Path::new("/shard");

@@ -126,7 +126,7 @@ fn entry_of(random: &mut Random, tokens: TokenInterval, group: u64) -> (Token, V
 }
 
 #[test]
-fn a_snapshot_replaces_a_range_exactly_while_both_sides_go_on() {
+pub(super) fn a_snapshot_replaces_a_range_exactly_while_both_sides_go_on() {
     for seed in 1..13 {
         let mut random = Random(seed * 0x9e37_79b9);
         let tokens = TokenInterval { first: i64::MIN / 2, last: i64::MAX / 3 };

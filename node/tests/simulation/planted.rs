@@ -1,0 +1,63 @@
+//! Bugs planted in the node, each of which one of the other tests notices (`docs/planted-bugs.md`).
+
+use crate::{bit_rot, counting, crowded, lost_answers, power_cuts, replay};
+use env::planted::{Bug, is_noticed};
+
+/// Seeds that a test is given to notice a bug.
+const SEEDS: u64 = 12;
+
+fn notice(bug: Bug, test: impl Fn(u64)) {
+    assert!(is_noticed(bug, 0..SEEDS, test), "{bug:?} was planted, and nothing noticed");
+}
+
+#[test]
+fn a_log_that_does_not_sync_is_noticed() {
+    notice(Bug::AcknowledgesUnsynced, power_cuts::run);
+}
+
+#[test]
+fn a_replay_that_stops_at_damage_is_noticed() {
+    notice(Bug::ReplayStopsAtDamage, |seed| {
+        bit_rot::rot_the_log(seed);
+    });
+}
+
+#[test]
+fn conditions_that_miss_what_is_undecided_are_noticed() {
+    notice(Bug::ConditionsMissUndecided, |seed| counting::run(seed, 0));
+}
+
+#[test]
+fn images_that_miss_what_is_undecided_are_noticed() {
+    notice(Bug::ImagesMissUndecided, crowded::write_together);
+}
+
+#[test]
+fn a_preimage_read_after_the_write_is_noticed() {
+    notice(Bug::PreimageAfterWrite, replay::run);
+}
+
+#[test]
+fn a_late_write_logged_whole_is_noticed() {
+    notice(Bug::LateWritesLoggedWhole, replay::run);
+}
+
+#[test]
+fn a_log_row_left_out_is_noticed() {
+    notice(Bug::LogsAllButOne, replay::run);
+}
+
+#[test]
+fn increments_that_the_server_repeats_are_noticed() {
+    notice(Bug::RepeatsIncrements, lost_answers::run);
+}
+
+#[test]
+fn unavailable_told_after_sending_is_noticed() {
+    notice(Bug::UnavailableAfterSending, lost_answers::run);
+}
+
+#[test]
+fn a_page_that_skips_a_range_is_noticed() {
+    notice(Bug::PagesSkipARange, crowded::read_pages);
+}
