@@ -24,6 +24,7 @@ pub mod id_map;
 pub mod json;
 pub mod key;
 pub mod list_operation;
+pub mod list_place;
 pub mod literal;
 pub mod memory_table;
 pub mod merge;

@@ -18,6 +18,7 @@ use cluster::replica::PartitionMask;
 use cql::plan::write::{ConditionalOutcome, ConditionalWrite, Content, RefusedRows};
 use env::planted::{Bug, is_planted};
 use model::entry::WriteEntryWriter;
+use model::list_place::place_elements;
 use model::mutation::{MutationItem, MutationView, stamp, unstamp};
 use model::partition::Partition;
 use model::read::{ReadCommand, ReadScope, Slice};
@@ -55,6 +56,11 @@ impl ShardState {
         let timestamp = self.timestamp_above_all(&target, conditional, step.wall)?;
         let write = &mut conditional.write;
         stamp(&mut write.mutation, timestamp).expect("the planner's bytes are well-formed");
+        let mutation = MutationView::new(&write.mutation);
+        let mutation = mutation.expect("the planner's bytes are well-formed");
+        if let Some(placed) = place_elements(&mutation, &table, timestamp) {
+            write.mutation = placed;
+        }
         for operation in &mut write.list_operations {
             operation.timestamp = timestamp;
         }

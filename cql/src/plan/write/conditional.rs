@@ -332,6 +332,7 @@ impl BatchConditions {
         if conditions.peek().is_none() {
             return Ok(None);
         }
+        plans.clone().try_for_each(WritePlan::refuse_list_cells)?;
         let Some(table) = plans.clone().next().map(|plan| &plan.table) else { return Ok(None) };
         if plans.clone().any(|plan| plan.table.id != table.id) {
             return Err(PlanError::invalid("Batch with conditions cannot span multiple tables"));

@@ -4,7 +4,7 @@ use super::attributes::Attributes;
 use super::conditional::{PreparedCondition, check_deletion};
 use super::counter;
 use super::operation::{
-    ColumnOperation, in_column_order, prepare_assignment, prepare_deletion, set_to,
+    ColumnChange, ColumnOperation, in_column_order, prepare_assignment, prepare_deletion, set_to,
 };
 use crate::plan::condition::Condition;
 use crate::plan::error::PlanError;
@@ -96,6 +96,7 @@ impl WritePlan {
                     "Cannot provide custom timestamp for conditional updates",
                 ));
             }
+            plan.refuse_list_cells()?;
             plan.conditional = Some(Box::new(PreparedCondition::new(table, condition, &plan)));
         }
         Ok(plan)
@@ -104,6 +105,19 @@ impl WritePlan {
     /// For each column of the partition key the marker that alone gives its value, if one does.
     pub fn partition_key_slots(&self) -> Vec<Option<u16>> {
         self.keys.partition.marker_slots()
+    }
+
+    /// Refuses a statement that names a list's cell by its place, to be made under a condition: the
+    /// leader gives the elements of conditional writes their places.
+    pub(super) fn refuse_list_cells(&self) -> Result<(), PlanError> {
+        let operations = self.static_operations.iter().chain(&self.row_operations);
+        let mut changes = operations.map(|operation| &operation.change);
+        if changes.any(|change| matches!(change, ColumnChange::SetListCell { .. })) {
+            return Err(PlanError::invalid(
+                "SCYLLA_TIMEUUID_LIST_INDEX cannot be used in conditional updates",
+            ));
+        }
+        Ok(())
     }
 
     /// Whether the statement names a timestamp of its own.
