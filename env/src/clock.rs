@@ -13,6 +13,7 @@
 //! Each node has a clock of its own over a shared base; [`SimClockControl::jump_wall`] sets the
 //! wall clock of one node wrong. Clocks that run at a wrong rate are not simulated.
 
+use crate::injected::wall_offset_micros;
 use std::time::Duration;
 
 mod real;
@@ -63,7 +64,7 @@ impl Clock {
     /// The wall clock, in microseconds since 1970-01-01 UTC.
     pub fn now_micros(&self) -> i64 {
         match &self.0 {
-            Side::Real => real::now_micros(),
+            Side::Real => real::now_micros() + wall_offset_micros(),
             Side::Sim(clock) => clock.now_micros(),
         }
     }

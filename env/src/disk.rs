@@ -15,6 +15,7 @@
 //!
 //! The contract tests in `disk/tests.rs` run on both sides.
 
+use crate::injected::before_write;
 use std::io;
 use std::path::Path;
 use std::path::PathBuf;
@@ -129,7 +130,7 @@ impl Disk {
     /// Makes the names in a directory durable: what was created, renamed or removed in it.
     pub fn sync_dir(&self, path: &Path) -> io::Result<()> {
         match &self.0 {
-            Side::Real => real::sync_dir(path),
+            Side::Real => before_write().and_then(|()| real::sync_dir(path)),
             Side::Sim(disk) => disk.sync_dir(path),
         }
     }
@@ -233,7 +234,7 @@ impl File {
     /// After an error some of them may have been written.
     pub fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         match &self.0 {
-            FileSide::Real(file) => file.write_all_at(bytes, offset),
+            FileSide::Real(file) => before_write().and_then(|()| file.write_all_at(bytes, offset)),
             FileSide::Sim(file) => file.write_all_at(bytes, offset),
         }
     }
@@ -243,7 +244,7 @@ impl File {
     /// and report success the next time. The simulated side does just that.
     pub fn sync_data(&self) -> io::Result<()> {
         match &self.0 {
-            FileSide::Real(file) => file.sync_data(),
+            FileSide::Real(file) => before_write().and_then(|()| file.sync_data()),
             FileSide::Sim(file) => file.sync_data(),
         }
     }
@@ -269,7 +270,7 @@ impl File {
     /// and makes that durable: later overwrites touch no metadata and so wait for no journal.
     pub fn preallocate(&self, length: u64) -> io::Result<()> {
         match &self.0 {
-            FileSide::Real(file) => file.preallocate(length),
+            FileSide::Real(file) => before_write().and_then(|()| file.preallocate(length)),
             FileSide::Sim(file) => file.preallocate(length),
         }
     }

@@ -36,6 +36,7 @@
 pub mod clock;
 pub mod disk;
 pub mod entropy;
+mod injected;
 pub mod memory;
 pub mod net;
 pub mod planted;
@@ -69,6 +70,7 @@ pub struct Env {
 impl Env {
     /// The machine's.
     pub fn real() -> Env {
+        injected::start();
         Env {
             clock: Clock::real(),
             disk: Disk::real(),
