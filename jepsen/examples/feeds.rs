@@ -97,6 +97,7 @@ fn run(arguments: RunArguments) -> io::Result<bool> {
             node_count: arguments.nodes,
             folder: folder.path().to_path_buf(),
             arguments: arguments.node_arguments,
+            configuration: String::new(),
         },
         replication_factor: arguments.nodes,
         client_count: arguments.clients,

@@ -5,7 +5,7 @@
 //! cargo run --release -p jepsen --example jepsen -- run set --fault kill --seconds 60
 //! cargo run --release -p jepsen --example jepsen -- run lwt --nodes 3 --fault isolate --seconds 60
 //! cargo run --release -p jepsen --example jepsen -- campaign --minutes 60 reports/here
-//! cargo run --release -p jepsen --example jepsen -- check set set-7.jsonl
+//! cargo run --release -p jepsen --example jepsen -- check set set-7/history.jsonl
 //! ```
 //! The program ends with 0 when the history is valid, with 1 when it is not or nobody knows.
 
@@ -23,6 +23,7 @@ use jepsen::checker::Verdict;
 use jepsen::cluster::{ClusterOptions, built_program};
 use jepsen::history;
 use jepsen::nemesis::Fault;
+use jepsen::page::{self, Heading};
 use jepsen::run::{Report, RunOptions};
 use std::io;
 use std::path::PathBuf;
@@ -77,9 +78,9 @@ struct RunArguments {
     /// The program; the one that was built beside this one unless told.
     #[arg(long)]
     binary: Option<PathBuf>,
-    /// Where the history goes; `WORKLOAD-SEED.jsonl` here unless told.
+    /// Where the page, the history and the nodes' logs go; `WORKLOAD-SEED` here unless told.
     #[arg(long)]
-    history: Option<PathBuf>,
+    folder: Option<PathBuf>,
     /// Further arguments of every node.
     #[arg(last = true)]
     node_arguments: Vec<String>,
@@ -108,7 +109,7 @@ struct CampaignArguments {
     /// The page's title.
     #[arg(long, default_value = "A campaign of fault tests")]
     title: String,
-    /// Where the page goes, as `index.md`, and the histories that are not valid.
+    /// Where the page goes, as `index.md`, and a folder of each test that is not valid.
     folder: PathBuf,
     /// Further arguments of every node.
     #[arg(last = true)]
@@ -148,6 +149,7 @@ fn run(arguments: RunArguments) -> io::Result<bool> {
             node_count: arguments.nodes,
             folder: folder.path().to_path_buf(),
             arguments: arguments.node_arguments,
+            configuration: String::new(),
         },
         replication_factor: arguments.replication_factor.unwrap_or(arguments.nodes),
         client_count: arguments.clients,
@@ -156,12 +158,17 @@ fn run(arguments: RunArguments) -> io::Result<bool> {
         seed,
     };
     let report = runtime()?.block_on(workload.run(&options))?;
-    let name = format!("{workload}-{seed}.jsonl");
-    let path = arguments.history.unwrap_or_else(|| PathBuf::from(name));
-    std::fs::write(&path, history::to_lines(&report.history))?;
-    println!("history: {}", path.display());
+    let heading = Heading {
+        workload: workload.to_string(),
+        seed,
+        commit: page::commit(),
+        terms: options.terms(),
+    };
+    let path = arguments.folder.unwrap_or_else(|| format!("{workload}-{seed}").into());
+    page::write_folder(&path, &heading, &report, folder.path())?;
+    println!("page: {}", path.join("page.html").display());
     if report.verdict != Verdict::Valid {
-        println!("data and logs: {}", folder.keep().display());
+        println!("data: {}", folder.keep().display());
     }
     Ok(tell(&report))
 }
@@ -175,6 +182,7 @@ fn run_campaign(arguments: CampaignArguments) -> io::Result<bool> {
             node_count: arguments.nodes,
             folder: data.path().to_path_buf(),
             arguments: arguments.node_arguments,
+            configuration: String::new(),
         },
         replication_factor: arguments.nodes,
         client_count: arguments.clients,

@@ -5,8 +5,9 @@
 
 use crate::catalogue::Name;
 use crate::checker::Verdict;
-use crate::history::{self, Event, Kind};
+use crate::history::{Event, Kind};
 use crate::nemesis::Fault;
+use crate::page::{self, Heading};
 use crate::run::{Report, RunOptions};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -23,6 +24,10 @@ const FAULTS: &[&[Fault]] = &[
     &[Fault::Mute, Fault::Deafen, Fault::Bridge],
     &[Fault::Restart, Fault::PauseAll],
     &[Fault::KillAll],
+    &[Fault::Clock],
+    &[Fault::SlowDisk, Fault::BrokenDisk],
+    &[Fault::Join, Fault::Remove],
+    &[Fault::Join, Fault::Remove, Fault::Kill, Fault::Isolate, Fault::Pause],
     &[
         Fault::Kill,
         Fault::Pause,
@@ -58,7 +63,7 @@ struct Figures {
 }
 
 /// Runs tests until the time is over; the options' faults and seed are those of the first. Writes
-/// `index.md` into the folder, and there the history of each test that was not valid. Returns
+/// `index.md` into the folder, and there a folder of each test that was not valid ([`page`]). Returns
 /// whether all were.
 pub async fn run(
     options: &RunOptions,
@@ -80,14 +85,20 @@ pub async fn run(
         if let Ok(report) = &report
             && report.verdict != Verdict::Valid
         {
-            let file = folder.join(format!("{workload}-{seed}.jsonl"));
-            std::fs::write(file, history::to_lines(&report.history))?;
+            let heading = Heading {
+                workload: workload.to_string(),
+                seed,
+                commit: page::commit(),
+                terms: options.terms(),
+            };
+            let folder = folder.join(format!("{workload}-{seed}"));
+            page::write_folder(&folder, &heading, report, &options.cluster.folder)?;
         } else if report.is_ok() {
             std::fs::remove_dir_all(&options.cluster.folder)?;
         }
         let outcome = report.as_ref().map(Figures::of).map_err(ToString::to_string);
         lines.push(Line { workload, faults, seed, outcome });
-        std::fs::write(folder.join("index.md"), page(title, &lines, began.elapsed()))?;
+        std::fs::write(folder.join("index.md"), index(title, &lines, began.elapsed()))?;
     }
     Ok(lines.iter().all(Line::is_valid))
 }
@@ -140,7 +151,7 @@ fn longest_call(history: &[Event]) -> Duration {
 }
 
 /// The page, in Markdown.
-fn page(title: &str, lines: &[Line], elapsed: Duration) -> String {
+fn index(title: &str, lines: &[Line], elapsed: Duration) -> String {
     let mut text = format!("# {title}\n\n");
     let figures: Vec<&Figures> =
         lines.iter().filter_map(|line| line.outcome.as_ref().ok()).collect();
@@ -215,7 +226,7 @@ mod tests {
         assert_eq!(longest_silence(&history), Duration::from_millis(75));
         assert_eq!(longest_call(&history), Duration::from_millis(74));
         let options = |outcome| Line { workload: Name::Set, faults: FAULTS[1], seed: 3, outcome };
-        let text = page("A run", &[options(Err("no port".to_owned()))], Duration::from_secs(90));
+        let text = index("A run", &[options(Err("no port".to_owned()))], Duration::from_secs(90));
         assert!(text.contains("1 tests in 1 minutes, 0 faults;"), "{text}");
         assert!(text.contains("| set | 3 | Kill | | | | | | | not run: no port |"), "{text}");
     }

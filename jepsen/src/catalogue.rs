@@ -2,10 +2,15 @@
 
 use crate::history::Event;
 use crate::run::{Report, RunOptions, judge, run};
+use crate::workload::append::Appends;
 use crate::workload::batch::Batches;
+use crate::workload::convergence::Replicas;
 use crate::workload::counter::Counters;
+use crate::workload::isolation::Partitions;
 use crate::workload::log::Log;
 use crate::workload::lwt::Transactions;
+use crate::workload::overwrite::Overwrites;
+use crate::workload::paging::Pages;
 use crate::workload::register::Registers;
 use crate::workload::schema::Tables;
 use crate::workload::set::Set;
@@ -30,37 +35,67 @@ pub enum Name {
     Log,
     /// Tables that are made from all nodes.
     Schema,
+    /// Light-weight transactions that append to lists.
+    Append,
+    /// Overwrites and deletes with timestamps of the client's.
+    Overwrite,
+    /// Partitions written as a whole.
+    Isolation,
+    /// Replicas that become equal, with little log.
+    Convergence,
+    /// A set read page by page.
+    Paging,
+}
+
+/// Does the same for the workload of a name, whatever its type.
+macro_rules! with_workload {
+    ($name:expr, |$workload:ident| $action:expr) => {
+        match $name {
+            Name::Register => with_workload!(@ Registers::default(), $workload, $action),
+            Name::Lwt => with_workload!(@ Transactions::default(), $workload, $action),
+            Name::Counter => with_workload!(@ Counters, $workload, $action),
+            Name::Set => with_workload!(@ Set::default(), $workload, $action),
+            Name::Batch => with_workload!(@ Batches::default(), $workload, $action),
+            Name::Log => with_workload!(@ Log::default(), $workload, $action),
+            Name::Schema => with_workload!(@ Tables::default(), $workload, $action),
+            Name::Append => with_workload!(@ Appends::default(), $workload, $action),
+            Name::Overwrite => with_workload!(@ Overwrites::default(), $workload, $action),
+            Name::Isolation => with_workload!(@ Partitions::default(), $workload, $action),
+            Name::Convergence => with_workload!(@ Replicas::default(), $workload, $action),
+            Name::Paging => with_workload!(@ Pages::default(), $workload, $action),
+        }
+    };
+    (@ $made:expr, $workload:ident, $action:expr) => {{
+        let $workload = $made;
+        $action
+    }};
 }
 
 impl Name {
     /// All of them.
-    pub const ALL: [Name; 7] =
-        [Name::Register, Name::Lwt, Name::Counter, Name::Set, Name::Batch, Name::Log, Name::Schema];
+    pub const ALL: [Name; 12] = [
+        Name::Register,
+        Name::Lwt,
+        Name::Counter,
+        Name::Set,
+        Name::Batch,
+        Name::Log,
+        Name::Schema,
+        Name::Append,
+        Name::Overwrite,
+        Name::Isolation,
+        Name::Convergence,
+        Name::Paging,
+    ];
 
     /// Runs a test.
     pub async fn run(self, options: &RunOptions) -> io::Result<Report> {
-        match self {
-            Name::Register => run(Registers::default(), options).await,
-            Name::Lwt => run(Transactions::default(), options).await,
-            Name::Counter => run(Counters, options).await,
-            Name::Set => run(Set::default(), options).await,
-            Name::Batch => run(Batches::default(), options).await,
-            Name::Log => run(Log::default(), options).await,
-            Name::Schema => run(Tables::default(), options).await,
-        }
+        with_workload!(self, |workload| run(workload, options).await)
     }
 
     /// Judges a history again.
     pub fn judge(self, events: Vec<Event>) -> io::Result<Report> {
-        match self {
-            Name::Register => judge(&Registers::default(), events, Vec::new()),
-            Name::Lwt => judge(&Transactions::default(), events, Vec::new()),
-            Name::Counter => judge(&Counters, events, Vec::new()),
-            Name::Set => judge(&Set::default(), events, Vec::new()),
-            Name::Batch => judge(&Batches::default(), events, Vec::new()),
-            Name::Log => judge(&Log::default(), events, Vec::new()),
-            Name::Schema => judge(&Tables::default(), events, Vec::new()),
-        }
+        with_workload!(self, |workload| judge(&workload, events, Vec::new()))
     }
 }
 

@@ -16,6 +16,7 @@ use scylla::response::query_result::QueryResult;
 use scylla::serialize::row::SerializeRow;
 use scylla::statement::Consistency;
 use scylla::statement::prepared::PreparedStatement;
+use scylla::statement::unprepared::Statement;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -99,8 +100,35 @@ impl Client {
     where
         T: for<'f, 'm> DeserializeRow<'f, 'm> + 'static,
     {
+        self.all(Statement::new(text)).await
+    }
+
+    /// The same at a consistency level.
+    pub async fn rows_at<T>(&self, text: &str, level: Consistency) -> Result<Vec<T>, Failure>
+    where
+        T: for<'f, 'm> DeserializeRow<'f, 'm> + 'static,
+    {
+        let mut statement = Statement::new(text);
+        statement.set_consistency(level);
+        self.all(statement).await
+    }
+
+    /// The same by pages of so many rows, each asked for when the one before has been read.
+    pub async fn rows_by_pages<T>(&self, text: &str, page_rows: i32) -> Result<Vec<T>, Failure>
+    where
+        T: for<'f, 'm> DeserializeRow<'f, 'm> + 'static,
+    {
+        let mut statement = Statement::new(text);
+        statement.set_page_size(page_rows);
+        self.all(statement).await
+    }
+
+    async fn all<T>(&self, statement: Statement) -> Result<Vec<T>, Failure>
+    where
+        T: for<'f, 'm> DeserializeRow<'f, 'm> + 'static,
+    {
         let unknown = |error: &dyn std::error::Error| Failure::Unknown(error.to_string());
-        let pages = self.session.query_iter(text, ()).await.map_err(|e| unknown(&e))?;
+        let pages = self.session.query_iter(statement, ()).await.map_err(|e| unknown(&e))?;
         let rows = pages.rows_stream::<T>().map_err(|e| unknown(&e))?;
         rows.try_collect().await.map_err(|e| unknown(&e))
     }

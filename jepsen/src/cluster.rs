@@ -2,7 +2,8 @@
 //! loopback network, the same ports, and its own folder of data. They end with the cluster.
 //!
 //! They are given the same seeds and started at once. What they say to each other goes through a
-//! [`Network`] that can be cut; clients reach every node at all times.
+//! [`Network`] that can be cut; clients reach every node at all times. Further nodes, the spares, may
+//! join them later, leave and be removed; each place is taken again by a new node on empty data.
 
 use crate::client::Client;
 use crate::network::{Cuts, Network, hidden_ip, public_ip};
@@ -20,8 +21,12 @@ const START_TIME_MAX: Duration = Duration::from_mins(1);
 /// How long a node may take to end when it is told to: whoever runs containers gives it ten
 /// seconds, and a busy machine some more.
 const STOP_TIME_MAX: Duration = Duration::from_secs(20);
+/// How long a node may take to follow an injected fault.
+const INJECTED_TIME_MAX: Duration = Duration::from_secs(20);
 /// How often a node that starts is asked whether it answers.
 const ASK_EVERY: Duration = Duration::from_millis(50);
+/// The nodes' configuration file.
+const CONFIGURATION: &str = "tethys.yaml";
 /// Ports are taken from below those that the system gives to outgoing connections.
 const PORTS: std::ops::Range<u16> = 10_000..32_000;
 
@@ -30,12 +35,14 @@ const PORTS: std::ops::Range<u16> = 10_000..32_000;
 pub struct ClusterOptions {
     /// The program.
     pub binary: PathBuf,
-    /// How many nodes.
+    /// How many nodes found it.
     pub node_count: u8,
     /// Where data and logs go.
     pub folder: PathBuf,
     /// Further arguments of every node.
     pub arguments: Vec<String>,
+    /// What stands in every node's configuration file.
+    pub configuration: String,
 }
 
 /// Nodes, running or not.
@@ -53,6 +60,18 @@ struct Node {
     ip: IpAddr,
     process: Option<Child>,
     is_paused: bool,
+    part: Part,
+}
+
+/// What a node is to the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    /// One that runs, unless something was done to it.
+    Member,
+    /// One that is leaving, or being removed: it is let alone.
+    Goes,
+    /// Nobody's place.
+    Free,
 }
 
 /// The ports that all nodes have.
@@ -66,23 +85,42 @@ struct Ports {
 
 impl Cluster {
     /// Starts all nodes at once, on empty folders, and returns when all of them answer clients.
-    pub async fn start(options: ClusterOptions) -> io::Result<Cluster> {
-        let node_count = usize::from(options.node_count);
-        let ports = Ports::free(node_count)?;
-        let network = Network::start(node_count, ports.storage)?;
-        let node = |node| Node { ip: public_ip(node).into(), process: None, is_paused: false };
-        let nodes = (0..node_count).map(node).collect();
+    /// `spare_count` is how many places there are for nodes that join later.
+    pub async fn start(options: ClusterOptions, spare_count: usize) -> io::Result<Cluster> {
+        let founder_count = usize::from(options.node_count);
+        let place_count = founder_count + spare_count;
+        fs::write(options.folder.join(CONFIGURATION), &options.configuration)?;
+        let ports = Ports::free(place_count)?;
+        let network = Network::start(place_count, ports.storage)?;
+        let node = |node| Node {
+            ip: public_ip(node).into(),
+            process: None,
+            is_paused: false,
+            part: if node < founder_count { Part::Member } else { Part::Free },
+        };
+        let nodes = (0..place_count).map(node).collect();
         let mut cluster = Cluster { options, ports, network, nodes };
-        for node in 0..cluster.nodes.len() {
+        for node in 0..founder_count {
             cluster.spawn(node)?;
         }
         cluster.wait_until_all_answer().await?;
         Ok(cluster)
     }
 
-    /// How many nodes there are, running or not.
-    pub fn node_count(&self) -> usize {
+    /// How many places there are, taken or not: the founders', then the spares'.
+    pub fn place_count(&self) -> usize {
         self.nodes.len()
+    }
+
+    /// The places of the spares.
+    pub fn spares(&self) -> std::ops::Range<usize> {
+        usize::from(self.options.node_count)..self.nodes.len()
+    }
+
+    /// The nodes that faults may befall: those that belong to the cluster, running or not.
+    pub fn members(&self) -> Vec<usize> {
+        let is_member = |node: &usize| self.nodes[*node].part == Part::Member;
+        (0..self.nodes.len()).filter(is_member).collect()
     }
 
     /// Where clients of a node connect.
@@ -146,10 +184,65 @@ impl Cluster {
         Ok(())
     }
 
+    /// Has a new node join, at a free place: it is started, and becomes a member in its own time.
+    pub fn join(&mut self, node: usize) -> io::Result<()> {
+        assert_eq!(self.nodes[node].part, Part::Free, "only a free place is taken");
+        let data = self.folder(node);
+        if data.is_dir() {
+            fs::remove_dir_all(&data)?;
+        }
+        self.nodes[node].part = Part::Member;
+        self.spawn(node)
+    }
+
+    /// Lets a node alone from now on, for it is to leave or to be removed.
+    pub fn see_off(&mut self, node: usize) {
+        self.nodes[node].part = Part::Goes;
+    }
+
+    /// The place of a node that has gone is free again.
+    pub fn forget(&mut self, node: usize) -> io::Result<()> {
+        self.kill(node)?;
+        self.nodes[node].part = Part::Free;
+        Ok(())
+    }
+
+    /// One of the program's verbs, to be asked of a node.
+    pub fn verb(&self, node: usize, words: &[&str]) -> Command {
+        let mut command = Command::new(&self.options.binary);
+        command
+            .args(words)
+            .args(["--host", &self.nodes[node].ip.to_string()])
+            .args(["--http-port", &self.ports.http.to_string()])
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Has a node's clock or disk be wrong from now on (`env/src/injected.rs` says how), or right again
+    /// with an empty text; also in its next lives.
+    pub fn begin_inject(&self, node: usize, faults: &str) -> io::Result<Injecting> {
+        let (path, text) = (self.faults(node), format!("{faults}\n"));
+        // The file is there as a whole or not at all.
+        let new = path.with_extension("new");
+        fs::write(&new, &text)?;
+        fs::rename(&new, &path)?;
+        let is_running = self.nodes[node].process.is_some() && !self.nodes[node].is_paused;
+        Ok(Injecting { path: path.with_extension("faults.seen"), text, is_running })
+    }
+
+    /// Whether a node's clock or disk is wrong.
+    pub fn is_injected(&self, node: usize) -> bool {
+        fs::read_to_string(self.faults(node)).is_ok_and(|text| !text.trim().is_empty())
+    }
+
+    fn faults(&self, node: usize) -> PathBuf {
+        self.folder(node).with_extension("faults")
+    }
+
     /// Joins what is cut, thaws what is frozen and starts what is dead.
     pub fn heal(&mut self) -> io::Result<()> {
         self.network.cut(Cuts::default());
-        for node in 0..self.nodes.len() {
+        for node in self.members() {
             if std::mem::take(&mut self.nodes[node].is_paused) {
                 self.signal(node, Signal::CONT)?;
             }
@@ -163,7 +256,7 @@ impl Cluster {
     /// Returns when every node answers clients; an error when one has ended or takes too long.
     pub async fn wait_until_all_answer(&mut self) -> io::Result<()> {
         let deadline = Instant::now() + START_TIME_MAX;
-        for node in 0..self.nodes.len() {
+        for node in self.members() {
             while let Err(error) = Client::connect(self.address(node)).await {
                 let ended = match &mut self.nodes[node].process {
                     Some(process) => process.try_wait()?,
@@ -183,7 +276,8 @@ impl Cluster {
         self.folder(node).with_extension("log")
     }
 
-    fn complaint(&self, node: usize, what: &str) -> io::Error {
+    /// An error that names a node and where its log is.
+    pub(crate) fn complaint(&self, node: usize, what: &str) -> io::Error {
         io::Error::other(format!(
             "{} {what}; see {}",
             self.nodes[node].ip,
@@ -204,9 +298,12 @@ impl Cluster {
 
     fn spawn(&mut self, node: usize) -> io::Result<()> {
         let log = File::options().create(true).append(true).open(self.log(node))?;
-        let seeds: Vec<String> = self.nodes.iter().map(|node| node.ip.to_string()).collect();
+        let founders = self.nodes.iter().take(usize::from(self.options.node_count));
+        let seeds: Vec<String> = founders.map(|node| node.ip.to_string()).collect();
         let mut command = Command::new(&self.options.binary);
         command
+            .arg("--config")
+            .arg(self.options.folder.join(CONFIGURATION))
             .arg("--data-dir")
             .arg(self.folder(node))
             .args(["--address", &self.nodes[node].ip.to_string()])
@@ -218,10 +315,37 @@ impl Cluster {
             .args(["--http-port", &self.ports.http.to_string()])
             .args(["--storage-port", &self.ports.storage.to_string()])
             .args(&self.options.arguments)
+            .env("TETHYS_TEST_FAULTS", self.faults(node))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
         self.nodes[node].process = Some(command.spawn()?);
+        Ok(())
+    }
+}
+
+/// A fault that a node was told to have.
+#[derive(Debug)]
+pub struct Injecting {
+    path: PathBuf,
+    text: String,
+    is_running: bool,
+}
+
+impl Injecting {
+    /// Returns when the node follows it; at once if it does not run. An error if it does not within
+    /// [`INJECTED_TIME_MAX`].
+    pub async fn wait(self) -> io::Result<()> {
+        let deadline = Instant::now() + INJECTED_TIME_MAX;
+        let is_seen = || fs::read_to_string(&self.path).is_ok_and(|seen| seen == self.text);
+        while self.is_running && !is_seen() {
+            if Instant::now() > deadline {
+                return Err(io::Error::other(
+                    "a node takes no faults: is the program built with debug_assertions?",
+                ));
+            }
+            tokio::time::sleep(ASK_EVERY).await;
+        }
         Ok(())
     }
 }

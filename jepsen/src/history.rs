@@ -92,6 +92,64 @@ pub enum Operation {
         /// In order of keys.
         rows: Vec<(i64, i64, i64)>,
     },
+    /// Appends to lists of one partition, together.
+    Append {
+        /// The partition.
+        partition: i64,
+        /// Which lists, each with the value that it gets; nobody appends a value to a list twice.
+        values: Vec<(i64, i64)>,
+    },
+    /// All lists of one partition.
+    ReadLists {
+        /// The partition.
+        partition: i64,
+        /// Each with its values in their order; nothing before the end.
+        lists: Vec<(i64, Vec<i64>)>,
+    },
+    /// Sets a row, or deletes it, with a timestamp of the client's.
+    Put {
+        /// The row.
+        key: i64,
+        /// The timestamp, in microseconds.
+        timestamp: i64,
+        /// Its value, which nobody else writes; `None` deletes the row.
+        value: Option<i64>,
+    },
+    /// Sets all rows of a partition to one value, together.
+    WriteAll {
+        /// The partition.
+        key: i64,
+        /// The value, which nobody else writes.
+        value: i64,
+    },
+    /// All rows of a partition.
+    ReadAll {
+        /// The partition.
+        key: i64,
+        /// Whether any replica may answer, with what it has.
+        is_of_any: bool,
+        /// The value of each row; nothing before the end.
+        values: Vec<i64>,
+    },
+    /// Adds an element to the set that is taken away again, by the same client.
+    Blink {
+        /// The element.
+        value: i64,
+    },
+    /// All elements of the set, page by page.
+    Scan {
+        /// Rows of a page.
+        page_rows: i32,
+        /// In the order of the pages.
+        values: Vec<i64>,
+    },
+    /// What one replica has of the table, whole: (key, clustering, value).
+    ReadReplica {
+        /// The replica's node, from 0.
+        node: u32,
+        /// In order of keys.
+        rows: Vec<(i64, i64, i64)>,
+    },
     /// The table's change log, whole: (key, clustering, value) in the order of the log.
     ReadLog {
         /// In order of keys, then as logged.

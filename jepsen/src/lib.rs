@@ -14,6 +14,7 @@
 //!   run.rs        all of it together: load, faults, healing, last reads, verdict
 //!   history.rs    what was asked and answered
 //!   feeds/        changefeeds: a table, its readers, their faults, a history of their own
+//!   page.rs       a page about one test, in a folder with its history and logs
 //!   campaign.rs   many tests, and a page that says what came of them
 //!   checker/      whether that can be true; pure, and tested on histories that are wrong
 //! ```
@@ -37,6 +38,7 @@ pub mod feeds;
 pub mod history;
 pub mod nemesis;
 pub mod network;
+pub mod page;
 pub mod random;
 pub mod run;
 pub mod workload;

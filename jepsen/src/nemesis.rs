@@ -2,7 +2,10 @@
 //!
 //! One fault at a time: something is done to nodes or between them, and after a while all is healed.
 //! With three nodes most faults leave a majority that can work; with one, the cluster is away
-//! meanwhile.
+//! meanwhile. The ring changes beside all that ([`ring`]): whatever a plan has begun has to live
+//! through the other faults.
+
+pub mod ring;
 
 use crate::cluster::Cluster;
 use crate::network::Cuts;
@@ -35,6 +38,17 @@ pub enum Fault {
     Deafen,
     /// Nothing passes between two nodes, which both speak with all others.
     Bridge,
+    /// A node's wall clock jumps by up to some seconds, either way, and back later. Like the next two it
+    /// needs a program that was built with `debug_assertions`.
+    Clock,
+    /// A node's writes and syncs take long.
+    SlowDisk,
+    /// A node's writes and syncs fail; later it is killed, and started on a disk that works.
+    BrokenDisk,
+    /// A further node joins, and leaves later (`tethys decommission`).
+    Join,
+    /// A further node joins, is killed, and removed by the others (`tethys remove`).
+    Remove,
     /// All nodes are killed, and start later on data of before. No database survives it; it shows
     /// that the checkers notice lost writes.
     Rollback,
@@ -70,6 +84,9 @@ impl Pace {
     }
 }
 
+/// How far a clock jumps at most, and how much longer a write takes.
+const CLOCK_MILLIS_MAX: u64 = 4_000;
+const DISK_DELAY_MILLIS_MAX: u64 = 150;
 /// How often it is looked whether a node has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -79,10 +96,39 @@ impl Fault {
         use Fault::{Bridge, Deafen, Halves, Isolate, Mute};
         matches!(self, Halves | Isolate | Mute | Deafen | Bridge)
     }
+
+    /// Whether the program itself is told to have it.
+    pub fn is_injected(self) -> bool {
+        matches!(self, Fault::Clock | Fault::SlowDisk | Fault::BrokenDisk)
+    }
+
+    /// Whether it changes the ring.
+    pub fn is_of_the_ring(self) -> bool {
+        matches!(self, Fault::Join | Fault::Remove)
+    }
 }
 
-/// Inflicts faults from `began` to `end`, and heals the last one.
+/// Inflicts faults from `began` to `end`, and heals the last one. A change of the ring that has begun
+/// is seen through.
 pub async fn torment(
+    cluster: &RefCell<Cluster>,
+    faults: &[Fault],
+    pace: Pace,
+    mut random: Random,
+    span: (Instant, Instant),
+) -> io::Result<Vec<Inflicted>> {
+    let (of_the_ring, others): (Vec<Fault>, Vec<Fault>) =
+        faults.iter().partition(|fault| fault.is_of_the_ring());
+    let of_the_ring = ring::change(cluster, &of_the_ring, Random::new(random.any()), span);
+    let others = torment_nodes(cluster, &others, pace, random, span);
+    let (of_the_ring, others) = futures::future::join(of_the_ring, others).await;
+    let mut inflicted = of_the_ring?;
+    inflicted.append(&mut others?);
+    inflicted.sort_by_key(|fault| fault.began);
+    Ok(inflicted)
+}
+
+async fn torment_nodes(
     cluster: &RefCell<Cluster>,
     faults: &[Fault],
     pace: Pace,
@@ -103,6 +149,9 @@ pub async fn torment(
         let fault_began = began.elapsed();
         let what = inflict(cluster, fault, &mut random).await?;
         rest(&mut random, pace.fault_millis).await;
+        if fault.is_injected() {
+            withdraw(cluster, fault).await?;
+        }
         cluster.borrow_mut().heal()?;
         inflicted.push(Inflicted { what, began: fault_began, healed: began.elapsed() });
     }
@@ -114,9 +163,8 @@ async fn inflict(
     fault: Fault,
     random: &mut Random,
 ) -> io::Result<String> {
-    let count = cluster.borrow().node_count();
-    let victim = random.below(count as u64) as usize;
-    let all: Vec<usize> = (0..count).collect();
+    let all = cluster.borrow().members();
+    let victim = all[random.below(all.len() as u64) as usize];
     let one = || format!("{fault:?} node {}", victim + 1);
     match fault {
         Fault::Kill => cluster.borrow_mut().kill(victim).map(|()| one()),
@@ -133,7 +181,41 @@ async fn inflict(
             cluster.borrow().cut(cuts);
             Ok(format!("{fault:?} {what}"))
         }
+        Fault::Clock => {
+            let millis = random.below(2 * CLOCK_MILLIS_MAX) as i64 - CLOCK_MILLIS_MAX as i64;
+            inject(cluster, victim, &format!("wall_offset_micros={}", millis * 1_000)).await?;
+            Ok(format!("{} by {millis} ms", one()))
+        }
+        Fault::SlowDisk => {
+            let millis = 5 + random.below(DISK_DELAY_MILLIS_MAX);
+            inject(cluster, victim, &format!("disk_delay_millis={millis}")).await?;
+            Ok(format!("{} by {millis} ms", one()))
+        }
+        Fault::BrokenDisk => inject(cluster, victim, "disk_fails=1").await.map(|()| one()),
+        Fault::Join | Fault::Remove => unreachable!("the ring changes beside the other faults"),
     }
+}
+
+/// Has a node be wrong as the program lets itself be told.
+async fn inject(cluster: &RefCell<Cluster>, node: usize, faults: &str) -> io::Result<()> {
+    let injecting = cluster.borrow().begin_inject(node, faults)?;
+    injecting.wait().await
+}
+
+/// Takes back what was injected. A node whose disk has failed trusts it no more: it is killed, and
+/// started again by the healing that follows.
+async fn withdraw(cluster: &RefCell<Cluster>, fault: Fault) -> io::Result<()> {
+    let members = cluster.borrow().members();
+    for node in members {
+        if !cluster.borrow().is_injected(node) {
+            continue;
+        }
+        if fault == Fault::BrokenDisk {
+            cluster.borrow_mut().kill(node)?;
+        }
+        inject(cluster, node, "").await?;
+    }
+    Ok(())
 }
 
 fn on_all(
@@ -142,7 +224,7 @@ fn on_all(
     strike: impl Fn(&mut Cluster, usize) -> io::Result<()>,
 ) -> io::Result<String> {
     let mut cluster = cluster.borrow_mut();
-    for node in 0..cluster.node_count() {
+    for node in cluster.members() {
         strike(&mut cluster, node)?;
     }
     Ok(format!("{fault:?}"))

@@ -11,10 +11,13 @@ use crate::workload::Workload;
 use std::cell::RefCell;
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 /// How long a client rests after a call that did not end well.
 const REST: Duration = Duration::from_millis(50);
+/// Places for nodes that join, where some do.
+const SPARES: usize = 2;
 /// How long the last reads may be tried.
 const LAST_READ_TIME_MAX: Duration = Duration::from_mins(1);
 
@@ -33,6 +36,25 @@ pub struct RunOptions {
     pub duration: Duration,
     /// What the choices follow from.
     pub seed: u64,
+}
+
+impl RunOptions {
+    /// Places for nodes that join.
+    pub fn spare_count(&self) -> usize {
+        if self.faults.iter().any(|fault| fault.is_of_the_ring()) { SPARES } else { 0 }
+    }
+
+    /// In words.
+    pub fn terms(&self) -> String {
+        let names: Vec<String> = self.faults.iter().map(|fault| format!("{fault:?}")).collect();
+        let names = if names.is_empty() { "none".to_owned() } else { names.join(" ") };
+        format!(
+            "{} nodes, {} clients, {} seconds, faults {names}",
+            self.cluster.node_count,
+            self.client_count,
+            self.duration.as_secs()
+        )
+    }
 }
 
 /// What came of a test.
@@ -79,13 +101,16 @@ impl Recorder {
 
 /// Runs a test, on this thread.
 pub async fn run<W: Workload>(mut workload: W, options: &RunOptions) -> io::Result<Report> {
-    let cluster = Cluster::start(options.cluster.clone()).await?;
+    let mut cluster = options.cluster.clone();
+    cluster.configuration += workload.configuration();
+    let cluster = Cluster::start(cluster, options.spare_count()).await?;
     create_tables(&cluster, &workload, options.replication_factor).await?;
     let recorder = Recorder { began: Instant::now(), events: RefCell::default() };
     let end = recorder.began + options.duration;
     let (cluster, shared) = (RefCell::new(cluster), RefCell::new(&mut workload));
     let clients = (0..options.client_count).map(|process| {
-        let node = process as usize % usize::from(options.cluster.node_count);
+        // Those at the place of a spare work when there is a node.
+        let node = process as usize % cluster.borrow().place_count();
         let address = cluster.borrow().address(node);
         let random = Random::new(options.seed ^ u64::from(process + 1) << 32);
         work(&shared, &recorder, address, process, random, end)
@@ -142,7 +167,7 @@ async fn create_tables<W: Workload>(
 async fn work<W: Workload>(
     workload: &RefCell<&mut W>,
     recorder: &Recorder,
-    address: std::net::SocketAddr,
+    address: SocketAddr,
     process: u32,
     mut random: Random,
     end: Instant,
@@ -189,29 +214,43 @@ async fn read_last<W: Workload>(
     process: u32,
 ) -> io::Result<()> {
     let deadline = Instant::now() + LAST_READ_TIME_MAX;
-    for operation in workload.last_reads() {
-        loop {
-            recorder.add(process, Kind::Invoke, operation.clone(), None);
-            let told = async {
-                let client = Client::connect(cluster.address(0)).await.map_err(Failure::Refused)?;
-                let prepared = W::prepare(&client).await?;
-                W::perform(&client, &prepared, operation.clone()).await
-            };
-            match told.await {
-                Ok(told) => {
-                    let is_last = W::has_settled(&told) || Instant::now() > deadline;
-                    recorder.add(process, Kind::Ok, told, None);
-                    if is_last {
-                        break;
-                    }
-                }
-                Err(failure) if Instant::now() > deadline => {
-                    return Err(io::Error::other(format!("{operation:?}: {failure:?}")));
-                }
-                Err(failure) => record(recorder, process, operation.clone(), failure),
-            }
-            tokio::time::sleep(REST).await;
+    loop {
+        let mut told = Vec::new();
+        for operation in workload.last_reads() {
+            let address = cluster.address(W::node_of(&operation));
+            told.push(read_until_told::<W>(address, recorder, process, operation, deadline).await?);
         }
+        if W::has_settled(&told) || Instant::now() > deadline {
+            return Ok(());
+        }
+        tokio::time::sleep(REST).await;
     }
-    Ok(())
+}
+
+async fn read_until_told<W: Workload>(
+    address: SocketAddr,
+    recorder: &Recorder,
+    process: u32,
+    operation: Operation,
+    deadline: Instant,
+) -> io::Result<Operation> {
+    loop {
+        recorder.add(process, Kind::Invoke, operation.clone(), None);
+        let told = async {
+            let client = Client::connect(address).await.map_err(Failure::Refused)?;
+            let prepared = W::prepare(&client).await?;
+            W::perform(&client, &prepared, operation.clone()).await
+        };
+        match told.await {
+            Ok(told) => {
+                recorder.add(process, Kind::Ok, told.clone(), None);
+                return Ok(told);
+            }
+            Err(failure) if Instant::now() > deadline => {
+                return Err(io::Error::other(format!("{operation:?}: {failure:?}")));
+            }
+            Err(failure) => record(recorder, process, operation.clone(), failure),
+        }
+        tokio::time::sleep(REST).await;
+    }
 }

@@ -25,6 +25,7 @@ fn holds(node_count: u8, faults: &[Fault], seed: u64) {
             node_count,
             folder: folder.path().to_path_buf(),
             arguments: ["--shards", "2", "--memory", "64M"].map(str::to_owned).to_vec(),
+            configuration: String::new(),
         },
         replication_factor: node_count,
         client_count: 6,

@@ -9,10 +9,15 @@ use jepsen::cluster::{ClusterOptions, built_program};
 use jepsen::nemesis::Fault;
 use jepsen::run::{Report, RunOptions, run};
 use jepsen::workload::Workload;
+use jepsen::workload::append::Appends;
 use jepsen::workload::batch::Batches;
+use jepsen::workload::convergence::Replicas;
 use jepsen::workload::counter::Counters;
+use jepsen::workload::isolation::Partitions;
 use jepsen::workload::log::Log;
 use jepsen::workload::lwt::Transactions;
+use jepsen::workload::overwrite::Overwrites;
+use jepsen::workload::paging::Pages;
 use jepsen::workload::planted::{ReadsAtOne, SkewedClocks};
 use jepsen::workload::register::Registers;
 use jepsen::workload::schema::Tables;
@@ -44,6 +49,7 @@ fn report<W: Workload>(workload: W, node_count: u8, faults: &[Fault], seed: u64)
             node_count,
             folder: folder.path().to_path_buf(),
             arguments: ["--shards", "2", "--memory", "64M"].map(str::to_owned).to_vec(),
+            configuration: String::new(),
         },
         replication_factor: node_count,
         client_count: 8,
@@ -170,4 +176,34 @@ fn forgotten_elements_are_noticed_on_three_nodes() {
 #[test]
 fn reads_of_any_replica_are_noticed_on_three_nodes() {
     is_noticed(&ReadsAtOne::default(), 3, &[Fault::Isolate, Fault::Deafen], 16);
+}
+
+#[test]
+fn appends_have_one_order_while_the_ring_changes() {
+    holds_on_three(Appends::default(), &[Fault::Join, Fault::Remove], 20);
+}
+
+#[test]
+fn elements_stay_while_nodes_die_and_the_ring_changes() {
+    holds_on_three(Set::default(), &[Fault::Join, Fault::Remove, Fault::Kill], 21);
+}
+
+#[test]
+fn the_highest_timestamp_wins_on_three_nodes() {
+    holds_on_three(Overwrites::default(), &[Fault::Kill, Fault::Clock, Fault::KillAll], 22);
+}
+
+#[test]
+fn nobody_sees_a_part_of_a_write_on_three_nodes() {
+    holds_on_three(Partitions::default(), &[Fault::Kill, Fault::Isolate, Fault::Pause], 23);
+}
+
+#[test]
+fn replicas_become_equal_on_three_nodes() {
+    holds_on_three(Replicas::default(), &[Fault::Kill, Fault::SlowDisk, Fault::BrokenDisk], 24);
+}
+
+#[test]
+fn pages_show_each_element_once_while_the_ring_changes() {
+    holds_on_three(Pages::default(), &[Fault::Join, Fault::Pause], 25);
 }

@@ -5,16 +5,26 @@
 //! - [`counter`]: what is read lies between what was surely added and what may have been.
 //! - [`batch`]: of a logged batch both rows are there, or neither.
 //! - [`feed`]: changefeeds tell of all of a table's writes, in order, and again only with a cause.
+//! - [`append`]: transactions on lists have one order, which keeps that of time.
+//! - [`overwrite`]: the highest timestamp wins, and nothing deleted comes back.
+//! - [`isolation`]: of what is written together nobody sees a part.
+//! - [`convergence`]: all replicas have the same in the end, and it is what was acknowledged.
+//! - [`paging`]: pages show each element once that was there throughout.
 //! - [`log`]: the change log tells each write once and in order, and replayed it is the table.
 //!
 //! A checker that cannot decide says [`Verdict::Unknown`]; that is no pass. Each is tested with
 //! histories that are wrong.
 
+pub mod append;
 pub mod batch;
+pub mod convergence;
 pub mod counter;
 pub mod feed;
+pub mod isolation;
 pub mod linearizable;
 pub mod log;
+pub mod overwrite;
+pub mod paging;
 pub mod set;
 
 use std::fmt;

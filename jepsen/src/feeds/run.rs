@@ -100,7 +100,7 @@ pub async fn run(options: &RunOptions, with_topic: bool) -> io::Result<FeedRepor
     let topic = if with_topic { Topic::start(&scratch()?) } else { None };
     let mut cluster_options = options.cluster.clone();
     cluster_options.arguments.extend(ARGUMENTS.map(str::to_owned));
-    let cluster = Cluster::start(cluster_options).await?;
+    let cluster = Cluster::start(cluster_options, options.spare_count()).await?;
     let recorder = Recorder { began, entries: RefCell::default(), next_value: Cell::new(1) };
     create(&cluster, &recorder, &receiver, topic.as_ref(), options.replication_factor).await?;
 

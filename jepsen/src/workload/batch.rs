@@ -67,8 +67,10 @@ impl Workload for Batches {
         vec![Operation::ReadBoth { left: Vec::new(), right: Vec::new() }]
     }
 
-    fn has_settled(told: &Operation) -> bool {
-        matches!(told, Operation::ReadBoth { left, right } if left == right)
+    fn has_settled(told: &[Operation]) -> bool {
+        let is_whole =
+            |told: &Operation| matches!(told, Operation::ReadBoth { left, right } if left == right);
+        told.iter().all(is_whole)
     }
 
     fn check(&self, calls: &[Call]) -> Verdict {

@@ -6,13 +6,23 @@
 //! - [`set`]: inserts of rows of their own, which all stay.
 //! - [`batch`]: logged batches, of which all is done or nothing.
 //! - [`log`]: upserts of a table with a change log, which tells of each exactly once.
+//! - [`append`]: light-weight transactions that append to lists, in one order.
+//! - [`overwrite`]: writes and deletes with timestamps of the client's, of which the highest wins.
+//! - [`isolation`]: partitions written as a whole, and never seen in part.
+//! - [`convergence`]: replicas that become equal by themselves, also after long absences.
+//! - [`paging`]: a set read page by page while it changes.
 //! - [`schema`]: tables made from all nodes, each once.
 //! - [`planted`]: registers asked for with a mistake, which must be noticed.
 
+pub mod append;
 pub mod batch;
+pub mod convergence;
 pub mod counter;
+pub mod isolation;
 pub mod log;
 pub mod lwt;
+pub mod overwrite;
+pub mod paging;
 pub mod planted;
 pub mod register;
 mod rows;
@@ -49,9 +59,19 @@ pub trait Workload {
     /// What is asked when all faults are healed and nobody else asks anything.
     fn last_reads(&self) -> Vec<Operation>;
 
-    /// Whether a last read shows what stays. If not it is asked again, for a while: what clients heard
-    /// nothing of may yet be finished.
-    fn has_settled(_told: &Operation) -> bool {
+    /// What the nodes are told besides their arguments: lines of their configuration file.
+    fn configuration(&self) -> &'static str {
+        ""
+    }
+
+    /// The node that is asked for one of the last reads.
+    fn node_of(_operation: &Operation) -> usize {
+        0
+    }
+
+    /// Whether the last reads show what stays. If not all are asked again, for a while: what clients
+    /// heard nothing of may yet be finished.
+    fn has_settled(_told: &[Operation]) -> bool {
         true
     }
 
