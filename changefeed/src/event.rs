@@ -250,13 +250,16 @@ impl<'g> GroupCells<'g> {
         deletes: bool,
     ) -> Result<Option<Event<'s>>, EventError> {
         let (mut before, mut after, mut inserted, mut deleted) = (None, None, false, false);
-        let mut first = None;
+        let (mut first, mut image) = (None, None);
         let mut more_deltas = Vec::new();
         for index in indexes {
             let cells = &self.rows[*index];
             match cells.row.operation {
                 Operation::Preimage => before = Some(cells),
-                Operation::Postimage => after = Some(cells),
+                Operation::Postimage => {
+                    after = Some(cells);
+                    image = Some(*index);
+                }
                 operation => {
                     inserted |= operation == Operation::Insert;
                     deleted |=
@@ -268,7 +271,10 @@ impl<'g> GroupCells<'g> {
                 }
             }
         }
-        let Some(first) = first else { return Ok(None) };
+        // A write that is told in two groups has all its rows afterwards in the second, also those
+        // that only the first has changed: there they read as gone, and here they come again.
+        let Some(first) = first.or(image) else { return Ok(None) };
+        inserted |= image == Some(first);
         let delta = &self.rows[first];
         let is_static = !self.shape.clustering_key.is_empty() && delta.clustering()[0].is_none();
         // An upsert without a row after it, where the log has such rows: a delete of the same write
