@@ -9,6 +9,7 @@
 //! - [`stream`]: generations and stream ids.
 //! - [`place`]: where a write stands in the log's time; the one call of the write path.
 //! - [`rows`]: the rows that tell of it there.
+//! - [`scan`]: rows of a table as the log tells rows after a change.
 
 mod content;
 mod delta;
@@ -20,6 +21,7 @@ pub mod log_table;
 pub mod options;
 pub mod place;
 pub mod rows;
+pub mod scan;
 mod standing;
 pub mod stream;
 #[cfg(any(test, feature = "testing"))]

@@ -239,6 +239,18 @@ impl<'a> ImageOf<'a> {
         })
     }
 
+    /// The row as it is, told as a postimage, if it exists.
+    pub(crate) fn as_it_stands<'c>(
+        self,
+        content: &Content<'c>,
+        now: EpochSeconds,
+    ) -> Option<PlannedRow<'c>>
+    where
+        'a: 'c,
+    {
+        self.postimage(content, false, now)
+    }
+
     fn standing<'c>(&self, content: &Content<'c>, now: EpochSeconds) -> Standing<'c> {
         match self {
             ImageOf::StaticRow => Standing::static_row(content, now),
