@@ -122,7 +122,7 @@ fn render(criterion: &mut Criterion) {
                 let (mut sequencer, _) = Sequencer::start(START);
                 let mut messages = Vec::with_capacity(GROUP_COUNT);
                 for group in sequencer.number(&rows) {
-                    renderer.render(&shape, group, None, &mut messages).expect("events");
+                    renderer.render(&shape, group, None, None, &mut messages).expect("events");
                 }
                 black_box(messages);
             });

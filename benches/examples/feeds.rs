@@ -351,6 +351,7 @@ async fn run(arguments: Arguments) -> Fallible<()> {
         let find = move |_| Some(Arc::clone(&feed_table));
         let pump = Pump {
             source: Reader { tail: Rc::clone(&tail), next: 0 },
+            scan: None,
             render: FeedRender::new("feed", &options, sequencer, find),
             sink: sink(&env, &tls, &address)?,
             host: Feed { measured: Rc::clone(&measured), delivered: Rc::clone(&last) },

@@ -12,22 +12,25 @@
 //!
 //! What plain events have beyond the seven: `range` (a deleted range's bounds), `elements`
 //! (`event_kind = 'delta'`, see `event::delta`), `patch` (`event_kind = 'patch'`), `omitted`
-//! (`large_message = 'key_only'`: the rows did not fit).
+//! (`large_message = 'key_only'`: the rows did not fit), `snapshot` (`initial_scan`: the row was there
+//! when the tables were scanned; such an event is an INSERT of the whole row).
 //! Debezium's `before` of a DELETE holds the key alone when old values were not asked for.
-//! A CloudEvent's `id` is the sequence, so a repeated event has the same.
+//! A CloudEvent's `id` is the sequence, so a repeated event has the same; that of a scanned row, which
+//! shares its sequence with others, has the message's key behind it.
 
 mod debezium;
 #[cfg(test)]
 mod tests;
 
 use crate::event::body::{Members, Rfc3339, push_key, push_range, push_row_or_null};
-use crate::event::{Change, Event, EventError, GroupCells};
+use crate::event::{Change, Event, EventError, GroupCells, RowCells};
 use crate::options::{Envelope, EventKind, LargeMessage, OnError, Options};
-use crate::position::Sequence;
+use crate::position::{Position, Sequence};
 use crate::pump::Skipped;
+use crate::scan::Scanning;
 use crate::sequence::Group;
 use crate::sink::Message;
-use crate::source::TableShape;
+use crate::source::{LogRow, TableShape};
 use bytes::Bytes;
 use model::filter::{Filter, FilterColumn};
 use model::{TimestampMicros, ValueError};
@@ -113,18 +116,20 @@ impl Renderer {
         Renderer { feed: feed.to_owned(), options: options.clone() }
     }
 
-    /// Appends the messages of a group's events, in order, those that the filter lets through. The
-    /// filter is bound to the table of this shape. After an error nothing was appended.
+    /// Appends the messages of a group's events, in order, those that a scan under way and the filter
+    /// let through. The filter is bound to the table of this shape. After an error nothing was
+    /// appended.
     pub fn render(
         &self,
         shape: &TableShape,
         group: Group,
+        scan: Option<&mut Scanning>,
         filter: Option<&Filter>,
         out: &mut Vec<Message>,
     ) -> Result<Rendered, RenderError> {
         let start = out.len();
         let first = group.position(0);
-        match self.render_events(shape, group, filter, out) {
+        match self.render_events(shape, group, scan, filter, out) {
             Err(error) => {
                 out.truncate(start);
                 if !self.skips(&error) {
@@ -142,25 +147,60 @@ impl Renderer {
         &self,
         shape: &TableShape,
         group: Group,
+        mut scan: Option<&mut Scanning>,
         filter: Option<&Filter>,
         out: &mut Vec<Message>,
     ) -> Result<Rendered, RenderError> {
         let cells = GroupCells::new(shape, group)?;
         let mut rendered = Rendered::default();
         for event in cells.events(&self.options)? {
-            if filter.is_some_and(|filter| !event.passes(filter)) {
-                rendered.filtered_count += 1;
-                continue;
-            }
-            match self.push_messages(&event, out) {
-                Ok(()) => rendered.event_count += 1,
-                Err(error) if self.skips(&error) => {
-                    rendered.skipped.add(error.of(event.position.sequence));
-                }
-                Err(error) => return Err(error),
+            let event = match &mut scan {
+                Some(scan) => scan.admit(event)?,
+                None => Some(event),
+            };
+            if let Some(event) = event {
+                self.render_event(&event, filter, &mut rendered, out)?;
             }
         }
         Ok(rendered)
+    }
+
+    /// Appends the message of a row that was scanned, if the filter lets it through; `position` is
+    /// where in the log the row was so.
+    pub fn render_scanned(
+        &self,
+        shape: &TableShape,
+        row: &LogRow,
+        position: Position,
+        filter: Option<&Filter>,
+        out: &mut Vec<Message>,
+    ) -> Result<Rendered, RenderError> {
+        let cells = RowCells::new(shape, row)?;
+        let event = Event::of_scanned_row(shape, &cells, position);
+        let mut rendered = Rendered::default();
+        self.render_event(&event, filter, &mut rendered, out)?;
+        Ok(rendered)
+    }
+
+    fn render_event(
+        &self,
+        event: &Event,
+        filter: Option<&Filter>,
+        rendered: &mut Rendered,
+        out: &mut Vec<Message>,
+    ) -> Result<(), RenderError> {
+        if filter.is_some_and(|filter| !event.passes(filter)) {
+            rendered.filtered_count += 1;
+            return Ok(());
+        }
+        match self.push_messages(event, out) {
+            Ok(()) => rendered.event_count += 1,
+            Err(error) if self.skips(&error) => {
+                rendered.skipped.add(error.of(event.position.sequence));
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     /// Whether the feed goes on without what cannot be told.
@@ -182,10 +222,10 @@ impl Renderer {
         key.push_str(&event.shape.name);
         key.push(':');
         push_key(&mut key, event)?;
-        let mut value = self.value(event, false)?;
+        let mut value = self.value(event, &key, false)?;
         let is_large = value.len() > self.options.max_message_bytes;
         if is_large && self.options.large_message == LargeMessage::KeyOnly {
-            value = self.value(event, true)?;
+            value = self.value(event, &key, true)?;
         }
         if value.len() > self.options.max_message_bytes {
             return Err(RenderError::TooLarge {
@@ -203,12 +243,12 @@ impl Renderer {
         Ok(())
     }
 
-    fn value(&self, event: &Event, omits_rows: bool) -> Result<String, ValueError> {
+    fn value(&self, event: &Event, key: &str, omits_rows: bool) -> Result<String, ValueError> {
         let mut out = String::with_capacity(512);
         match self.options.envelope {
             Envelope::Plain => self.push_plain(&mut out, event, omits_rows)?,
             Envelope::Debezium => self.push_debezium(&mut out, event, omits_rows)?,
-            Envelope::CloudEvents => self.push_cloudevent(&mut out, event, omits_rows)?,
+            Envelope::CloudEvents => self.push_cloudevent(&mut out, event, key, omits_rows)?,
         }
         Ok(out)
     }
@@ -239,6 +279,9 @@ impl Renderer {
             members.elements(event)?;
         } else if self.options.event_kind == EventKind::Patch {
             members.patch(event)?;
+        }
+        if event.change == Change::Read {
+            members.name("snapshot").push_str("true");
         }
         members.close();
         Ok(())
@@ -273,11 +316,19 @@ impl Renderer {
         &self,
         out: &mut String,
         event: &Event,
+        key: &str,
         omits_rows: bool,
     ) -> Result<(), ValueError> {
         let mut members = Members::open(out);
         members.string("specversion", "1.0");
-        members.string("id", &event.position.sequence.to_string());
+        let sequence = event.position.sequence;
+        members.string(
+            "id",
+            &match event.change {
+                Change::Read => format!("{sequence}-{key}"),
+                _ => sequence.to_string(),
+            },
+        );
         members.string("source", &format!("/changefeeds/{}", uri_segment(&self.feed)));
         members.string(
             "type",
@@ -285,6 +336,7 @@ impl Renderer {
                 Change::Insert => "tethys.row.insert",
                 Change::Update => "tethys.row.update",
                 Change::Delete => "tethys.row.delete",
+                Change::Read => "tethys.row.read",
             },
         );
         members.string("subject", &event.shape.name);

@@ -24,7 +24,7 @@ mod cells;
 mod delta;
 mod patch;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use cells::RowCells;
 pub(crate) use delta::{push_changed_columns, push_elements};
@@ -48,13 +48,15 @@ pub enum Change {
     Update,
     /// It is gone.
     Delete,
+    /// Nothing: it was there when the feed's tables were scanned.
+    Read,
 }
 
 impl Change {
     /// As events name it.
     pub fn name(self) -> &'static str {
         match self {
-            Change::Insert => "INSERT",
+            Change::Insert | Change::Read => "INSERT",
             Change::Update => "UPDATE",
             Change::Delete => "DELETE",
         }
@@ -119,6 +121,27 @@ impl<'g> Event<'g> {
         match outcome {
             Some(holds) => holds,
             None => is_partition,
+        }
+    }
+
+    /// What tells of a row that was scanned. `position` is where in the log it was so.
+    pub(crate) fn of_scanned_row(
+        shape: &'g TableShape,
+        cells: &'g RowCells<'g>,
+        position: Position,
+    ) -> Event<'g> {
+        let is_static = !shape.clustering_key.is_empty() && cells.clustering()[0].is_none();
+        Event {
+            shape,
+            position,
+            change: Change::Read,
+            kind: if is_static { RowKind::Static } else { RowKind::Row },
+            key: cells,
+            before: None,
+            after: Some(cells),
+            delta: cells,
+            more_deltas: Vec::new(),
+            range: None,
         }
     }
 

@@ -5,7 +5,8 @@ use crate::envelope::Renderer;
 use crate::options::Options;
 use crate::position::{Position, Sequence};
 use crate::pump::{MarkOf, Render, Skipped};
-use crate::sequence::Sequencer;
+use crate::scan::Scanning;
+use crate::sequence::{Sequencer, position_at};
 use crate::sink::Message;
 use crate::source::{LogRow, TableShape};
 use model::filter::Filter;
@@ -55,6 +56,7 @@ impl<T: Tables> Render for FeedRender<T> {
     fn render(
         &mut self,
         rows: &[LogRow],
+        scan: Option<&mut Scanning>,
         out: &mut Vec<Message>,
     ) -> Result<Option<Position>, String> {
         let Some(group) = self.sequencer.number_group(rows) else { return Ok(None) };
@@ -62,10 +64,27 @@ impl<T: Tables> Render for FeedRender<T> {
         let Some(table) = self.tables.table(last.key.table) else {
             return Err("a change is of a table that the feed does not know".to_owned());
         };
-        let rendered = self.renderer.render(&table.shape, group, table.filter.as_ref(), out);
+        let rendered = self.renderer.render(&table.shape, group, scan, table.filter.as_ref(), out);
         let rendered = rendered.map_err(|error| error.to_string())?;
         self.skipped = std::mem::take(&mut self.skipped).then(rendered.skipped);
         Ok(Some(last))
+    }
+
+    fn render_scanned(
+        &mut self,
+        row: &LogRow,
+        closed: TimestampMicros,
+        out: &mut Vec<Message>,
+    ) -> Result<(), String> {
+        let Some(table) = self.tables.table(row.key.table) else {
+            return Err("a row is of a table that the feed does not know".to_owned());
+        };
+        let position = position_at(closed, self.sequencer.resolved(closed));
+        let (shape, filter) = (&table.shape, table.filter.as_ref());
+        let rendered = self.renderer.render_scanned(shape, row, position, filter, out);
+        let rendered = rendered.map_err(|error| error.to_string())?;
+        self.skipped = std::mem::take(&mut self.skipped).then(rendered.skipped);
+        Ok(())
     }
 
     fn take_skipped(&mut self) -> Skipped {
@@ -94,7 +113,7 @@ mod tests {
         let mut render = FeedRender::new("a_feed", &feed.options, sequencer, tables);
         let (mut messages, mut position) = (Vec::new(), None);
         for group in feed.log.chunk_by(|a, b| a.key.is_same_group(&b.key)) {
-            position = render.render(group, &mut messages).unwrap().or(position);
+            position = render.render(group, None, &mut messages).unwrap().or(position);
         }
         let texts = messages
             .iter()
@@ -125,7 +144,9 @@ mod tests {
         feed.write("insert - a=1 @91").unwrap();
         let none = |_| None;
         let mut render = FeedRender::new("a_feed", &feed.options, Sequencer::start(0).0, none);
-        assert!(render.render(&feed.log, &mut Vec::new()).unwrap_err().contains("does not know"));
+        assert!(
+            render.render(&feed.log, None, &mut Vec::new()).unwrap_err().contains("does not know")
+        );
         let mark = render.marker()(Resolved { closed: 0, sequence: render.resolved(0) });
         assert_eq!(&mark[..], br#"{"resolved":"1970-01-01T00:00:00.000000Z","sequence":2}"#);
     }

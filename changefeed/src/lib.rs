@@ -19,6 +19,7 @@
 //! - [`envelope`]: events as messages.
 //! - [`feed`]: all of it together, as the pump asks for it.
 //! - [`pump`]: one feed's work: reading, rendering, delivering, and the position behind it.
+//! - [`scan`]: a snapshot of the tables before the stream of their changes.
 //! - [`sink`]: where messages go, and what a destination's failures mean.
 
 pub mod definition;
@@ -28,6 +29,7 @@ pub mod feed;
 pub mod options;
 pub mod position;
 pub mod pump;
+pub mod scan;
 pub mod sequence;
 pub mod sink;
 pub mod source;

@@ -90,6 +90,17 @@ pub enum StartAt {
     Timestamp(i64),
 }
 
+/// Whether a new feed begins with the rows that are in its tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum InitialScan {
+    /// It tells of changes after its creation alone.
+    No,
+    /// It does, and goes on with the changes.
+    Yes,
+    /// It does, and ends with the last row.
+    Only,
+}
+
 /// Which rows the log must hold beside the changes for a feed to say what it is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ImagesNeeded {
@@ -122,6 +133,8 @@ pub struct Options {
     pub envelope: Envelope,
     /// Where a new feed begins; `None`: with the changes after its creation.
     pub cursor: Option<StartAt>,
+    /// Whether a new feed begins with the rows that are in its tables.
+    pub initial_scan: InitialScan,
     /// How often a mark is sent that says up to where everything was; `None`: never.
     pub resolved_interval_ms: Option<u64>,
     /// How often a reader sees an event.
@@ -161,6 +174,7 @@ impl Default for Options {
             event_kind: EventKind::Full,
             envelope: Envelope::Plain,
             cursor: None,
+            initial_scan: InitialScan::No,
             resolved_interval_ms: None,
             delivery: Delivery::AtLeastOnce,
             tombstones: false,
@@ -183,17 +197,19 @@ impl Options {
     ///
     /// Whole rows need the row after, and to tell INSERT from UPDATE whether there was one before,
     /// which a preimage of any size says. Patches lead from the one to the other. A filter sees the
-    /// row after; that there is none is only known where rows before are told as well.
+    /// row after; that there is none is only known where rows before are told as well. A scan merges
+    /// changes into what it has read, row by row, and so needs what a filter does.
     pub fn images(&self) -> ImagesNeeded {
+        let needs_rows = self.filter.is_some() || self.initial_scan != InitialScan::No;
         let preimage = match self.event_kind {
             _ if self.include_old_values => PreimageMode::Full,
             EventKind::Patch => PreimageMode::Full,
             EventKind::Full => PreimageMode::Touched,
-            _ if self.filter.is_some() => PreimageMode::Touched,
+            _ if needs_rows => PreimageMode::Touched,
             EventKind::Delta | EventKind::KeyOnly => PreimageMode::Off,
         };
         let tells_row = matches!(self.event_kind, EventKind::Full | EventKind::Patch);
-        ImagesNeeded { preimage, postimage: tells_row || self.filter.is_some() }
+        ImagesNeeded { preimage, postimage: tells_row || needs_rows }
     }
 }
 
@@ -222,6 +238,17 @@ fn check_together(options: &Options) -> Result<(), OptionError> {
     if options.envelope == Envelope::Debezium && options.event_kind != EventKind::Full {
         return Err(OptionError::new(
             "envelope 'debezium' carries whole rows: it goes with event_kind 'full' only",
+        ));
+    }
+    if options.cursor.is_some() && options.initial_scan != InitialScan::No {
+        return Err(OptionError::new(
+            "cursor and initial_scan exclude each other: a scan begins with the rows as they are",
+        ));
+    }
+    if options.delivery == Delivery::ExactlyOnce && options.initial_scan != InitialScan::No {
+        return Err(OptionError::new(
+            "initial_scan and delivery 'exactly_once' exclude each other: the rows of a scan may come \
+             twice",
         ));
     }
     if options.include_old_values && options.event_kind == EventKind::KeyOnly {

@@ -92,17 +92,17 @@ mod hex_bytes {
 }
 
 /// A table's id as text: JSON readers lose numbers of 128 bits.
-mod hex_table {
+pub(crate) mod hex_table {
     use super::{Deserialize, Deserializer, Serializer};
     use model::TableId;
     use serde::de::Error;
     use std::borrow::Cow;
 
-    pub(super) fn serialize<S: Serializer>(table: &TableId, to: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(table: &TableId, to: S) -> Result<S::Ok, S::Error> {
         to.collect_str(&format_args!("{:032x}", table.0))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<TableId, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<TableId, D::Error> {
         let text = Cow::<str>::deserialize(from)?;
         let is_hex = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
         let number = is_hex.then(|| u128::from_str_radix(&text, 16).ok()).flatten();

@@ -31,6 +31,7 @@ use model::clustering::decode_component;
 use model::codec::{Cursor, DecodeError, put_slice, put_varint};
 use model::mutation::{MutationItem, MutationView};
 use model::row::{CellContent, RowView};
+use model::schema::Partitioner;
 use model::timeuuid::TimeUuidBytes;
 use model::{ColumnDef, ColumnId, ColumnKind, CqlType, TableDef, TableId};
 use std::ops::Range;
@@ -158,6 +159,8 @@ pub struct KeyColumn {
     pub name: Arc<str>,
     /// Its type.
     pub cql_type: CqlType,
+    /// Whether rows are in descending order of it.
+    pub is_descending: bool,
 }
 
 /// A static or regular column of the base table.
@@ -200,6 +203,8 @@ pub struct TableShape {
     pub keyspace: Arc<str>,
     /// Its name.
     pub name: Arc<str>,
+    /// Where its partitions lie on the ring.
+    pub partitioner: Partitioner,
     /// Partition key columns in order.
     pub partition_key: Vec<KeyColumn>,
     /// Clustering columns in order.
@@ -244,6 +249,7 @@ impl TableShape {
             id: column.id,
             name: column.name.clone(),
             cql_type: column.cql_type.clone(),
+            is_descending: column.descending,
         };
         let data = |column: &ColumnDef| DataColumn {
             id: column.id,
@@ -256,6 +262,7 @@ impl TableShape {
             table: base.id,
             keyspace: base.keyspace.clone(),
             name: base.name.clone(),
+            partitioner: base.partitioner,
             partition_key: base.partition_key().iter().map(key).collect(),
             clustering_key: base.clustering_key().iter().map(key).collect(),
             columns: base.data_columns().iter().map(data).collect(),
@@ -385,7 +392,6 @@ mod tests {
     use cdc::time_uuid::log_time_uuid;
     use model::clustering::encode_component;
     use model::mutation::MutationWriter;
-    use model::schema::Partitioner;
 
     fn base() -> TableDef {
         let column = |id, name: &str, cql_type, kind| ColumnDef {

@@ -66,7 +66,7 @@ impl Feed {
         let mut messages = Vec::new();
         let (mut sequencer, _) = Sequencer::start(i64::MIN);
         for group in sequencer.number(rows) {
-            renderer.render(&self.shape, group, self.filter.as_ref(), &mut messages)?;
+            renderer.render(&self.shape, group, None, self.filter.as_ref(), &mut messages)?;
         }
         Ok(messages)
     }

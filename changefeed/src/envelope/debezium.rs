@@ -34,6 +34,7 @@ impl Renderer {
                 Change::Insert => "c",
                 Change::Update => "u",
                 Change::Delete => "d",
+                Change::Read => "r",
             },
         );
         push_number(members.name("ts_ms"), event.micros().div_euclid(1_000));
@@ -55,7 +56,8 @@ impl Renderer {
         source.string("name", &self.feed);
         push_number(source.name("ts_ms"), micros.div_euclid(1_000));
         push_number(source.name("ts_us"), micros);
-        source.string("snapshot", "false");
+        let is_snapshot = event.change == Change::Read;
+        source.string("snapshot", if is_snapshot { "true" } else { "false" });
         source.string("db", &event.shape.keyspace);
         source.string("sequence", &event.position.sequence.to_string());
         source.string("keyspace", &event.shape.keyspace);

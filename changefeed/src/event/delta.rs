@@ -14,8 +14,8 @@
 //! A list that was replaced is in both, marked `"replaced":true`, since later changes name its
 //! elements by their ids.
 
-use super::Event;
 use super::body::{Members, STYLE, data_columns, push_column_value, push_key};
+use super::{Change, Event};
 use crate::source::DataColumn;
 use model::json::{push_json_string, push_json_value};
 use model::value::{CollectionBuilder, ListView, MapView, TupleView, normalize, push_value};
@@ -75,11 +75,15 @@ struct ColumnChange<'e, 'g> {
 impl<'e, 'g> ColumnChange<'e, 'g> {
     fn of(event: &'e Event<'g>, index: usize) -> ColumnChange<'e, 'g> {
         let mut rows = event.deltas();
+        let has_value = rows.clone().any(|row| row.value(index).is_some());
+        // A row that was scanned takes the place of whatever was known of it.
+        let is_multi_cell = || event.shape.columns[index].cql_type.is_multi_cell();
+        let is_replaced = event.change == Change::Read && (!has_value || is_multi_cell());
         ColumnChange {
             event,
             index,
-            is_deleted: rows.clone().any(|row| row.is_deleted(index)),
-            has_value: rows.clone().any(|row| row.value(index).is_some()),
+            is_deleted: is_replaced || rows.clone().any(|row| row.is_deleted(index)),
+            has_value,
             has_removed: rows.any(|row| row.deleted_elements(index).is_some()),
         }
     }

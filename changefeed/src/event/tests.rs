@@ -15,10 +15,10 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
 /// xorshift64*
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -30,7 +30,7 @@ impl Random {
     }
 }
 
-const COLUMNS: &str = "a int, b text, m map<text,int>, z set<int>, l list<int>, u udt";
+pub(crate) const COLUMNS: &str = "a int, b text, m map<text,int>, z set<int>, l list<int>, u udt";
 
 fn random_change(random: &mut Random) -> &'static str {
     random.pick(&[
@@ -61,7 +61,7 @@ fn random_change(random: &mut Random) -> &'static str {
     ])
 }
 
-fn random_body(random: &mut Random, has_clustering: bool) -> String {
+pub(crate) fn random_body(random: &mut Random, has_clustering: bool) -> String {
     let row = if has_clustering { random.pick(&["1", "2", "3"]) } else { "-" };
     let ttl = if random.below(8) == 0 { " ttl 1000" } else { "" };
     match random.below(12) {
@@ -86,10 +86,10 @@ fn random_body(random: &mut Random, has_clustering: bool) -> String {
 }
 
 /// Documents by key, as text; the static row under the partition's key.
-type Documents = BTreeMap<String, Value>;
+pub(crate) type Documents = BTreeMap<String, Value>;
 
 /// The table as `full` events print it.
-fn expected(feed: &Feed) -> Documents {
+pub(crate) fn expected(feed: &Feed) -> Documents {
     let base = feed.range.layout.base();
     let mut documents = Documents::new();
     for (clustering, row) in live_rows(&feed.range.stored(), 0) {
@@ -173,23 +173,28 @@ fn replay(feed: &Feed) -> Documents {
         let sequence = event["sequence"].as_u64().unwrap();
         assert!(sequence > last, "numbers ascend");
         last = sequence;
-        let key = event["key"].to_string();
         let message_key = message.key.strip_prefix(b"t:").unwrap();
         assert_eq!(serde_json::from_slice::<Value>(message_key).unwrap(), event["key"]);
-        if event["operation"] != "DELETE" {
-            let document = documents.remove(&key).unwrap_or(Value::Null);
-            documents.insert(key, changed(document, &event, feed.options.event_kind));
-        } else if let Some(range) = event.get("range") {
-            documents.retain(|_, document| {
-                document.get("c").and_then(Value::as_i64).is_none_or(|c| !is_within(range, c))
-            });
-        } else if event["key"].get("c").is_none() {
-            documents.clear();
-        } else {
-            documents.remove(&key);
-        }
+        apply(&mut documents, &event, feed.options.event_kind);
     }
     documents
+}
+
+/// Applies an event to the documents of its table.
+pub(crate) fn apply(documents: &mut Documents, event: &Value, kind: EventKind) {
+    let key = event["key"].to_string();
+    if event["operation"] != "DELETE" {
+        let document = documents.remove(&key).unwrap_or(Value::Null);
+        documents.insert(key, changed(document, event, kind));
+    } else if let Some(range) = event.get("range") {
+        documents.retain(|_, document| {
+            document.get("c").and_then(Value::as_i64).is_none_or(|c| !is_within(range, c))
+        });
+    } else if event["key"].get("c").is_none() {
+        documents.clear();
+    } else {
+        documents.remove(&key);
+    }
 }
 
 /// The document after an event that is no DELETE.
@@ -270,7 +275,7 @@ fn change_elements(columns: &mut Map<String, Value>, name: &str, change: &Value)
 
 /// Rows of nothing but nulls may be there or not: an upsert that leaves nothing is told as an
 /// UPDATE. Columns that no `delta` event has named are null.
-fn comparable(documents: Documents) -> Documents {
+pub(crate) fn comparable(documents: Documents) -> Documents {
     let mut out = Documents::new();
     for (key, document) in documents {
         let mut columns = document.as_object().unwrap().clone();

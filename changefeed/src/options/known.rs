@@ -1,7 +1,9 @@
 //! Every option by name: which sink it is for, and what its value may be.
 
 use super::value::{OptionError, OptionValue, Secret};
-use super::{Delivery, Envelope, EventKind, LargeMessage, OnError, Options, SinkKind, StartAt};
+use super::{
+    Delivery, Envelope, EventKind, InitialScan, LargeMessage, OnError, Options, SinkKind, StartAt,
+};
 use model::CqlType;
 use model::literal::parse_literal;
 use model::nearest::nearest;
@@ -53,7 +55,11 @@ const KNOWN: &[Known] = &[
         ];
         v.one_of(&envelopes).map(|x| o.envelope = x)
     }),
-    any("initial_scan", |_, v| v.built("no", &["yes", "only"])),
+    any("initial_scan", |o, v| {
+        let scans =
+            [("no", InitialScan::No), ("yes", InitialScan::Yes), ("only", InitialScan::Only)];
+        v.one_of(&scans).map(|x| o.initial_scan = x)
+    }),
     any("cursor", |o, v| v.start().map(|x| o.cursor = Some(x))),
     any("resolved", |o, v| v.interval(10..=3_600_000).map(|x| o.resolved_interval_ms = x)),
     any("delivery", |o, v| {

@@ -113,7 +113,19 @@ fn what_is_wrong_is_said() {
             &[("hmac_secret", "x")],
             "changefeed option hmac_secret is for feeds into a webhook: this one goes into Kafka",
         ),
-        (&[("initial_scan", "yes")], "changefeed option initial_scan = 'yes' is not supported yet"),
+        (
+            &[("initial_scan", "maybe")],
+            "changefeed option initial_scan must be one of no, yes, only, not 'maybe'",
+        ),
+        (
+            &[("initial_scan", "only"), ("delivery", "exactly_once")],
+            "initial_scan and delivery 'exactly_once' exclude each other: the rows of a scan may \
+             come twice",
+        ),
+        (
+            &[("initial_scan", "yes"), ("cursor", "5")],
+            "cursor and initial_scan exclude each other: a scan begins with the rows as they are",
+        ),
         (
             &[("retention_max_age", "4 d")],
             "changefeed option retention_max_age must be unlimited, or a time as 90s, 12h or 4d \

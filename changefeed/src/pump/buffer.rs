@@ -7,6 +7,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use env::Clock;
@@ -14,6 +15,7 @@ use tokio::sync::Notify;
 
 use super::{End, Resolved, Skipped, Stop};
 use crate::position::Position;
+use crate::scan::Scanned;
 use crate::sink::Message;
 
 /// Reading waits when so many messages wait to be sent,
@@ -32,6 +34,8 @@ pub(super) struct Advance {
     pub(super) resolved: Option<Resolved>,
     /// These events were left out on the way.
     pub(super) skipped: Skipped,
+    /// With the scan.
+    pub(super) scanned: Option<Arc<Scanned>>,
 }
 
 impl Advance {
@@ -41,6 +45,7 @@ impl Advance {
             position: next.position.or(self.position),
             resolved: next.resolved.or(self.resolved),
             skipped: self.skipped.then(next.skipped),
+            scanned: next.scanned.or(self.scanned),
         }
     }
 

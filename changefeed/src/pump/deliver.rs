@@ -19,11 +19,14 @@
 //! any         none       repeated if transient, until retry_max; else the feed fails
 //! ```
 
+use std::sync::Arc;
+
 use env::Clock;
 use env::planted::{Bug, is_planted};
 
 use super::buffer::{Advance, Buffer, Taken};
 use super::{Backoff, End, Host, MarkOf, Pace, Resolved, Status, Stop};
+use crate::scan::Scanned;
 use crate::sink::{Failure, Message, Sink, SinkError};
 
 /// Of the key of a message that was left out, so much is shown.
@@ -65,6 +68,12 @@ impl<H: Host> Deliver<H> {
     ) -> Deliver<H> {
         let status = Status::default();
         Deliver { sink, host, pace, stop, clock, backoff, mark_of, status, marked: None }
+    }
+
+    /// From where the feed's scan has come to, if it began with one.
+    pub(super) fn after(mut self, scanned: Option<Arc<Scanned>>) -> Deliver<H> {
+        self.status.scanned = scanned;
+        self
     }
 
     /// Delivers what comes until something ends the feed.
@@ -199,8 +208,12 @@ impl<H: Host> Deliver<H> {
         self.advance([advance]);
     }
 
-    /// Sends a mark if it is time, and time has passed in the log.
+    /// Sends a mark if it is time, and time has passed in the log. There are none during a scan: the
+    /// rows that it has yet to send are as of later times, but some were so before.
     async fn mark(&mut self) -> Result<(), End> {
+        if self.status.scanned.as_ref().is_some_and(|scanned| !scanned.is_complete) {
+            return Ok(());
+        }
         let (Some(interval), Some(resolved)) = (self.pace.mark_interval, self.status.resolved)
         else {
             return Ok(());
@@ -262,6 +275,7 @@ impl<H: Host> Deliver<H> {
             self.status.resolved = Some(resolved);
         }
         self.status.skipped = std::mem::take(&mut self.status.skipped).then(sum.skipped);
+        self.status.scanned = sum.scanned.or(self.status.scanned.take());
         self.host.report(&self.status);
     }
 

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //!  Source ──▶ Read ── Render ──▶ Buffer ──▶ Deliver ──▶ Sink
-//!  batches    groups of rows     messages   batches, retries, marks
+//!  batches,   groups of rows     messages   batches, retries, marks
+//!  chunks
 //!                                              └──▶ Host: position, figures
 //! ```
 //!
@@ -36,6 +37,7 @@ use model::TimestampMicros;
 use tokio::sync::Notify;
 
 use crate::position::{Position, Sequence};
+use crate::scan::{InitialScan, Scanned, Scanning};
 use crate::sink::{Message, Sink};
 use crate::source::{LogRow, Source, SourceError};
 
@@ -59,13 +61,25 @@ pub trait Render {
     /// Adds the messages of one group of rows. Groups come whole and in the log's order, beginning
     /// where the source begins: rows that were delivered before are passed over here.
     ///
+    /// A scan that is under way takes notice of the changes, and says which are sent.
+    ///
     /// Returns the place behind the group: `None` if it lies at or below where the feed begins.
     /// An error is of the group's content, so that it would be the same again.
     fn render(
         &mut self,
         group: &[LogRow],
+        scan: Option<&mut Scanning>,
         out: &mut Vec<Message>,
     ) -> Result<Option<Position>, String>;
+
+    /// Adds the message of a row that was scanned, as it is at a time up to which all rows of the log
+    /// were rendered.
+    fn render_scanned(
+        &mut self,
+        row: &LogRow,
+        closed: TimestampMicros,
+        out: &mut Vec<Message>,
+    ) -> Result<(), String>;
 
     /// The events that the feed's policies left out of the groups that were rendered since this was
     /// last asked.
@@ -110,6 +124,8 @@ pub struct Status {
     pub position: Option<Position>,
     /// Everything up to here was delivered.
     pub resolved: Option<Resolved>,
+    /// How far the scan has come that the feed began with, if it did.
+    pub scanned: Option<Arc<Scanned>>,
     /// Events that were acknowledged since the pump began, repeats included.
     pub events_delivered: u64,
     /// Calls that were repeated since then.
@@ -152,6 +168,8 @@ pub enum End {
     Lost,
     /// Something that stays: the feed is in error. The text is for the user, without secrets.
     Failed(String),
+    /// It was to scan its tables and nothing else, and every row was delivered.
+    Finished,
     /// The log has ended, and everything before its end was delivered.
     SourceEnded(SourceError),
 }
@@ -208,6 +226,8 @@ impl Stop {
 pub struct Pump<S, R, H> {
     /// Where rows come from.
     pub source: S,
+    /// What a new feed begins with.
+    pub scan: Option<InitialScan>,
     /// What is made of them.
     pub render: R,
     /// Where messages go.
@@ -227,15 +247,17 @@ pub struct Pump<S, R, H> {
 impl<S: Source, R: Render, H: Host> Pump<S, R, H> {
     /// Pumps until something ends it.
     pub async fn run(self) -> End {
-        let Pump { source, mut render, mut sink, host, pace, stop, clock, backoff } = self;
+        let Pump { source, scan, mut render, mut sink, host, pace, stop, clock, backoff } = self;
         let buffer = match sink.transactional() {
             Some(_) => Buffer::of_whole_groups(clock.clone()),
             None => Buffer::new(clock.clone()),
         };
         let mark_of = render.marker();
+        let scanned = scan.as_ref().map(|scan| Arc::new(scan.scanned.clone()));
         let mut deliver =
-            deliver::Deliver::new(sink, host, pace, stop.clone(), clock, backoff, mark_of);
-        let reading = read::read(source, &mut render, &buffer);
+            deliver::Deliver::new(sink, host, pace, stop.clone(), clock, backoff, mark_of)
+                .after(scanned);
+        let reading = read::read(source, scan, &mut render, &buffer);
         let delivering = deliver.run(&buffer);
         tokio::pin!(reading, delivering);
         tokio::select! {

@@ -8,6 +8,7 @@ use cdc::time_uuid::log_time_uuid;
 use changefeed::Position;
 use changefeed::position::LogKey;
 use changefeed::pump::{Backoff, End, MarkOf, Pace, Pump, Render, Stop, recover};
+use changefeed::scan::Scanning;
 use changefeed::sink::kafka::{KafkaSink, Settings, Transactions};
 use changefeed::sink::{Failure, Message, Sink};
 use changefeed::source::{LogRow, MemoryLog};
@@ -101,6 +102,7 @@ impl Render for RowRender {
     fn render(
         &mut self,
         group: &[LogRow],
+        _: Option<&mut Scanning>,
         out: &mut Vec<Message>,
     ) -> Result<Option<Position>, String> {
         let last = group.last().expect("a group has rows").key;
@@ -112,6 +114,10 @@ impl Render for RowRender {
             out.push(message(&format!("k{}", stream[0]), Some(&value)));
         }
         Ok(Some(Position { key: last, sequence: last.micros() as u64 }))
+    }
+
+    fn render_scanned(&mut self, _: &LogRow, _: i64, _: &mut Vec<Message>) -> Result<(), String> {
+        Err("this feed scans nothing".to_owned())
     }
 
     fn resolved(&self, closed: i64) -> u64 {
@@ -151,7 +157,7 @@ async fn own(env: Env, settings: Settings, log: MemoryLog, notes: Notes, stop: S
     let above = begin.map_or(0, |position| position.key.micros() - 1);
     let (source, render) = (log.open(above, 50), RowRender { begin });
     let clock = env.clock.clone();
-    Pump { source, render, sink, host: notes, pace, stop, clock, backoff }.run().await
+    Pump { source, scan: None, render, sink, host: notes, pace, stop, clock, backoff }.run().await
 }
 
 #[test]

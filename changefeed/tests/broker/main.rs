@@ -16,6 +16,7 @@ use bytes::Bytes;
 use cdc::time_uuid::log_time_uuid;
 use changefeed::Position;
 use changefeed::pump::{Backoff, End, Host, MarkOf, Pace, Pump, Render, Status, Stop};
+use changefeed::scan::Scanning;
 use changefeed::sink::kafka::{KafkaSink, Settings};
 use changefeed::sink::{Failure, Message, Sink};
 use changefeed::source::{LogRow, MemoryLog, MemorySource};
@@ -171,6 +172,7 @@ impl Render for TimeRender {
     fn render(
         &mut self,
         group: &[LogRow],
+        _: Option<&mut Scanning>,
         out: &mut Vec<Message>,
     ) -> Result<Option<Position>, String> {
         for row in group {
@@ -179,6 +181,10 @@ impl Render for TimeRender {
         }
         let key = group.last().expect("a group has rows").key;
         Ok(Some(Position { key, sequence: key.micros() as u64 }))
+    }
+
+    fn render_scanned(&mut self, _: &LogRow, _: i64, _: &mut Vec<Message>) -> Result<(), String> {
+        Err("this feed scans nothing".to_owned())
     }
 
     fn resolved(&self, closed: i64) -> u64 {
@@ -230,6 +236,7 @@ fn pump(
     };
     Pump {
         source: log.open(0, 50),
+        scan: None,
         render: TimeRender,
         sink: Box::new(KafkaSink::new(env, settings(broker, "changes"))),
         host: notes.clone(),

@@ -16,6 +16,7 @@ use model::TimestampMicros;
 
 use crate::position::{LogKey, Position, Sequence};
 use crate::pump::{Backoff, End, Host, MarkOf, Pace, Pump, Render, Status, Stop};
+use crate::scan::Scanning;
 use crate::sink::{Failure, Message, Sending, Sink, SinkError};
 use crate::source::{LogRow, MemoryLog};
 
@@ -45,6 +46,7 @@ impl Render for PlainRender {
     fn render(
         &mut self,
         group: &[LogRow],
+        _: Option<&mut Scanning>,
         out: &mut Vec<Message>,
     ) -> Result<Option<Position>, String> {
         let last = group.last().expect("a group has rows");
@@ -60,6 +62,15 @@ impl Render for PlainRender {
         }
         let sequence = last.key.micros() as Sequence;
         Ok(Some(Position { key: last.key, sequence }))
+    }
+
+    fn render_scanned(
+        &mut self,
+        _: &LogRow,
+        _: TimestampMicros,
+        _: &mut Vec<Message>,
+    ) -> Result<(), String> {
+        Err("these feeds scan nothing".to_owned())
     }
 
     fn resolved(&self, closed: TimestampMicros) -> Sequence {
@@ -335,6 +346,7 @@ impl World {
         let label = format!("backoff {epoch}");
         let pump = Pump {
             source: self.log.open(above, 1 + self.entropy.below(self.rows_max) as usize),
+            scan: None,
             render: PlainRender { begin: position },
             sink,
             host: owner.clone(),
