@@ -134,7 +134,7 @@ fn rendered(feed: &Feed, rows: &[LogRow]) -> Result<(Vec<String>, Skipped), Stri
     let (mut messages, mut skipped) = (Vec::new(), Skipped::default());
     let (mut sequencer, _) = Sequencer::start(i64::MIN);
     for group in sequencer.number(rows) {
-        let rendered = renderer.render(&feed.shape, group, None, &mut messages);
+        let rendered = renderer.render(&feed.shape, group, None, None, &mut messages);
         skipped = skipped.then(rendered.map_err(|error| error.to_string())?.skipped);
     }
     let text = |message: &Message| {

@@ -67,7 +67,8 @@ impl Shard {
             let FeedChange::Put(feed) = &change else { break change };
             // What is there now is needed until the command is made.
             let definitions = || {
-                let others = view.metadata.feeds.values().map(|other| &other.definition);
+                let others = view.metadata.feeds.values().filter(|other| other.needs_logs());
+                let others = others.map(|other| &other.definition);
                 others.chain([&feed.definition])
             };
             if self.plan_logs(&view, definitions())?.put.is_empty() {
@@ -100,9 +101,7 @@ impl Shard {
 
     /// Turns off what no feed needs of any log. What goes wrong is done again later.
     pub(super) async fn drop_idle_logs(self: &Rc<Self>, deadline: Deadline) -> Option<String> {
-        let plan = |view: &View| {
-            self.plan_logs(view, view.metadata.feeds.values().map(|feed| &feed.definition))
-        };
+        let plan = |view: &View| self.plan_logs(view, self.definitions_with_logs().iter());
         let result = match self.decide_again(deadline).await {
             Ok(()) if self.has_idle_logs() => {
                 self.make_schema_change(plan, deadline).await.map(|_| ())
@@ -115,9 +114,17 @@ impl Shard {
 
     /// Whether any table has a log for feeds that they do not need.
     pub(super) fn has_idle_logs(&self) -> bool {
-        let view = self.view();
-        let feeds = view.metadata.feeds.values().map(|feed| &feed.definition);
-        self.plan_logs(&view, feeds).is_ok_and(|change| !change.put.is_empty())
+        let definitions = self.definitions_with_logs();
+        let change = self.plan_logs(&self.view(), definitions.iter());
+        change.is_ok_and(|change| !change.put.is_empty())
+    }
+
+    /// The feeds that need logs; a view may not know yet that one has finished.
+    fn definitions_with_logs(&self) -> Vec<Definition> {
+        self.with_metadata(|metadata| {
+            let feeds = metadata.feeds.values().filter(|feed| feed.needs_logs());
+            feeds.map(|feed| feed.definition.clone()).collect()
+        })
     }
 
     /// Waits until the owner of a feed has done what a statement asked for. Says what it has not when

@@ -10,6 +10,7 @@
 //! - [`runner`]: that node's thread for feeds, with a [`pump`] for each, into a [`sink`].
 //! - [`source`]: what a pump reads, from all shards of the cluster.
 //! - [`retention`]: the log waits for its feeds, for so long.
+//! - [`scan`]: the tables' rows, for a feed that begins with them.
 //! - [`reports`]: what it says to the leader, and the epochs that it claims.
 //! - [`figures`]: how feeds stand this moment, also those of other nodes.
 //!
@@ -26,6 +27,7 @@ mod pump;
 mod reports;
 pub(crate) mod retention;
 mod runner;
+mod scan;
 mod sink;
 pub(crate) mod source;
 mod statement;
@@ -34,6 +36,7 @@ pub(crate) use change::FeedWait;
 pub(crate) use figures::{Figures, answer_figures, figures_of_cluster};
 pub(crate) use ownership::{Permit, majority_until};
 pub(crate) use runner::run;
+pub(crate) use scan::{ScanAnswer, ScanAsk};
 
 /// What the threads of a node share about its feeds.
 #[derive(Debug, Default)]

@@ -161,8 +161,8 @@ fn wanted_assignments(
                 Some(owner) => Some(owner),
                 None => continue,
             },
-            (FeedState::Paused | FeedState::Error, Some(_)) => None,
-            (FeedState::Paused | FeedState::Error, None) => continue,
+            (FeedState::Paused | FeedState::Error | FeedState::Finished, Some(_)) => None,
+            (FeedState::Paused | FeedState::Error | FeedState::Finished, None) => continue,
         };
         let name = feed.definition.name.clone();
         assignments.push(FeedAssignment { name, epoch: feed.epoch, owner });

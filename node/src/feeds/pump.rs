@@ -1,19 +1,21 @@
 //! A feed's pump put together: source, rendering, sink and pace, from its definition and the view.
 
 use super::runner::Owner;
+use super::scan::ClusterScan;
 use super::sink::{self, WebhookTerms};
 use super::source::{ClusterLogs, FeedSource};
 use crate::metadata::FeedRecord;
 use crate::node::Shared;
 use crate::view::View;
 use changefeed::feed::Tables;
-use changefeed::options::{LargeMessage, OnError, Options, StartAt};
+use changefeed::options::{InitialScan, LargeMessage, OnError, Options, StartAt};
 use changefeed::pump::{Backoff, End, Pace, Pump, Stop, recover};
+use changefeed::scan;
 use changefeed::sequence::Sequencer;
 use changefeed::source::shared::SharedLogs;
 use changefeed::{BoundTable, Cursor, FeedRender, TableShape};
 use cql::plan::prepare_filter;
-use model::TableId;
+use model::{TableId, TimestampMicros};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -66,6 +68,8 @@ impl Pumps {
                 Cursor::Sequence(sequence) => Sequencer::start_at(StartAt::Sequence(sequence)),
             };
             let source = FeedSource::open(&shared, &logs, &feed, above);
+            let tables: Vec<TableId> = definition.tables.iter().map(|table| table.id).collect();
+            let scan = initial_scan(&shared, &feed, &tables);
             let bound = NewestTables {
                 shared: shared.clone(),
                 filter: options.filter.clone(),
@@ -74,9 +78,28 @@ impl Pumps {
             };
             let render = FeedRender::new(&definition.name, options, sequencer, bound);
             let pace = pace(options);
-            Pump { source, render, sink, host: owner, pace, stop, clock, backoff }.run().await
+            Pump { source, scan, render, sink, host: owner, pace, stop, clock, backoff }.run().await
         }
     }
+}
+
+/// What a feed has left of the scan that it began with.
+fn initial_scan(
+    shared: &Arc<Shared>,
+    feed: &FeedRecord,
+    tables: &[TableId],
+) -> Option<scan::InitialScan> {
+    Some(scan::InitialScan {
+        rows: Box::new(ClusterScan::new(shared, tables)),
+        scanned: feed.progress.scanned.as_deref()?.clone(),
+        begins_at: match feed.progress.cursor {
+            Cursor::Time(micros) => micros,
+            Cursor::Row(position) => position.key.micros(),
+            // A feed that scans has begun at a time.
+            Cursor::Sequence(_) => TimestampMicros::MIN,
+        },
+        is_all: feed.definition.options.initial_scan == InitialScan::Only,
+    })
 }
 
 /// The tables of a feed by the newest view, with its filter. What is logged by a definition that is

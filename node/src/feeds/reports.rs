@@ -112,10 +112,15 @@ impl Reports {
     }
 
     /// A pump has ended for good under its epoch, perhaps for a reason that stays.
-    pub(super) fn settled(&self, name: &Arc<str>, epoch: u64, reason: Option<String>) {
+    pub(super) fn settled(
+        &self,
+        name: &Arc<str>,
+        epoch: u64,
+        stop: FeedStop,
+        reason: Option<String>,
+    ) {
         let mut feeds = self.feeds.borrow_mut();
         let Some(said) = feeds.get_mut(name).filter(|said| said.epoch == epoch) else { return };
-        let stop = if reason.is_some() { FeedStop::Failed } else { FeedStop::Settled };
         if reason.is_some() {
             said.progress.last_error = reason;
             said.is_touched = true;

@@ -144,14 +144,15 @@ impl Runner {
             return;
         }
         let reason = match end {
-            End::Stopped => return self.reports.settled(name, epoch, None),
+            End::Stopped => return self.reports.settled(name, epoch, FeedStop::Settled, None),
+            End::Finished => return self.reports.settled(name, epoch, FeedStop::Finished, None),
             // It starts again when there is support, if it is still this node's then.
             End::Lost => return,
             End::Failed(reason) => reason,
             End::SourceEnded(error) => error.to_string(),
         };
         tracing::warn!("changefeed '{name}' stops: {reason}");
-        self.reports.settled(name, epoch, Some(reason));
+        self.reports.settled(name, epoch, FeedStop::Failed, Some(reason));
     }
 
     /// Ends all pumps gently, and says how far they have come.
@@ -224,5 +225,6 @@ fn progress_of(base: &Progress, status: &Status) -> Progress {
         last_skipped: status.skipped.last.clone().or_else(|| base.last_skipped.clone()),
         last_error: status.last_error.clone(),
         closed_micros: closed.or(base.closed_micros),
+        scanned: status.scanned.clone(),
     }
 }

@@ -1,15 +1,18 @@
 //! What a statement makes of the changefeeds that there are: a pure function of both.
 //!
-//! | statement | Running          | Paused                  | Error                   |
-//! |-----------|------------------|-------------------------|-------------------------|
-//! | PAUSE     | Paused           | nothing                 | Paused                  |
-//! | RESUME    | nothing          | Running                 | Running                 |
-//! | … FROM    | refused          | Running, elsewhere      | Running, elsewhere      |
-//! | ALTER     | refused          | other options           | other options           |
-//! | DROP      | gone             | gone                    | gone                    |
+//! | statement | Running          | Paused                  | Error                   | Finished |
+//! |-----------|------------------|-------------------------|-------------------------|----------|
+//! | PAUSE     | Paused           | nothing                 | Paused                  | nothing  |
+//! | RESUME    | nothing          | Running                 | Running                 | refused  |
+//! | … FROM    | refused          | Running, elsewhere      | Running, elsewhere      | refused  |
+//! | ALTER     | refused          | other options           | other options           | refused  |
+//! | DROP      | gone             | gone                    | gone                    | gone     |
+//!
+//! `… FROM` is refused, too, while a feed has rows of its initial scan left: where it has come to in
+//! the tables and in the log belong together.
 
 use crate::metadata::{FeedRecord, FeedState, Metadata, Progress};
-use changefeed::options::{self, Given, OptionError, OptionValue, Options, StartAt};
+use changefeed::options::{self, Given, InitialScan, OptionError, OptionValue, Options, StartAt};
 use changefeed::{Cursor, Definition, FeedTable, SinkAddress, SinkKind};
 use cql::plan::ddl::{FeedLogs, feed_tables};
 use cql::plan::{PlanError, prepare_filter};
@@ -136,6 +139,7 @@ fn create_feed(
             Cursor::Time(millis.saturating_mul(1_000).saturating_sub(1))
         }
     };
+    let scans = options.initial_scan != InitialScan::No;
     let tables = tables.iter().map(|table| FeedTable { id: table.id, name: table.name.clone() });
     let definition = Definition {
         name: create.name.text.clone(),
@@ -162,6 +166,7 @@ fn create_feed(
             last_skipped: None,
             last_error: None,
             closed_micros: None,
+            scanned: scans.then(Arc::default),
         },
         pinned_at_micros: Some(now_micros),
     })
@@ -170,7 +175,7 @@ fn create_feed(
 /// The owner keeps the feed until it has settled what it had begun.
 fn pause(feed: &FeedRecord) -> FeedChange {
     match feed.state {
-        FeedState::Paused => FeedChange::Nothing,
+        FeedState::Paused | FeedState::Finished => FeedChange::Nothing,
         FeedState::Running | FeedState::Error => {
             put(FeedRecord { state: FeedState::Paused, ..feed.clone() })
         }
@@ -188,6 +193,13 @@ fn resumed(
         (FeedState::Running, Some(_)) => {
             return refuse(format!(
                 "changefeed '{name}' is running: pause it to resume it from somewhere else"
+            ));
+        }
+        (FeedState::Finished, _) => return finished(feed),
+        (FeedState::Paused | FeedState::Error, Some(_)) if feed.is_scanning() => {
+            return refuse(format!(
+                "changefeed '{name}' has not finished its initial scan: RESUME takes it on from where \
+                 it stands; to begin elsewhere, drop it and create it again"
             ));
         }
         (FeedState::Paused | FeedState::Error, _) => {}
@@ -210,6 +222,13 @@ fn resumed(
         feed.pinned_at_micros = Some(circumstances.now_micros);
     }
     Ok(put(feed))
+}
+
+fn finished<T>(feed: &FeedRecord) -> Result<T, PlanError> {
+    let name = &feed.definition.name;
+    refuse(format!(
+        "changefeed '{name}' has finished its scan: there is nothing left that it would do"
+    ))
 }
 
 fn cursor_of(from: &ResumeFrom) -> Result<Cursor, PlanError> {
@@ -240,6 +259,9 @@ fn altered(
             "changefeed '{}' is running: pause it to alter it",
             feed.definition.name
         ));
+    }
+    if feed.state == FeedState::Finished {
+        return finished(feed);
     }
     let changed = given(&alter.options)?;
     if let Some(name) = changed.keys().find(|name| options::is_fixed_at_creation(name)) {

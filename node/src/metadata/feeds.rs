@@ -14,6 +14,7 @@
 //! asks shard 0.
 
 use super::Metadata;
+use changefeed::scan::Scanned;
 use changefeed::{Cursor, Definition};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -27,6 +28,8 @@ pub(crate) enum FeedState {
     Paused,
     /// Its owner gave up; [`FeedRecord::last_error`] says why.
     Error,
+    /// It was to scan its tables and nothing else, and has done so.
+    Finished,
 }
 
 impl FeedState {
@@ -36,6 +39,7 @@ impl FeedState {
             FeedState::Running => "Running",
             FeedState::Paused => "Paused",
             FeedState::Error => "Error",
+            FeedState::Finished => "Finished",
         }
     }
 }
@@ -83,6 +87,9 @@ pub(crate) struct Progress {
     /// Up to which log time, in microseconds, the owner has seen all there will ever be; nothing
     /// before it has.
     pub closed_micros: Option<i64>,
+    /// How far the scan has come that the feed began with; nothing if it began without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scanned: Option<Arc<Scanned>>,
 }
 
 /// What an owner says of one of its feeds.
@@ -104,6 +111,8 @@ pub(crate) enum FeedStop {
     Settled,
     /// It cannot go on; the reason is `last_error` of its progress.
     Failed,
+    /// There is nothing left to do.
+    Finished,
 }
 
 /// What a node has to say of the feeds that it owns.
@@ -146,6 +155,16 @@ pub(crate) struct FeedRelease {
 }
 
 impl FeedRecord {
+    /// Whether it needs the logs of its tables.
+    pub(crate) fn needs_logs(&self) -> bool {
+        self.state != FeedState::Finished
+    }
+
+    /// Whether it has yet to send rows of the scan that it began with.
+    pub(crate) fn is_scanning(&self) -> bool {
+        self.progress.scanned.as_ref().is_some_and(|scanned| !scanned.is_complete)
+    }
+
     /// Whether a node is to deliver it.
     pub(crate) fn runs_on(&self, host_id: u128) -> bool {
         self.state == FeedState::Running && self.owner == Some(host_id)
@@ -193,8 +212,13 @@ impl Metadata {
             feed.progress = report.progress.unwrap_or_else(|| feed.progress.clone());
             let Some(stop) = report.stop else { continue };
             feed.owner = None;
-            if stop == FeedStop::Failed && feed.state == FeedState::Running {
-                feed.state = FeedState::Error;
+            match stop {
+                FeedStop::Failed if feed.state == FeedState::Running => {
+                    feed.state = FeedState::Error;
+                }
+                // Also if it was paused a moment ago: there is nothing to resume.
+                FeedStop::Finished => feed.state = FeedState::Finished,
+                FeedStop::Failed | FeedStop::Settled => {}
             }
         }
     }
@@ -237,6 +261,7 @@ pub(crate) mod tests {
             last_skipped: None,
             last_error: None,
             closed_micros: None,
+            scanned: None,
         }
     }
 

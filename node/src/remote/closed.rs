@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! closed  := 8 table:u128le
-//! answer  := (range_end:i64le closed:i64le)*        the ranges of the table that the shard leads
+//! answer  := (range_end:i64le closed:i64le placed:i64le)*   the ranges that the shard leads
 //! ```
 //!
 //! A closed time is a promise for good, so the highest one that was heard of a range is as good as
@@ -66,10 +66,11 @@ fn read_question(bytes: &[u8]) -> Result<TableId, DecodeError> {
 }
 
 fn answer_bytes(view: &View, closed: &[ClosedRange]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(closed.len() * 16);
-    for ClosedRange { range, closed } in closed {
+    let mut out = Vec::with_capacity(closed.len() * 24);
+    for ClosedRange { range, closed, placed } in closed {
         out.extend_from_slice(&view.ranges.end_token(*range).0.to_le_bytes());
         out.extend_from_slice(&closed.to_le_bytes());
+        out.extend_from_slice(&placed.to_le_bytes());
     }
     out
 }
@@ -84,7 +85,9 @@ fn read_answer(view: &View, bytes: &[u8]) -> Result<Vec<ClosedRange>, DecodeErro
         if view.ranges.end_token(range) != end {
             return Err(DecodeError("a token is no range's end"));
         }
-        closed.push(ClosedRange { range, closed: i64::from_le_bytes(cursor.array()?) });
+        let (told, placed) = (cursor.array()?, cursor.array()?);
+        let (told, placed) = (i64::from_le_bytes(told), i64::from_le_bytes(placed));
+        closed.push(ClosedRange { range, closed: told, placed });
     }
     Ok(closed)
 }
@@ -112,7 +115,7 @@ impl Shard {
         let mut pause = Pause::default();
         let mut open: BTreeSet<RangeIndex> = view.ranges.iter().collect();
         loop {
-            for ClosedRange { range, closed } in self.ask_closed(view, placed, table).await {
+            for ClosedRange { range, closed, .. } in self.ask_closed(view, placed, table).await {
                 let group = placed.placement.group(range);
                 let mut heard = self.closed_heard.borrow_mut();
                 let known = heard.entry(group).or_insert(closed);
@@ -128,6 +131,28 @@ impl Shard {
         let heard = self.closed_heard.borrow();
         let told = |group: GroupId| heard.get(&group).copied().unwrap_or(before_all);
         view.ranges.iter().map(|range| (range, told(placed.placement.group(range)))).collect()
+    }
+
+    /// Up to which time anything was placed by now in the ranges of a table that hold these tokens,
+    /// both included; nothing if one of them has no leader that answers.
+    pub(crate) async fn placed_between(
+        self: &Rc<Self>,
+        table: TableId,
+        (first, last): (i64, i64),
+    ) -> Option<TimestampMicros> {
+        let view = self.view();
+        let placed = view.placed_table(table)?;
+        let wanted: BTreeSet<RangeIndex> = view.ranges_between(Token(first), Token(last)).collect();
+        let answers = self.ask_closed(&view, placed, table).await;
+        let answers: BTreeMap<RangeIndex, TimestampMicros> = answers
+            .into_iter()
+            .filter(|answer| wanted.contains(&answer.range))
+            .map(|answer| (answer.range, answer.placed))
+            .collect();
+        if answers.len() < wanted.len() {
+            return None;
+        }
+        answers.into_values().max()
     }
 
     /// Asks every shard that may lead ranges of a table, all at once.

@@ -23,7 +23,7 @@ use cluster::leadership::{ClosedMicros, ClosedTime};
 use cluster::liveness::MonotonicNanos;
 use cluster::{GroupId, Placement, RangeIndex};
 use env::Clock;
-use model::{IdMap, TableId};
+use model::{IdMap, TableId, TimestampMicros};
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -54,6 +54,8 @@ struct Watched {
 pub(crate) struct ClosedRange {
     pub range: RangeIndex,
     pub closed: ClosedMicros,
+    /// Nothing was placed above it when this was said, by whoever led.
+    pub placed: TimestampMicros,
 }
 
 impl Closing {
@@ -188,7 +190,9 @@ impl Shard {
         let closed = {
             let mut state = self.state.borrow_mut();
             let close = |&(range, group): &(RangeIndex, GroupId)| {
-                Some(ClosedRange { range, closed: state.close(group, wall, clock)? })
+                let closed = state.close(group, wall, clock)?;
+                let placed = state.leader_times(group).placement.placed;
+                Some(ClosedRange { range, closed, placed })
             };
             ranges.iter().filter_map(close).collect()
         };

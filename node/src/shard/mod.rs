@@ -56,12 +56,14 @@ pub(crate) use write::{
 
 use crate::batch_log::{BatchId, OpenBatches};
 use crate::connection::{self, ConnectionMemory, DecodedFrame, Session};
+use crate::feeds::{ScanAnswer, ScanAsk};
 use crate::internode;
 use crate::metadata::{DdlResult, FeedRecord, MetadataRequest, Publication};
 use crate::node::Shared;
 use crate::statement::RecentStatements;
 use crate::status::{self, ClusterStatus, UnknownKeyspace};
 use crate::view::{SeenView, View};
+use changefeed::scan::ScanError;
 use cluster::consensus::LogIndex;
 use cluster::liveness::{Liveness, MonotonicNanos};
 use cluster::peer::{Accepted, Inbox, Peer, Peers};
@@ -120,6 +122,8 @@ pub(crate) enum Message {
     Tail(Peer, Box<TailAsk>, oneshot::Sender<Option<TailAnswer>>),
     /// How far the ranges of a table are closed that the shard leads.
     ClosedRanges(TableId, oneshot::Sender<Vec<ClosedRange>>),
+    /// A part of a table, for a feed that scans it.
+    Scan(Box<ScanAsk>, oneshot::Sender<Result<ScanAnswer, ScanError>>),
     /// What clients are connected, for the virtual tables.
     Clients(oneshot::Sender<Vec<connection::ClientInfo>>),
     /// The changefeeds as they were last applied; shard 0 only.
@@ -469,6 +473,11 @@ impl Shard {
             Message::ClosedRanges(table, reply) => {
                 tokio::task::spawn_local(async move {
                     reply.send(shard.closed_ranges(table).await).ok();
+                });
+            }
+            Message::Scan(ask, reply) => {
+                tokio::task::spawn_local(async move {
+                    reply.send(shard.scan_for_feed(*ask).await).ok();
                 });
             }
             Message::Clients(reply) => self.tell_clients(reply),

@@ -71,6 +71,10 @@ pub(super) async fn live(shard: &Rc<Shard>, table: &TableDef) -> Vec<Vec<u8>> {
         if let Some(skipped) = &feed.progress.last_skipped {
             values.push(("last_skipped", (**skipped).into()));
         }
+        if let Some(scanned) = &feed.progress.scanned {
+            let tables = feed.definition.tables.iter().map(|table| table.id);
+            values.push(("scan_progress", scanned.fraction(tables).into()));
+        }
         if let Some(closed) = feed.progress.closed_micros {
             values.push(("resolved", closed.div_euclid(1_000).into()));
             if feed.state == FeedState::Running {
@@ -112,9 +116,11 @@ fn phase(feed: &FeedRecord) -> &'static str {
     match feed.state {
         FeedState::Paused if feed.owner.is_some() => "settling",
         FeedState::Paused | FeedState::Error => "stopped",
+        FeedState::Finished => "finished",
         FeedState::Running if feed.owner.is_none() => "waiting for a node",
         FeedState::Running if feed.progress.closed_micros.is_none() => "starting",
         FeedState::Running if feed.progress.last_error.is_some() => "retrying",
+        FeedState::Running if feed.is_scanning() => "scanning",
         FeedState::Running => "streaming",
     }
 }

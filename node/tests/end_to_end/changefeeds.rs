@@ -44,6 +44,11 @@ impl Receiver {
         )
     }
 
+    /// What has come so far.
+    pub(crate) fn events(&self) -> Vec<Value> {
+        self.events.lock().expect("nobody panics with it").clone()
+    }
+
     fn forget(&self) {
         self.events.lock().expect("nobody panics with it").clear();
     }
@@ -126,6 +131,18 @@ pub(crate) fn shown(raw: &mut Raw) -> Vec<(String, String, String, i64)> {
     };
     let rows = raw.rows("SHOW CHANGEFEEDS").expect("it is shown");
     rows.iter().map(|row| (text(&row[0]), text(&row[1]), text(&row[2]), number(&row[4]))).collect()
+}
+
+/// Which of the nodes owns the only feed.
+pub(crate) fn owner_among(nodes: &[Node], raw: &mut Raw) -> usize {
+    let owner = raw.rows("SELECT owner FROM system_views.changefeeds").expect("it is shown");
+    let owner = owner[0][0].clone().expect("it has an owner");
+    let host_id = |node: &Node| {
+        Raw::ready(node).rows("SELECT host_id FROM system.local").expect("it is there")[0][0]
+            .clone()
+    };
+    let owner = nodes.iter().position(|node| host_id(node).as_ref() == Some(&owner));
+    owner.expect("the owner is one of them")
 }
 
 #[test]
@@ -322,14 +339,7 @@ fn another_node_goes_on_when_the_owner_dies() {
     }
     insert(&mut raw, 0..20);
     receiver.wait_for(0..20);
-    let owner = raw.rows("SELECT owner FROM system_views.changefeeds").expect("it is shown");
-    let owner = owner[0][0].clone().expect("it has an owner");
-    let host_id = |node: &Node| {
-        Raw::ready(node).rows("SELECT host_id FROM system.local").expect("it is there")[0][0]
-            .clone()
-    };
-    let dead = nodes.iter().position(|node| host_id(node).as_ref() == Some(&owner));
-    let dead = dead.expect("the owner is one of them");
+    let dead = owner_among(&nodes, &mut raw);
     let mut raw = Raw::ready(&nodes[(dead + 1) % 3]);
     check_freshness(&mut raw);
     nodes[dead].kill();
