@@ -14,7 +14,7 @@
 
 use super::document::Json;
 use crate::literal::parse_literal;
-use crate::types::CqlType;
+use crate::types::{CqlType, UdtType};
 use crate::value::{ValueError, fixed_bytes_in_vector, normalize, push_value, write_unsigned_vint};
 use std::borrow::Cow;
 
@@ -93,25 +93,32 @@ fn push_from_json(out: &mut Vec<u8>, cql_type: &CqlType, json: &Json) -> Result<
         (CqlType::Map { key, value, .. }, Json::Object(members)) => {
             push_map(out, key, value, members)?;
         }
-        (CqlType::Udt(udt), Json::Object(members)) => {
-            let names: Vec<Cow<'_, str>> =
-                members.iter().map(|(name, _)| name_from_json(name)).collect();
-            let is_field = |name: &str| udt.fields.iter().any(|(field, _)| **field == *name);
-            if let Some(unknown) = names.iter().find(|name| !is_field(name)) {
-                return Err(ValueError::new(format!(
-                    "Unknown field '{unknown}' in value of user defined type {}",
-                    udt.name
-                )));
-            }
-            for (name, field) in &udt.fields {
-                let given = names.iter().rposition(|given| **given == **name);
-                let value = given.and_then(|index| members.get(index)).map(|(_, value)| value);
-                push_part(out, field, value.unwrap_or(&Json::Null))?;
-            }
-        }
+        (CqlType::Udt(udt), Json::Object(members)) => push_fields(out, udt, members)?,
         _ => return Err(expected(wanted(cql_type), json)),
     }
     Ok(true)
+}
+
+/// The fields of a user type; those that are not given are null.
+fn push_fields(
+    out: &mut Vec<u8>,
+    udt: &UdtType,
+    members: &[(String, Json)],
+) -> Result<(), ValueError> {
+    let names: Vec<Cow<'_, str>> = members.iter().map(|(name, _)| name_from_json(name)).collect();
+    let is_field = |name: &str| udt.fields.iter().any(|(field, _)| **field == *name);
+    if let Some(unknown) = names.iter().find(|name| !is_field(name)) {
+        return Err(ValueError::new(format!(
+            "Unknown field '{unknown}' in value of user defined type {}",
+            udt.name
+        )));
+    }
+    for (name, field) in &udt.fields {
+        let given = names.iter().rposition(|given| **given == **name);
+        let value = given.and_then(|index| members.get(index)).map(|(_, value)| value);
+        push_part(out, field, value.unwrap_or(&Json::Null))?;
+    }
+    Ok(())
 }
 
 /// A part with its length before it, or null.
