@@ -71,8 +71,8 @@ mod side {
             return;
         }
         let value = |key: &str| -> i64 {
-            let lines = text.lines().filter_map(|line| line.split_once('='));
-            let of_key = lines.filter(|(name, _)| *name == key).next_back();
+            let mut lines = text.lines().filter_map(|line| line.split_once('='));
+            let of_key = lines.rfind(|(name, _)| *name == key);
             of_key.and_then(|(_, value)| value.parse().ok()).unwrap_or(0)
         };
         WALL_OFFSET_MICROS.store(value("wall_offset_micros"), Ordering::Relaxed);
