@@ -217,7 +217,10 @@ impl Metadata {
                     feed.state = FeedState::Error;
                 }
                 // Also if it was paused a moment ago: there is nothing to resume.
-                FeedStop::Finished => feed.state = FeedState::Finished,
+                FeedStop::Finished => {
+                    feed.state = FeedState::Finished;
+                    feed.pinned_at_micros = None;
+                }
                 FeedStop::Failed | FeedStop::Settled => {}
             }
         }
