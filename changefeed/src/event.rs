@@ -53,6 +53,15 @@ pub enum Change {
 }
 
 impl Change {
+    /// What happened to a row that was there before or not, and is there afterwards or not.
+    fn between(was_there: bool, is_there: bool) -> Change {
+        match (is_there, was_there) {
+            (false, _) => Change::Delete,
+            (true, false) => Change::Insert,
+            (true, true) => Change::Update,
+        }
+    }
+
     /// As events name it.
     pub fn name(self) -> &'static str {
         match self {
@@ -314,11 +323,7 @@ impl<'g> GroupCells<'g> {
             PreimageMode::Off => !inserted,
             _ => before.is_some(),
         };
-        let change = match (is_there, was_there) {
-            (false, _) => Change::Delete,
-            (true, false) => Change::Insert,
-            (true, true) => Change::Update,
-        };
+        let change = Change::between(was_there, is_there);
         let kind = if is_static { RowKind::Static } else { RowKind::Row };
         if !is_static && delta.clustering().contains(&None) {
             return Err(EventError::Malformed("a row lacks a part of its key".to_owned()));

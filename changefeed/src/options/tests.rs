@@ -114,19 +114,6 @@ fn what_is_wrong_is_said() {
             "changefeed option hmac_secret is for feeds into a webhook: this one goes into Kafka",
         ),
         (
-            &[("initial_scan", "maybe")],
-            "changefeed option initial_scan must be one of no, yes, only, not 'maybe'",
-        ),
-        (
-            &[("initial_scan", "only"), ("delivery", "exactly_once")],
-            "initial_scan and delivery 'exactly_once' exclude each other: the rows of a scan may \
-             come twice",
-        ),
-        (
-            &[("initial_scan", "yes"), ("cursor", "5")],
-            "cursor and initial_scan exclude each other: a scan begins with the rows as they are",
-        ),
-        (
             &[("retention_max_age", "4 d")],
             "changefeed option retention_max_age must be unlimited, or a time as 90s, 12h or 4d \
              from 1000 to 315360000000 ms, not '4 d'",
@@ -248,5 +235,27 @@ fn addresses_are_taken_apart() {
         ("https://x/#a", "has a fragment, which is not sent"),
     ] {
         assert_eq!(webhook(text).unwrap_err(), format!("the URL of a webhook {why}"));
+    }
+}
+
+#[test]
+fn what_a_scan_does_not_go_with_is_said() {
+    let sayings: &[(&[(&str, &str)], &str)] = &[
+        (
+            &[("initial_scan", "maybe")],
+            "changefeed option initial_scan must be one of no, yes, only, not 'maybe'",
+        ),
+        (
+            &[("initial_scan", "only"), ("delivery", "exactly_once")],
+            "initial_scan and delivery 'exactly_once' exclude each other: the rows of a scan may \
+             come twice",
+        ),
+        (
+            &[("initial_scan", "yes"), ("cursor", "5")],
+            "cursor and initial_scan exclude each other: a scan begins with the rows as they are",
+        ),
+    ];
+    for (options, saying) in sayings {
+        assert_eq!(kafka(options).unwrap_err(), *saying);
     }
 }

@@ -309,6 +309,16 @@ impl World {
         documents
     }
 
+    /// How many rows came more than once as scanned rows.
+    fn scanned_twice(&self) -> usize {
+        let mut scans: BTreeMap<String, usize> = BTreeMap::new();
+        let received = self.outside.received.borrow();
+        for (_, event) in received.iter().filter(|(_, event)| event.get("snapshot").is_some()) {
+            *scans.entry(format!("{} {}", event["table"], event["key"])).or_default() += 1;
+        }
+        scans.values().filter(|count| **count > 1).count()
+    }
+
     /// What one owner sends of a key ascends, but for what it sends again.
     fn check_order(&self) {
         let mut newest: BTreeMap<(u64, String), u64> = BTreeMap::new();
@@ -397,12 +407,7 @@ async fn history(seed: u64, options: &str) -> (u64, usize) {
         let name = TABLES[at].1;
         assert_eq!(found, wanted, "seed {seed}, {options}, table {name}: {steps:#?}");
     }
-    let received = world.outside.received.borrow();
-    let mut scans: BTreeMap<String, usize> = BTreeMap::new();
-    for (_, event) in received.iter().filter(|(_, event)| event.get("snapshot").is_some()) {
-        *scans.entry(format!("{} {}", event["table"], event["key"])).or_default() += 1;
-    }
-    (world.outside.epoch.get(), scans.values().filter(|count| **count > 1).count())
+    (world.outside.epoch.get(), world.scanned_twice())
 }
 
 fn histories(options: &str) {

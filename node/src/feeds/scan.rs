@@ -127,11 +127,17 @@ impl Scan for ClusterScan {
 }
 
 impl Shard {
+    /// Sends what comes of [`Shard::scan_for_feed`].
+    pub(crate) async fn answer_scan(
+        self: Rc<Self>,
+        ask: Box<ScanAsk>,
+        reply: oneshot::Sender<Result<ScanAnswer, ScanError>>,
+    ) {
+        reply.send(self.scan_for_feed(*ask).await).ok();
+    }
+
     /// Reads a part of a table for a feed's scan.
-    pub(crate) async fn scan_for_feed(
-        self: &Rc<Self>,
-        ask: ScanAsk,
-    ) -> Result<ScanAnswer, ScanError> {
+    async fn scan_for_feed(self: &Rc<Self>, ask: ScanAsk) -> Result<ScanAnswer, ScanError> {
         let view = self.view();
         let gone = || ScanError::Later("the table is gone".to_owned());
         let table = view.table(ask.table).cloned().ok_or_else(gone)?;

@@ -476,9 +476,7 @@ impl Shard {
                 });
             }
             Message::Scan(ask, reply) => {
-                tokio::task::spawn_local(async move {
-                    reply.send(shard.scan_for_feed(*ask).await).ok();
-                });
+                tokio::task::spawn_local(shard.answer_scan(ask, reply));
             }
             Message::Clients(reply) => self.tell_clients(reply),
             Message::Feeds(reply) => self.tell_feeds(reply),
