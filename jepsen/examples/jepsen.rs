@@ -9,11 +9,7 @@
 //! ```
 //! The program ends with 0 when the history is valid, with 1 when it is not or nobody knows.
 
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a program for the command line"
-)]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the command line")]
 
 use clap::{Args, Parser, Subcommand};
 use jepsen::campaign;
