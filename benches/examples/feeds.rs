@@ -18,14 +18,15 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::BufReader;
+use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use benches::process::ProcessorTime;
+use benches::receiver::acknowledge;
 use bytes::Bytes;
 use cdc::time_uuid::log_time_uuid;
 use changefeed::options::{Given, OptionValue, SinkAddress, SinkKind, parse};
@@ -204,32 +205,14 @@ fn receive(listener: &TcpListener, busy_nanos: &Arc<AtomicU64>) {
         let busy_nanos = Arc::clone(busy_nanos);
         std::thread::spawn(move || {
             let mut before = thread_nanos();
-            let mut reader = BufReader::new(stream);
-            while answer(&mut reader).is_some() {
+            let (mut reader, mut body) = (BufReader::new(stream), Vec::new());
+            while acknowledge(&mut reader, &mut body).is_some() {
                 let now = thread_nanos();
                 busy_nanos.fetch_add(now - before, Ordering::Relaxed);
                 before = now;
             }
         });
     }
-}
-
-fn answer(stream: &mut BufReader<TcpStream>) -> Option<()> {
-    let mut length = 0;
-    let mut line = String::new();
-    loop {
-        line.clear();
-        stream.read_line(&mut line).ok().filter(|count| *count > 0)?;
-        if line == "\r\n" {
-            break;
-        }
-        if let Some(value) = line.strip_prefix("content-length: ") {
-            length = value.trim().parse().ok()?;
-        }
-    }
-    let mut body = vec![0; length];
-    stream.read_exact(&mut body).ok()?;
-    stream.get_mut().write_all(b"HTTP/1.1 204 No Content\r\n\r\n").ok()
 }
 
 /// Processor time of this thread.

@@ -20,13 +20,14 @@ use benches::client::{Client, ClientError};
 use benches::dataset::create_table;
 use benches::load::{Plan, Workload, run};
 use benches::process::ProcessorTime;
+use benches::receiver::acknowledge;
 use clap::Parser;
 use cql::wire::Consistency;
 use hdrhistogram::Histogram;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{Message, Offset, TopicPartitionList};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::BufReader;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -210,7 +211,7 @@ fn listen(received: &Arc<Mutex<Received>>) -> Result<SocketAddr, ClientError> {
 fn while_asked(stream: TcpStream, received: &Mutex<Received>) {
     let mut reader = BufReader::with_capacity(1 << 16, stream);
     let mut body = Vec::new();
-    while answer(&mut reader, &mut body).is_some() {
+    while acknowledge(&mut reader, &mut body).is_some() {
         note(&body, received);
     }
 }
@@ -257,24 +258,6 @@ fn note(body: &[u8], received: &Mutex<Received>) {
         let waited = now.saturating_sub(time).max(0).unsigned_abs();
         received.latency_micros.record(waited).ok();
     }
-}
-
-fn answer(stream: &mut BufReader<TcpStream>, body: &mut Vec<u8>) -> Option<()> {
-    let mut length = 0;
-    let mut line = String::new();
-    loop {
-        line.clear();
-        stream.read_line(&mut line).ok().filter(|count| *count > 0)?;
-        if line == "\r\n" {
-            break;
-        }
-        if let Some(value) = line.strip_prefix("content-length: ") {
-            length = value.trim().parse().ok()?;
-        }
-    }
-    body.resize(length, 0);
-    stream.read_exact(body).ok()?;
-    stream.get_mut().write_all(b"HTTP/1.1 204 No Content\r\n\r\n").ok()
 }
 
 /// The times of the events in a body, in microseconds since 1970.

@@ -7,6 +7,7 @@
 //!   request.rs   which request comes next, and its bytes
 //!   owners.rs    which of several servers a key belongs to
 //!   check.rs     whether a response is the right one
+//!   receiver.rs  the other end of a webhook
 //!   report.rs    what came out, as text and as JSON
 //!   process.rs   processor time and memory of this process, of the server, of the machine
 //! ```
@@ -27,5 +28,6 @@ pub mod dataset;
 pub mod load;
 pub mod owners;
 pub mod process;
+pub mod receiver;
 pub mod report;
 mod request;

@@ -17,7 +17,8 @@
 use clap::{Args, Parser};
 use jepsen::checker::Verdict;
 use jepsen::cluster::{ClusterOptions, built_program};
-use jepsen::feeds::{self, FeedReport, history};
+use jepsen::feeds::{self, FeedReport};
+use jepsen::history;
 use jepsen::nemesis::Fault;
 use jepsen::run::RunOptions;
 use std::io;

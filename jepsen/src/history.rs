@@ -9,6 +9,7 @@
 //! The same in a file: one event a line, as JSON, so that a history can be checked again later and
 //! by others.
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -269,14 +270,14 @@ pub fn calls(events: &[Event]) -> Result<Vec<Call>, BadHistory> {
     Ok(calls)
 }
 
-/// The history as lines of JSON.
-pub fn to_lines(events: &[Event]) -> String {
+/// A history as lines of JSON.
+pub fn to_lines<E: Serialize>(events: &[E]) -> String {
     let line = |event| serde_json::to_string(event).expect("events have text keys and no floats");
     events.iter().map(|event| line(event) + "\n").collect()
 }
 
-/// The history from lines of JSON.
-pub fn from_lines(text: &str) -> Result<Vec<Event>, BadHistory> {
+/// A history from lines of JSON.
+pub fn from_lines<E: DeserializeOwned>(text: &str) -> Result<Vec<E>, BadHistory> {
     let parse = |(at, line)| {
         serde_json::from_str(line)
             .map_err(|error| BadHistory { line: at + 1, reason: error.to_string() })
@@ -302,8 +303,8 @@ mod tests {
             text.lines().next(),
             Some(r#"{"nanos":5,"process":0,"type":"invoke","f":"read","key":1,"value":null}"#)
         );
-        assert_eq!(from_lines(&text).unwrap(), events);
-        assert_eq!(from_lines("{}").unwrap_err().line, 1);
+        assert_eq!(from_lines::<Event>(&text).unwrap(), events);
+        assert_eq!(from_lines::<Event>("{}").unwrap_err().line, 1);
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! What a test of feeds keeps of a run: what was written, what readers were told, and how far the
 //! cluster said that its feeds had come. Lines of JSON, which can be judged again.
 
-use crate::history::BadHistory;
 use serde::{Deserialize, Serialize};
 
 /// How a write ended.
@@ -102,24 +101,10 @@ pub enum Entry {
     },
 }
 
-/// The history as lines of JSON.
-pub fn to_lines(entries: &[Entry]) -> String {
-    let line = |entry| serde_json::to_string(entry).expect("entries have text keys and no floats");
-    entries.iter().map(|entry| line(entry) + "\n").collect()
-}
-
-/// The history from lines of JSON.
-pub fn from_lines(text: &str) -> Result<Vec<Entry>, BadHistory> {
-    let parse = |(at, line)| {
-        serde_json::from_str(line)
-            .map_err(|error| BadHistory { line: at + 1, reason: error.to_string() })
-    };
-    text.lines().enumerate().map(parse).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::history::{from_lines, to_lines};
 
     #[test]
     fn a_history_survives_its_file() {
@@ -133,7 +118,7 @@ mod tests {
             text.lines().last(),
             Some(r#"{"f":"mark","nanos":9,"feed":"topic","partition":2,"offset":7,"sequence":12}"#)
         );
-        assert_eq!(from_lines(&text).unwrap(), entries);
-        assert_eq!(from_lines("{}").unwrap_err().line, 1);
+        assert_eq!(from_lines::<Entry>(&text).unwrap(), entries);
+        assert_eq!(from_lines::<Entry>("{}").unwrap_err().line, 1);
     }
 }

@@ -32,6 +32,8 @@ pub(crate) use feeds::{
     FeedAssignment, FeedKept, FeedNews, FeedRecord, FeedRelease, FeedReport, FeedState, FeedStop,
     Progress,
 };
+#[cfg(test)]
+pub(crate) use plan::tests::record as test_node;
 pub(crate) use plan::{MadeRings, PlanKind, PlanRecord};
 pub(crate) use publish::Publication;
 pub(crate) use request::serve_change;

@@ -159,13 +159,14 @@ impl Metadata {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::metadata::Command;
     use model::Token;
     use std::net::{IpAddr, SocketAddr};
 
-    fn record(host_id: u128) -> NodeRecord {
+    /// A node with one token.
+    pub(crate) fn record(host_id: u128) -> NodeRecord {
         NodeRecord {
             host_id,
             data_center: "dc1".to_owned(),

@@ -164,21 +164,7 @@ fn judge_withdrawal(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metadata::NodeRecord;
-    use std::net::{IpAddr, SocketAddr};
-
-    fn record(host_id: u128) -> NodeRecord {
-        NodeRecord {
-            host_id,
-            data_center: "dc1".to_owned(),
-            rack: "r1".to_owned(),
-            address: IpAddr::from([127, 0, 0, host_id as u8]),
-            cql_port: 9042,
-            internode_address: SocketAddr::from(([127, 0, 0, host_id as u8], 7000)),
-            tokens: vec![((host_id as i64) << 58) - 1],
-            shard_count: 2,
-        }
-    }
+    use crate::metadata::test_node as record;
 
     /// Three nodes and a plan of a fourth, or of the third.
     fn changing(kind: PlanKind) -> Metadata {
