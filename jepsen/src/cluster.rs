@@ -165,16 +165,28 @@ impl Cluster {
         self.network.cut(cuts);
     }
 
-    /// Kills a node and puts back the data that it had when this was first done to it: acknowledged
-    /// writes are lost, as if the disk had lied. The first time the data is only set aside.
+    /// Sets the data of all nodes aside as it is now, for [`Cluster::roll_back`]; they start again.
+    pub async fn set_aside(&mut self) -> io::Result<()> {
+        for node in self.members() {
+            self.kill(node)?;
+        }
+        for node in self.members() {
+            copy_folder(&self.folder(node), &self.copy(node))?;
+        }
+        self.heal()?;
+        self.wait_until_all_answer().await
+    }
+
+    /// Kills a node and puts back the data that was set aside: acknowledged writes are lost, as if the
+    /// disk had lied.
     pub fn roll_back(&mut self, node: usize) -> io::Result<()> {
         self.kill(node)?;
-        let (data, copy) = (self.folder(node), self.folder(node).with_extension("copy"));
-        if copy.is_dir() {
-            fs::remove_dir_all(&data)?;
-            return copy_folder(&copy, &data);
-        }
-        copy_folder(&data, &copy)
+        fs::remove_dir_all(self.folder(node))?;
+        copy_folder(&self.copy(node), &self.folder(node))
+    }
+
+    fn copy(&self, node: usize) -> PathBuf {
+        self.folder(node).with_extension("copy")
     }
 
     /// Freezes a node: SIGSTOP.

@@ -49,8 +49,8 @@ pub enum Fault {
     Join,
     /// A further node joins, is killed, and removed by the others (`tethys remove`).
     Remove,
-    /// All nodes are killed, and start later on data of before. No database survives it; it shows
-    /// that the checkers notice lost writes.
+    /// All nodes are killed, and start later on the data that they had before the load. No database
+    /// survives it; it shows that the checkers notice lost writes.
     Rollback,
 }
 

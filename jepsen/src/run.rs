@@ -103,8 +103,11 @@ impl Recorder {
 pub async fn run<W: Workload>(mut workload: W, options: &RunOptions) -> io::Result<Report> {
     let mut cluster = options.cluster.clone();
     cluster.configuration += workload.configuration();
-    let cluster = Cluster::start(cluster, options.spare_count()).await?;
+    let mut cluster = Cluster::start(cluster, options.spare_count()).await?;
     create_tables(&cluster, &workload, options.replication_factor).await?;
+    if options.faults.contains(&Fault::Rollback) {
+        cluster.set_aside().await?;
+    }
     let recorder = Recorder { began: Instant::now(), events: RefCell::default() };
     let end = recorder.began + options.duration;
     let (cluster, shared) = (RefCell::new(cluster), RefCell::new(&mut workload));
