@@ -2,7 +2,7 @@
 //!
 //! It ends with its test, whatever the test does. Of a failed test the end of its log is shown.
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, TcpListener};
@@ -129,9 +129,13 @@ impl Node {
         process.wait().expect("our own child");
     }
 
-    /// Stops it without its noticing, until [`Node::thaw`].
+    /// Stops it without its noticing, until [`Node::thaw`]. None of its threads runs on when this
+    /// returns: that takes as long as the machine is busy.
     pub(crate) fn freeze(&self) {
         self.signal(Signal::STOP);
+        let pid = Pid::from_child(self.process.as_ref().expect("it runs"));
+        let options = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        waitid(WaitId::Pid(pid), options).expect("our own child");
     }
 
     /// Lets it go on.
