@@ -255,15 +255,33 @@ impl Changing {
 
 /// A node's answer, once it has one that can be read.
 fn ask(cluster: &mut Cluster, node: usize, order: &Order) -> Option<Value> {
+    text_of(cluster, node, order).and_then(|body| serde_json::from_str(&body).ok())
+}
+
+fn text_of(cluster: &mut Cluster, node: usize, order: &Order) -> Option<String> {
     cluster.order(node, order);
     for _ in 0..10_000 {
         cluster.step();
         if cluster.is_done(node) {
-            let (_, body) = cluster.answer(node)?;
-            return serde_json::from_str(&body).ok();
+            return cluster.answer(node).map(|(_, body)| body);
         }
     }
     None
+}
+
+/// Until each founder knows that all of them vote on the metadata, which comes a little after they are
+/// members: one that dies for good before may be half of those that do.
+fn wait_for_votes(cluster: &mut Cluster) {
+    let line = format!("tethys_metadata_voters{{shard=\"0\"}} {FOUNDERS}\n");
+    for node in 0..FOUNDERS {
+        let mut has_three = || {
+            let metrics = text_of(cluster, node, &Order::get("/metrics"));
+            metrics.is_some_and(|metrics| metrics.contains(&line))
+        };
+        let found = (0..PATIENCE.as_secs()).any(|_| has_three());
+        assert!(found, "node {node} does not know of {FOUNDERS} voters");
+        cluster.forget_order(node);
+    }
 }
 
 fn run(seed: u64) {
@@ -273,6 +291,7 @@ fn run(seed: u64) {
     cluster.follow(stayer, &FOLLOWED);
     let founders: Vec<usize> = (0..FOUNDERS).collect();
     wait_for_members_of(&mut cluster, &founders);
+    wait_for_votes(&mut cluster);
     let factor = if entropy.below(3) == 0 { 2 } else { 3 };
     let workload = Workload::start(&mut cluster, stayer, factor);
     let (running, members) = (BTreeSet::from_iter(founders.clone()), BTreeSet::from_iter(founders));
