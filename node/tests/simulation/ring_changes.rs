@@ -1,7 +1,7 @@
 //! The ring changes while clients work, nodes are killed and cut off from each other: a node joins, or
 //! takes the place of one that died; another leaves, or dies and is removed. Some of that is withdrawn
-//! in the middle, and who joins may die for good. What the [`workload`](crate::workload) promises holds meanwhile and on the ring that is
-//! left, which is the one that was asked for.
+//! in the middle, and who joins may die for good. What the [`workload`](crate::workload) promises holds
+//! meanwhile and on the ring that is left, which is the one that was asked for.
 
 use crate::clients::HasClients;
 use crate::cluster::{Cluster, Cut, Order};
