@@ -118,10 +118,12 @@ impl Shard {
     pub(super) async fn run_job(self: &Rc<Self>, job: Job) -> bool {
         let kind = job.kind();
         if kind == JobKind::Manifest && !self.sync_log().await {
+            self.job_ended.notify_waiters();
             return false;
         }
         let disk = self.shared.env.disk.clone();
         let result = self.shared.env.tasks.run_blocking(move || job.run(&disk)).await;
+        self.job_ended.notify_waiters();
         let mut state = self.state.borrow_mut();
         match kind {
             JobKind::Flush => state.counters.flushes += 1,
@@ -256,18 +258,40 @@ impl Shard {
             }
         }
         self.note_committed();
+        self.write_everything_out().await;
+        self.save_metadata(true).await;
+        self.release_log();
+    }
+
+    /// Leaves nothing in memory that is not in files, but what the disk refuses: the log has that.
+    async fn write_everything_out(self: &Rc<Self>) {
         loop {
             let job = {
                 let engine = &mut self.state.borrow_mut().engine;
                 engine.flush_job(FlushReason::Everything).or_else(|| engine.manifest_job())
             };
-            let Some(job) = job else { break };
-            if !self.run_job(job).await {
-                break;
+            let can_go_on = match job {
+                Some(job) => self.run_job(job).await,
+                None => self.other_job_ended().await,
+            };
+            if !can_go_on {
+                return;
             }
         }
-        self.save_metadata(true).await;
-        self.release_log();
+    }
+
+    /// Waits while another task runs the last job that is left. False when none is left, or the log
+    /// has failed, for which no tables are made durable any more.
+    async fn other_job_ended(&self) -> bool {
+        let ended = {
+            let state = self.state.borrow();
+            if state.engine.is_written_out() || state.log.log.held().is_err() {
+                return false;
+            }
+            self.job_ended.notified()
+        };
+        ended.await;
+        true
     }
 }
 

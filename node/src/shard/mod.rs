@@ -222,6 +222,8 @@ pub(crate) struct Shard {
     pub publication: Publication,
     /// Told when entries were applied: groups may have become led.
     settled: Notify,
+    /// Told when a job of the engine has ended, whoever ran it.
+    job_ended: Notify,
     /// Told when followed logs have new rows.
     tail_news: Notify,
     /// The ranges that followers ask for, by the first table.
@@ -301,6 +303,7 @@ impl Shard {
             sending_metadata: RefCell::default(),
             publication: Publication::new(index_of_view),
             settled: Notify::new(),
+            job_ended: Notify::new(),
             tail_news: Notify::new(),
             tail_ranges: RefCell::default(),
             snapshots: Snapshots::default(),

@@ -2,18 +2,10 @@
 //! nobody, and it waits for those that are away.
 
 use crate::changefeeds::{ARGUMENTS, Receiver, TABLE, TIME_MAX, insert, keyspace, shown};
-use crate::support::{Node, Raw, get};
+use crate::support::{Node, Raw, metric};
 use std::net::TcpListener;
 use std::thread;
 use std::time::{Duration, Instant};
-
-/// The sum of a metric over the shards of a node.
-fn metric(node: &Node, name: &str) -> u64 {
-    let (_, text) = get(node, "/metrics");
-    let start = format!("tethys_{name}{{");
-    let lines = text.lines().filter(|line| line.starts_with(&start));
-    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
-}
 
 fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + TIME_MAX;

@@ -36,6 +36,7 @@ mod kafka;
 mod leader_changes;
 mod node_driver;
 mod node_port;
+mod orderly_stop;
 mod python_driver;
 mod replication;
 mod ring_changes;

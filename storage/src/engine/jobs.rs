@@ -264,6 +264,15 @@ impl Engine {
         Some(Job(Work::Manifest { version, manifest, dir, obsolete, written_out }))
     }
 
+    /// Whether memory holds nothing that is not in files of a durable manifest: no job of those that
+    /// see to it is due or being run.
+    pub fn is_written_out(&self) -> bool {
+        let is_in_files = |table: &TableState| table.active.is_empty() && table.frozen.is_empty();
+        !self.is_manifest_due
+            && self.manifest_in_flight.is_none()
+            && self.tables.values().all(is_in_files)
+    }
+
     pub(super) fn manifest(&self) -> Manifest {
         let table = |state: &TableState| ManifestTable {
             files: state.live.iter().map(|l| (l.table.id(), l.hidden.clone())).collect(),

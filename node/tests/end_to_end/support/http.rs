@@ -14,6 +14,14 @@ pub(crate) fn get(node: &Node, path: &str) -> (u16, String) {
     request(node, "GET", path)
 }
 
+/// The sum of a metric over the shards of a node.
+pub(crate) fn metric(node: &Node, name: &str) -> u64 {
+    let (_, text) = get(node, "/metrics");
+    let start = format!("tethys_{name}{{");
+    let lines = text.lines().filter(|line| line.starts_with(&start));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+}
+
 fn request(node: &Node, method: &str, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect((node.ip(), node.http_port())).expect("HTTP answers");
     let head = format!(

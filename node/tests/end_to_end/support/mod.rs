@@ -8,7 +8,7 @@ mod random;
 mod raw;
 
 pub(crate) use command::{Finished, run};
-pub(crate) use http::{get, post};
+pub(crate) use http::{get, metric, post};
 pub(crate) use node::Node;
 pub(crate) use peers::{npm, python};
 pub(crate) use random::Random;
