@@ -5,9 +5,9 @@
 //! `Unavailable` therefore always means not applied. What this shard cannot answer goes to another
 //! shard of the node, or to another node ([`crate::remote`]).
 
-use crate::remote::{Answer, Deadline, WriteTerms};
+use crate::remote::{Answer, Deadline, Pause, TooFew, WriteTerms};
 use crate::shard::{Barrier, Change, Made, Message, ReadError, Shard, WriteError, WriteRequest};
-use crate::view::{Location, SeenView, View};
+use crate::view::{Location, PlacedTable, SeenView, View};
 use cluster::consistency::{self, Replica};
 use cluster::peer::Peer;
 use cluster::routing::{RangeReplicas, Stretch, stretches};
@@ -174,7 +174,7 @@ impl Shard {
         let nodes = table.placement.all(location.range);
         let replicas = nodes.iter().map(|node| Replica {
             data_centre: &view.ring.node(*node).data_centre,
-            is_alive: self.is_alive(view, *node),
+            is_alive: self.may_be_up(view, *node),
             is_coming: coming.contains(node),
         });
         let local_centre = &view.ring.node(view.local).data_centre;
@@ -279,7 +279,7 @@ impl Shard {
             };
             let is_alive = |node| self.is_alive(&view, node);
             replicas
-                .judge(Access::Write, Consistency::Any, is_alive)
+                .judge(Access::Write, Consistency::Any, |node| self.may_be_up(&view, node))
                 .map_err(WriteError::Unavailable)?;
             let is_whole = replicas.judge(Access::Write, Consistency::All, is_alive).is_ok();
             let level = if is_whole { Consistency::All } else { Consistency::Any };
@@ -342,7 +342,7 @@ impl Shard {
             let ranges = &self.view().ranges;
             at = ranges.end_token(ranges.range_of(Token(at))).0.saturating_add(1);
         }
-        let (row_limit, mut ahead) = (command.row_limit, 1);
+        let (row_limit, mut ahead, mut pause) = (command.row_limit, 1, Pause::default());
         'chunks: while at <= last {
             if page.row_count >= row_limit {
                 page.resume = page.last_key().map(|key| ResumePoint {
@@ -354,7 +354,14 @@ impl Shard {
             }
             command.row_limit = row_limit - page.row_count;
             let view = self.view();
-            let mut stretches = self.readers(&view, table.id, (at, last), terms.0)?;
+            let placed = view.placed_table(table.id).ok_or(ReadError::UnknownTable)?;
+            let mut stretches = match self.readers(&view, placed, (at, last), terms.0) {
+                Ok(stretches) => stretches,
+                Err(TooFew::ForNow(_)) if pause.wait(self, terms.1).await => continue,
+                Err(TooFew::ForNow(error) | TooFew::Down(error)) => {
+                    return Err(CoordinatorError::Unavailable(error));
+                }
+            };
             stretches.truncate(ahead);
             let answers = self.start_reads(&view, &command, undecided, stretches, terms.1);
             for (stretch, answer) in answers {
@@ -400,11 +407,10 @@ impl Shard {
     fn readers(
         &self,
         view: &View,
-        table: TableId,
+        table: &PlacedTable,
         (first, last): (i64, i64),
         level: Consistency,
-    ) -> Result<Vec<Stretch<Reader>>, CoordinatorError> {
-        let table = view.placed_table(table).ok_or(ReadError::UnknownTable)?;
+    ) -> Result<Vec<Stretch<Reader>>, TooFew> {
         stretches(&view.ranges, Token(first), Token(last), |range: RangeIndex| {
             let nodes = table.placement.replicas(range);
             let replicas = RangeReplicas {
@@ -417,9 +423,7 @@ impl Shard {
                     .known_leader(table.placement.group(range))
                     .and_then(|leader| view.ring.index_of(leader)),
             };
-            let destinations = replicas
-                .destinations(Access::Read, level, |node| self.is_alive(view, node))
-                .map_err(CoordinatorError::Unavailable)?;
+            let destinations = self.destinations(view, &replicas, Access::Read, level)?;
             let node = destinations.nodes.first().copied().unwrap_or(view.local);
             let host_id = view.ring.node(node).host_id;
             let peer = Peer { host_id, shard: view.shard_on(node, range) };

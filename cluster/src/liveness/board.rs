@@ -9,7 +9,7 @@
 //! - *What others support.* A late copy shows an earlier end, or an epoch that was given up since,
 //!   whose promise is kept to its end all the same. A leader relies on less than it could.
 
-use super::state::{Epoch, Liveness, MonotonicNanos, Support};
+use super::state::{DOWN_AFTER_NANOS, Epoch, Liveness, MonotonicNanos, Support};
 use crate::leadership;
 use crate::ring::HostId;
 
@@ -20,6 +20,8 @@ pub struct Board {
     supported: Vec<(HostId, Epoch)>,
     /// Who has promised this node support, by id.
     given: Vec<(HostId, Support)>,
+    /// Until when a promise of each was relied on last, by id.
+    heard_until: Vec<(HostId, MonotonicNanos)>,
     may_vote: bool,
 }
 
@@ -28,8 +30,13 @@ impl Liveness {
     pub fn board(&self) -> Board {
         let supported = self.peers().filter_map(|node| Some((node, self.supports(node)?)));
         let given = self.peers().filter_map(|node| Some((node, self.support_from(node)?)));
-        let (supported, given) = (supported.collect(), given.collect());
-        Board { supported, given, may_vote: self.may_vote() }
+        let heard_until = self.peers().filter_map(|node| Some((node, self.heard_until(node)?)));
+        Board {
+            supported: supported.collect(),
+            given: given.collect(),
+            heard_until: heard_until.collect(),
+            may_vote: self.may_vote(),
+        }
     }
 }
 
@@ -51,6 +58,12 @@ impl Board {
     /// Whether a node has promised support that still lasts: it is alive, as far as is known.
     pub fn is_live(&self, node: HostId, now: MonotonicNanos) -> bool {
         find(&self.given, node).is_some_and(|given| given.until > now)
+    }
+
+    /// Whether a node has promised nothing for so long that nobody waits for it any more, or is not
+    /// known at all. One that is neither live nor down may be back any moment.
+    pub fn is_down(&self, node: HostId, now: MonotonicNanos) -> bool {
+        find(&self.heard_until, node).is_none_or(|until| until.after(DOWN_AFTER_NANOS) <= now)
     }
 }
 
@@ -116,6 +129,19 @@ mod tests {
         assert_eq!(later.withdrawn_since(&both).collect::<Vec<_>>(), [OTHER]);
         assert_eq!(later.withdrawn_since(&later).count(), 0);
         assert!(!later.is_live(OTHER, start.after(SUPPORT_NANOS)));
+        assert!(!later.is_down(OTHER, start.after(DOWN_AFTER_NANOS)));
+        assert!(later.is_down(OTHER, start.after(SUPPORT_NANOS + DOWN_AFTER_NANOS)));
         assert_eq!(later.supports(OTHER), None);
+    }
+
+    #[test]
+    fn a_node_that_was_just_met_is_neither_live_nor_down() {
+        let start = MonotonicNanos(1_000);
+        let mut liveness = Liveness::start(None, start, &mut Vec::new());
+        assert!(liveness.board().is_down(OTHER, start), "it is not known");
+        assert!(liveness.add_peer(OTHER, start));
+        let board = liveness.board();
+        assert!(!board.is_live(OTHER, start) && !board.is_down(OTHER, start));
+        assert!(board.is_down(OTHER, start.after(DOWN_AFTER_NANOS)));
     }
 }

@@ -44,6 +44,6 @@ mod tests;
 
 pub use board::Board;
 pub use state::{
-    DRIFT_PPM, Effect, Epoch, Incarnation, Liveness, Message, MonotonicNanos, PEERS_MAX,
-    RELIANCE_NANOS, REQUEST_NANOS, SUPPORT_NANOS, Support,
+    DOWN_AFTER_NANOS, DRIFT_PPM, Effect, Epoch, Incarnation, Liveness, Message, MonotonicNanos,
+    PEERS_MAX, RELIANCE_NANOS, REQUEST_NANOS, SUPPORT_NANOS, Support,
 };

@@ -21,6 +21,11 @@ pub const DRIFT_PPM: u64 = 1_000;
 /// promise by the drift of two clocks.
 pub const RELIANCE_NANOS: u64 = SUPPORT_NANOS / (1_000_000 + DRIFT_PPM) * (1_000_000 - DRIFT_PPM);
 
+/// How long after its last promise a node is down for those who ask whether enough replicas live. A
+/// busy machine lets a promise run out now and then, and a node that has just been met has given none
+/// yet: until then a request waits for it within its own time.
+pub const DOWN_AFTER_NANOS: u64 = 2_000_000_000;
+
 /// Nodes that are asked and supported: each costs a message per [`REQUEST_NANOS`].
 pub const PEERS_MAX: usize = 1_024;
 
@@ -152,6 +157,8 @@ struct Asked {
     supporter: Incarnation,
     /// Until when a promise in `epoch` is relied on; none was given at first.
     until: Option<MonotonicNanos>,
+    /// Until when one was, in whatever epoch; at first when the peer was added.
+    heard_until: MonotonicNanos,
     next_request: MonotonicNanos,
 }
 
@@ -203,7 +210,8 @@ impl Liveness {
         if !is_known && self.peers.len() < PEERS_MAX {
             let epoch = Epoch { incarnation: self.incarnation, round: 1 };
             let supporter = Incarnation::default();
-            let asked = Asked { epoch, supporter, until: None, next_request: now };
+            let asked =
+                Asked { epoch, supporter, until: None, heard_until: now, next_request: now };
             let given = Given::default();
             self.peers.insert(peer, Peer { asked, given, is_declined: false });
         }
@@ -293,6 +301,7 @@ impl Liveness {
                 let start = if is_kept(Rule::FromSending) { sent } else { now };
                 let nanos = if is_kept(Rule::Margin) { RELIANCE_NANOS } else { SUPPORT_NANOS };
                 asked.until = asked.until.max(Some(start.after(nanos)));
+                asked.heard_until = asked.heard_until.max(start.after(nanos));
             }
             Message::Refused { epoch, supporter } => {
                 if epoch == peer.asked.epoch && supporter >= peer.asked.supporter {
@@ -314,6 +323,12 @@ impl Liveness {
     pub fn support_from(&self, peer: HostId) -> Option<Support> {
         let asked = &self.peers.get(&peer)?.asked;
         asked.until.map(|until| Support { epoch: asked.epoch, until })
+    }
+
+    /// Until when the last promise of another node was relied on, or when that node was added if it
+    /// has given none.
+    pub fn heard_until(&self, peer: HostId) -> Option<MonotonicNanos> {
+        self.peers.get(&peer).map(|peer| peer.asked.heard_until)
     }
 
     /// Whether nothing that a former life of this node has promised can still be relied on. Until

@@ -7,8 +7,10 @@ use crate::shard::{Barrier, Change, Made, ReadError, Shard, WriteError, WriteReq
 use crate::view::{Setting, View};
 use cluster::consensus::LogIndex;
 use cluster::peer::Peer;
-use cluster::routing::{RangeReplicas, Tries};
-use cluster::{Access, GroupId, HostId, NodeIndex, Placement, RangeIndex, consistency};
+use cluster::routing::{Destinations, RangeReplicas, Tries};
+use cluster::{
+    Access, GroupId, HostId, NodeIndex, Placement, RangeIndex, Unavailable, consistency,
+};
 use env::planted::{Bug, is_planted};
 use model::read::{Page, ReadCommand};
 use model::schema::Replication;
@@ -69,6 +71,13 @@ impl WriteTerms {
             deadline: Deadline::after(shard, timeout),
         }
     }
+}
+
+/// Too few replicas of a range live for a level.
+pub(crate) enum TooFew {
+    /// Others may be back any moment: worth waiting for.
+    ForNow(Unavailable),
+    Down(Unavailable),
 }
 
 /// The growing pause of one request.
@@ -142,6 +151,29 @@ impl Shard {
         node == view.local || self.is_live(view.ring.node(node).host_id)
     }
 
+    /// Whom to ask about a range.
+    pub(crate) fn destinations(
+        &self,
+        view: &View,
+        replicas: &RangeReplicas<'_>,
+        access: Access,
+        level: Consistency,
+    ) -> Result<Destinations, TooFew> {
+        let live = replicas.destinations(access, level, |node| self.is_alive(view, node));
+        live.map_err(|error| {
+            match replicas.judge(access, level, |node| self.may_be_up(view, node)) {
+                Ok(()) => TooFew::ForNow(error),
+                Err(_) => TooFew::Down(error),
+            }
+        })
+    }
+
+    /// Whether a node is believed to be up, or may be so any moment: too few live replicas are
+    /// `Unavailable` only when too few of them are this.
+    pub(crate) fn may_be_up(&self, view: &View, node: NodeIndex) -> bool {
+        node == view.local || !self.is_down(view.ring.node(node).host_id)
+    }
+
     /// Makes a change at the leader of its group, and returns what came of it there, once as many
     /// replicas have applied it as the level names.
     ///
@@ -180,10 +212,15 @@ impl Shard {
                     result => return result,
                 }
             }
-            let destinations = place
-                .replicas(self.known_leader(group))
-                .destinations(Access::Write, terms.level, |node| self.is_alive(&view, node))
-                .map_err(|error| failed(is_open, WriteError::Unavailable(error)))?;
+            let replicas = place.replicas(self.known_leader(group));
+            let destinations = match self.destinations(&view, &replicas, Access::Write, terms.level)
+            {
+                Ok(destinations) => destinations,
+                Err(TooFew::ForNow(_)) if pause.wait(self, terms.deadline).await => continue,
+                Err(TooFew::ForNow(error) | TooFew::Down(error)) => {
+                    return Err(failed(is_open, WriteError::Unavailable(error)));
+                }
+            };
             let Some(node) = tries.next(&destinations) else {
                 if !pause.wait(self, terms.deadline).await {
                     return Err(WriteError::timed_out());
@@ -297,10 +334,14 @@ impl Shard {
                 return Err(ReadError::UnknownTable.into());
             };
             let group = place.group();
-            let destinations = place
-                .replicas(self.known_leader(group))
-                .destinations(Access::Read, level, |node| self.is_alive(&view, node))
-                .map_err(CoordinatorError::Unavailable)?;
+            let replicas = place.replicas(self.known_leader(group));
+            let destinations = match self.destinations(&view, &replicas, Access::Read, level) {
+                Ok(destinations) => destinations,
+                Err(TooFew::ForNow(_)) if pause.wait(self, deadline).await => continue,
+                Err(TooFew::ForNow(error) | TooFew::Down(error)) => {
+                    return Err(CoordinatorError::Unavailable(error));
+                }
+            };
             let Some(node) = tries.next(&destinations) else {
                 if !pause.wait(self, deadline).await {
                     return Err(ReadError::TimedOut.into());

@@ -25,7 +25,7 @@ mod tail;
 
 pub(crate) use closed::serve_closed;
 pub(crate) use closed::shards_of;
-pub(crate) use leader::{Deadline, Pause, WriteTerms};
+pub(crate) use leader::{Deadline, Pause, TooFew, WriteTerms};
 pub(crate) use message::{Answer, Body};
 pub(crate) use serve::{serve_applied, serve_read, serve_write};
 pub(crate) use tail::serve_tail;

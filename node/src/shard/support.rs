@@ -93,6 +93,11 @@ impl Shard {
         self.state.borrow().support.is_live(node, MonotonicNanos(self.monotonic_nanos()))
     }
 
+    /// Whether another node has been silent for so long that no request waits for it, or is unknown.
+    pub(crate) fn is_down(&self, node: HostId) -> bool {
+        self.state.borrow().support.is_down(node, MonotonicNanos(self.monotonic_nanos()))
+    }
+
     /// Takes a message about support. Whether it is one, and came to where it belongs.
     pub(crate) fn take_liveness(&self, from: Peer, bytes: &[u8]) -> bool {
         let Ok(message) = liveness::Message::decode(bytes) else { return false };
