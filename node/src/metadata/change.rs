@@ -39,9 +39,10 @@ const DECISION_PAUSE: Duration = Duration::from_millis(5);
 /// How long a node may take to say that it acts by a change, before it is looked whether it lives.
 const ADOPTION_TIME_MAX: Duration = Duration::from_secs(1);
 
-/// How long too few nodes have to be alive before that counts: a node that has just started does
-/// not know yet who is.
-pub(super) const NO_MAJORITY_TIME: Duration = Duration::from_millis(1_500);
+/// How long a change waits for the nodes that decide while too few of them are heard: nodes that
+/// have just formed a cluster, or are busy, are heard a moment later. Well before drivers give up,
+/// which is after 10 s, their client hears that there is no majority.
+const MINORITY_TIME_MAX: Duration = Duration::from_secs(5);
 /// How often it is looked who lives while a change is under way.
 pub(super) const LIFE_PAUSE: Duration = Duration::from_millis(100);
 
@@ -420,13 +421,9 @@ impl Shard {
 
     /// Returns when too few of the nodes that decide have lived for a while.
     async fn majority_is_gone(&self) {
-        let mut until = Deadline::after(self, NO_MAJORITY_TIME);
-        while !until.time_left(self).is_zero() {
+        let mut minority = Minority::default();
+        while !minority.lasts(self) {
             self.shared.env.clock.sleep(LIFE_PAUSE).await;
-            let (alive, required) = self.metadata_voters();
-            if alive >= required {
-                until = Deadline::after(self, NO_MAJORITY_TIME);
-            }
         }
     }
 
@@ -484,6 +481,26 @@ impl Shard {
             self.write_to_group(group, Change::Images(table), terms).await?;
         }
         Ok(())
+    }
+}
+
+/// For how long too few of the nodes that decide have lived, each time it was looked.
+#[derive(Default)]
+pub(super) struct Minority {
+    /// When that was seen first, if it has been so since.
+    until: Option<Deadline>,
+}
+
+impl Minority {
+    /// Looks, and says whether it has been so for too long.
+    pub(super) fn lasts(&mut self, shard: &Shard) -> bool {
+        let (alive, required) = shard.metadata_voters();
+        if alive >= required {
+            self.until = None;
+            return false;
+        }
+        let until = self.until.get_or_insert_with(|| Deadline::after(shard, MINORITY_TIME_MAX));
+        until.time_left(shard).is_zero()
     }
 }
 

@@ -3,9 +3,10 @@
 //!
 //! Who does not lead says who does, as far as it knows, and is asked no more for a moment. What was
 //! sent and not answered may have been done: then only a statement is sent again that may be done
-//! twice. When too few of the nodes that decide live, that is said soon, and nothing was done.
+//! twice. When too few of the nodes that decide live, it waits for them a while ([`Minority`]); then
+//! that is said, and nothing was done.
 
-use super::change::{DdlAnswer, LIFE_PAUSE, NO_MAJORITY_TIME};
+use super::change::{DdlAnswer, LIFE_PAUSE, Minority};
 use super::message::{change_bytes, read_change};
 use super::{DdlError, DdlResult, MetadataRequest, NodeRecord};
 use crate::remote::{Answer, Deadline, Pause};
@@ -39,7 +40,7 @@ impl Shard {
     /// live act by it.
     pub(crate) async fn change_metadata(self: &Rc<Self>, request: MetadataRequest) -> DdlResult {
         let deadline = Deadline::after(self, CHANGE_TIME_MAX);
-        let mut majority = Deadline::after(self, NO_MAJORITY_TIME);
+        let mut minority = Minority::default();
         let mut pause = Pause::default();
         let mut hint = None;
         loop {
@@ -70,11 +71,7 @@ impl Shard {
                 }
             }
             let (alive, required) = self.metadata_voters();
-            if alive >= required {
-                majority = Deadline::after(self, NO_MAJORITY_TIME);
-            }
-            let is_over = majority.time_left(self).is_zero();
-            if is_over || !pause.wait(self, deadline).await {
+            if minority.lasts(self) || !pause.wait(self, deadline).await {
                 return Err(DdlError::NoMajority { alive, required });
             }
         }

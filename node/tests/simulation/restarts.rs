@@ -1,4 +1,5 @@
-//! Nodes that start again know the schema that was acknowledged before anybody asks them.
+//! Nodes that start again know the schema that was acknowledged before anybody asks them, and a change
+//! of it waits for nodes that are not heard.
 //!
 //! What a node has on its disk of a change is at first no more than an entry of a log: whether it
 //! was committed, a leader has to say. So a node lets clients in when it has heard that, and serves
@@ -6,7 +7,7 @@
 
 use crate::client::{Client, ClientError, Dialect, Home};
 use crate::clients::HasClients;
-use crate::cluster::{Cluster, Order};
+use crate::cluster::{Cluster, Cut, Order};
 use crate::joining::{NODES, wait_for_members};
 use crate::seeds;
 use cql::wire::Consistency;
@@ -99,6 +100,29 @@ fn a_node_that_finds_no_majority_serves_reads_at_one() {
             let made = client.query("CREATE TABLE ks.more (k int PRIMARY KEY)").await;
             assert!(matches!(made, Err(ClientError::Refused(0x1000, _))), "{made:?}");
         });
+    }
+}
+
+/// Nodes that have just formed a cluster may not hear each other yet, and busy ones not for a while.
+#[test]
+fn a_change_of_the_schema_waits_for_the_nodes_that_decide() {
+    for seed in seeds(1) {
+        let mut cluster = Cluster::new(seed, NODES);
+        wait_for_members(&mut cluster);
+        let pairs = [(0, 1), (0, 2), (1, 2)];
+        pairs.iter().for_each(|(one, other)| cluster.cut(*one, *other, Cut::Held));
+        // Until no support is left.
+        cluster.steps(1_500);
+        let home = cluster.home(0);
+        let made = cluster.start(async move {
+            let mut client = Client::connect(&home, "definer", Dialect::of(1)).await;
+            client.query("CREATE KEYSPACE ks WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 3}").await
+        });
+        cluster.steps(2_000);
+        assert!(made.borrow().is_none(), "{:?}", made.borrow());
+        pairs.iter().for_each(|(one, other)| cluster.mend(*one, *other, Cut::Held));
+        let made = cluster.finish(&made);
+        assert!(made.is_ok(), "seed {seed}: {made:?}");
     }
 }
 

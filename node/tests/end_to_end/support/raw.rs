@@ -3,8 +3,7 @@
 use super::node::Node;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long an answer may take before the node counts as hanging.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(20);
@@ -113,21 +112,11 @@ impl Raw {
         }
     }
 
-    /// The same, and it is no error. A CREATE that was refused since too few nodes are alive is asked
-    /// again, as a client would: it was not done, and nodes that have just formed a cluster may not see
-    /// each other yet. Nothing else is.
+    /// The same, and it is no error.
     pub(crate) fn run(&mut self, text: &str) -> Vec<u8> {
-        const UNAVAILABLE: u32 = 0x1000;
-        let is_set_up = text.starts_with("CREATE");
-        let deadline = Instant::now() + ANSWER_TIME_MAX;
-        loop {
-            match self.query(text) {
-                Reply::Frame(8, body) => return body,
-                Reply::Error(UNAVAILABLE, _) if is_set_up && Instant::now() < deadline => {
-                    thread::sleep(Duration::from_millis(50));
-                }
-                other => panic!("{text}: {other:?}"),
-            }
+        match self.query(text) {
+            Reply::Frame(8, body) => body,
+            other => panic!("{text}: {other:?}"),
         }
     }
 
