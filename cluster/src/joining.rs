@@ -206,7 +206,12 @@ impl fmt::Display for Refusal {
                 write!(f, "the node's clock is {seconds} s {side} the cluster's")
             }
             Refusal::AddressInUse { address, holder } => {
-                write!(f, "address {address} is that of the node {:032x}", holder.0)
+                write!(
+                    f,
+                    "address {address} is that of the node {0:032x}: if that is dead, this one takes its \
+                     place with `--replace {0:032x}`",
+                    holder.0
+                )
             }
             Refusal::AddressOpen(address) => {
                 write!(f, "nobody can connect to {address}: the node must say where it is")

@@ -10,12 +10,21 @@
 //! ```
 //!
 //! A directory is opened by one process at a time, and only by a program that knows its format.
+//!
+//! A node that has lost what it voted for, or what it acknowledged, must not go on as the member that it
+//! was: its vote could make two leaders, and a majority that counts it may hold nothing. So `node.json`
+//! remembers how far each shard's log had come when the node last started, and whether it had tables; a
+//! directory where a log is missing, is an older copy, or where tables are missing is refused. What it
+//! cannot tell: a directory that is an older copy as a whole, and a log that was replaced by a copy made
+//! since the last start, unless its tables are ahead of that (`shard/recovery.rs`).
 
 use env::disk::DirectoryLock;
 use env::{Disk, Entropy};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::{Path, PathBuf};
+use storage::Engine;
+use storage::commitlog::newest_segment;
 
 /// The version of everything below the directory that this program reads and writes.
 const FORMAT_VERSION: u32 = 2;
@@ -43,6 +52,18 @@ pub(crate) struct Identity {
     pub incarnation: u64,
     /// The cluster it belongs to, once it does.
     pub cluster: Option<ClusterIdentity>,
+    /// What each shard has to have; nothing before the first start has come so far.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    shards: Vec<ShardMark>,
+}
+
+/// What was seen of a shard, and has to be there at the next start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct ShardMark {
+    /// The segment with which its log went on at the last start.
+    log_segment: u64,
+    /// Whether it had tables then.
+    has_tables: bool,
 }
 
 /// Which cluster a node belongs to.
@@ -64,10 +85,29 @@ struct VersionOnly {
 #[derive(Debug)]
 pub(crate) enum DataDirectoryError {
     InUse(PathBuf),
-    Version { path: PathBuf, found: u32 },
-    ShardCount { path: PathBuf, found: u16, wanted: u16 },
-    Damaged { path: PathBuf, reason: String },
-    Io { path: PathBuf, error: io::Error },
+    Version {
+        path: PathBuf,
+        found: u32,
+    },
+    ShardCount {
+        path: PathBuf,
+        found: u16,
+        wanted: u16,
+    },
+    Damaged {
+        path: PathBuf,
+        reason: String,
+    },
+    /// What a shard had is gone, as the text says.
+    Lost {
+        path: PathBuf,
+        host_id: u128,
+        what: String,
+    },
+    Io {
+        path: PathBuf,
+        error: io::Error,
+    },
 }
 
 impl std::fmt::Display for DataDirectoryError {
@@ -93,6 +133,17 @@ impl std::fmt::Display for DataDirectoryError {
             ),
             Self::Damaged { path, reason } => {
                 write!(f, "{} is damaged: {reason}", path.display())
+            }
+            Self::Lost { path, host_id, what } => {
+                let host_id = crate::statement::format_uuid(*host_id);
+                write!(
+                    f,
+                    "the data directory {} has lost {what}: this node has voted for what it does not \
+                     know any more, or acknowledged it, and cannot go on as node {host_id}. Put back \
+                     what is missing; or start with an empty data directory and `--replace {host_id}`, \
+                     which the other nodes fill",
+                    path.display()
+                )
             }
             Self::Io { path, error } => write!(f, "{}: {error}", path.display()),
         }
@@ -138,8 +189,10 @@ impl DataDirectory {
                 shard_count: shard_count.unwrap_or(shard_count_default),
                 incarnation: 0,
                 cluster: None,
+                shards: Vec::new(),
             }
         };
+        identity.check_shards(disk, path)?;
         identity.incarnation = identity.incarnation.checked_add(1).ok_or_else(|| {
             let reason = "the number of starts cannot be".to_owned();
             DataDirectoryError::Damaged { path: file.clone(), reason }
@@ -158,12 +211,22 @@ impl DataDirectory {
         disk.exists(&log).map_err(|error| format!("{}: {error}", log.display()))
     }
 
-    /// Writes down which cluster this node belongs to, if that is new; durable on return.
-    pub(crate) fn belong_to(&self, disk: &Disk, cluster: &ClusterIdentity) -> Result<(), String> {
-        if self.identity.cluster.as_ref() == Some(cluster) {
+    /// Writes down which cluster this node belongs to, and with which segments the logs of its shards
+    /// have gone on, once they have; durable on return.
+    pub(crate) fn belong_to(
+        &self,
+        disk: &Disk,
+        cluster: &ClusterIdentity,
+        log_segments: &[u64],
+    ) -> Result<(), String> {
+        let mut identity = Identity { cluster: Some(cluster.clone()), ..self.identity.clone() };
+        identity.shards.resize(log_segments.len().max(identity.shards.len()), ShardMark::default());
+        for (mark, log_segment) in identity.shards.iter_mut().zip(log_segments) {
+            mark.log_segment = *log_segment;
+        }
+        if identity == self.identity {
             return Ok(());
         }
-        let identity = Identity { cluster: Some(cluster.clone()), ..self.identity.clone() };
         let file = self.path.join(IDENTITY_FILE);
         save_identity(disk, &file, &identity)
             .map_err(|error| format!("{}: {error}", file.display()))
@@ -171,18 +234,60 @@ impl DataDirectory {
 
     /// Where a shard keeps its commit log.
     pub(crate) fn log(&self, shard: u16) -> PathBuf {
-        self.path.join(format!("shard-{shard}")).join("log")
+        log_of(&self.path, shard)
     }
 
     /// Where a shard keeps its sstables.
     pub(crate) fn tables(&self, shard: u16) -> PathBuf {
-        self.path.join(format!("shard-{shard}")).join("tables")
+        tables_of(&self.path, shard)
     }
 
     /// Where the metadata snapshot is.
     pub(crate) fn metadata(&self) -> PathBuf {
         self.path.join("metadata.json")
     }
+}
+
+impl Identity {
+    /// Whether every shard has what it had; what it has by now is to be there from here on.
+    fn check_shards(&mut self, disk: &Disk, path: &Path) -> Result<(), DataDirectoryError> {
+        let failed = |error| DataDirectoryError::Io { path: path.to_owned(), error };
+        let lost = |what: String| {
+            Err(DataDirectoryError::Lost { path: path.to_owned(), host_id: self.host_id, what })
+        };
+        let mut found = self.shards.clone();
+        for (shard, mark) in (0_u16..).zip(&mut found) {
+            let newest = newest_segment(disk, &log_of(path, shard)).map_err(failed)?;
+            match newest {
+                None if mark.log_segment > 0 => {
+                    return lost(format!("the commit log of shard {shard}"));
+                }
+                Some(newest) if newest < mark.log_segment => {
+                    return lost(format!(
+                        "the end of the commit log of shard {shard}, which is an older copy: it ends \
+                         with segment {newest}, and segment {} was begun",
+                        mark.log_segment
+                    ));
+                }
+                _ => {}
+            }
+            let has_tables = Engine::has_tables(disk, &tables_of(path, shard)).map_err(failed)?;
+            if mark.has_tables && !has_tables {
+                return lost(format!("the tables of shard {shard}"));
+            }
+            mark.has_tables = has_tables;
+        }
+        self.shards = found;
+        Ok(())
+    }
+}
+
+fn log_of(path: &Path, shard: u16) -> PathBuf {
+    path.join(format!("shard-{shard}")).join("log")
+}
+
+fn tables_of(path: &Path, shard: u16) -> PathBuf {
+    path.join(format!("shard-{shard}")).join("tables")
 }
 
 fn save_identity(disk: &Disk, file: &Path, identity: &Identity) -> io::Result<()> {
@@ -244,11 +349,62 @@ mod tests {
         let data = open(&disk, None).unwrap();
         assert_eq!(data.is_member(&disk), Ok(false));
         let cluster = ClusterIdentity { id: 5, name: "five".to_owned() };
-        data.belong_to(&disk, &cluster).unwrap();
+        data.belong_to(&disk, &cluster, &[]).unwrap();
         drop(data);
         let data = open(&disk, None).unwrap();
         assert_eq!(data.identity.cluster, Some(cluster));
         assert_eq!(data.is_member(&disk), Ok(true));
+    }
+
+    /// Leaves nothing but the file of that name, or of none, in a log.
+    fn set_segment(disk: &Disk, log: &Path, number: Option<u64>) {
+        disk.create_dir_all(log).unwrap();
+        for name in disk.list(log).unwrap() {
+            disk.remove(&log.join(name)).unwrap();
+        }
+        if let Some(number) = number {
+            let path = log.join(format!("segment-{number:016x}.log"));
+            disk.write_atomic(&path, b"of no consequence here").unwrap();
+        }
+    }
+
+    #[test]
+    fn a_directory_that_lost_a_log_or_tables_is_refused() {
+        let (disk, _control) = Disk::simulated(1);
+        let data = open(&disk, None).unwrap();
+        let cluster = ClusterIdentity { id: 5, name: "five".to_owned() };
+        let host_id = crate::statement::format_uuid(data.identity.host_id);
+        // It was let in and ended before its shards had a log.
+        data.belong_to(&disk, &cluster, &[]).unwrap();
+        drop(data);
+        let data = open(&disk, None).unwrap();
+        let (log, tables) = (data.log(1), data.tables(1));
+        [data.log(0), log.clone()].iter().for_each(|log| set_segment(&disk, log, Some(7)));
+        data.belong_to(&disk, &cluster, &[7, 7]).unwrap();
+        drop(data);
+        // The log goes on between two starts.
+        set_segment(&disk, &log, Some(9));
+        assert_eq!(open(&disk, None).unwrap().identity.shards[1].log_segment, 7);
+        let lost = |what: &str| {
+            // A refusal changes nothing.
+            for _ in 0..2 {
+                let error = open(&disk, None).unwrap_err().to_string();
+                assert!(error.contains(&format!("has lost {what}")), "{error}");
+                assert!(error.contains(&format!("`--replace {host_id}`")), "{error}");
+            }
+        };
+        set_segment(&disk, &log, Some(6));
+        lost(
+            "the end of the commit log of shard 1, which is an older copy: it ends with segment 6, and",
+        );
+        set_segment(&disk, &log, None);
+        lost("the commit log of shard 1:");
+        set_segment(&disk, &log, Some(7));
+        disk.create_dir_all(&tables).unwrap();
+        disk.write_atomic(&tables.join("MANIFEST"), b"of no consequence here").unwrap();
+        drop(open(&disk, None).unwrap());
+        disk.remove(&tables.join("MANIFEST")).unwrap();
+        lost("the tables of shard 1:");
     }
 
     #[test]

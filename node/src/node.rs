@@ -102,12 +102,17 @@ impl Shared {
         self.has_view.send_replace(true);
     }
 
-    /// This node belongs to the cluster of that metadata from here on, after every start.
-    pub(crate) fn belong_to(&self, metadata: &Metadata) -> Result<(), String> {
+    /// This node belongs to the cluster of that metadata from here on, after every start, with what its
+    /// shards have begun to log.
+    pub(crate) fn belong_to(
+        &self,
+        metadata: &Metadata,
+        log_segments: &[u64],
+    ) -> Result<(), String> {
         self.registry.set_cluster_id(metadata.cluster_id);
         let cluster =
             ClusterIdentity { id: metadata.cluster_id, name: metadata.cluster_name.clone() };
-        self.data.belong_to(&self.env.disk, &cluster)
+        self.data.belong_to(&self.env.disk, &cluster, log_segments)
     }
 
     /// This node is a member by that snapshot from here on, after every start.
@@ -115,7 +120,7 @@ impl Shared {
         let path = self.data.metadata();
         metadata::save(&self.env.disk, &path, snapshot)
             .map_err(|error| format!("{}: {error}", path.display()))?;
-        self.belong_to(&snapshot.metadata)
+        self.belong_to(&snapshot.metadata, &[])
     }
 
     /// Waits until this node is a member of the ring: one that joins by a plan is so when it holds its
@@ -329,8 +334,9 @@ impl Node {
         if is_member {
             clock_check::before_start(&shared, &snapshot.metadata).await?;
         }
-        let tasks = start_shards(&shared, receivers, snapshot).await?;
-        shared.belong_to(&shared.views().newest().metadata).map_err(StartError::Data)?;
+        let (tasks, log_segments) = start_shards(&shared, receivers, snapshot).await?;
+        let metadata = &shared.views().newest().metadata;
+        shared.belong_to(metadata, &log_segments).map_err(StartError::Data)?;
         wait_for_its_part(&shared, &listeners).await?;
         let feeds = start_feeds(&shared)?;
         listeners.serve(&shared);
@@ -461,12 +467,13 @@ fn cluster_name(
     }
 }
 
-/// Starts a thread for each shard, and waits until all are recovered.
+/// Starts a thread for each shard, and waits until all are recovered; with the segments that their
+/// logs have begun.
 async fn start_shards(
     shared: &Arc<Shared>,
     receivers: Vec<Receiver<Message>>,
     snapshot: Snapshot,
-) -> Result<Vec<Task>, StartError> {
+) -> Result<(Vec<Task>, Vec<u64>), StartError> {
     let mut tasks = Vec::new();
     let mut started = Vec::new();
     let mut snapshot = Some(snapshot);
@@ -476,7 +483,7 @@ async fn start_shards(
         let body = move || async move {
             match shard::start(index, shared_of_shard, snapshot).await {
                 Ok(shard) => {
-                    ready.send(Ok(())).ok();
+                    ready.send(Ok(shard.log_segment())).ok();
                     shard.run(messages).await;
                 }
                 Err(error) => {
@@ -492,14 +499,15 @@ async fn start_shards(
         tasks.push(task);
         started.push(is_ready);
     }
+    let mut log_segments = Vec::new();
     for (index, is_ready) in (0_u16..).zip(started) {
         match is_ready.await {
-            Ok(Ok(())) => {}
+            Ok(Ok(log_segment)) => log_segments.push(log_segment),
             Ok(Err(reason)) => return Err(StartError::Shard(index, reason)),
             Err(_) => return Err(StartError::Shard(index, "the thread died".to_owned())),
         }
     }
-    Ok(tasks)
+    Ok((tasks, log_segments))
 }
 
 /// Starts the thread of changefeeds.

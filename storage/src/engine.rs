@@ -13,7 +13,7 @@ pub use statistics::{CacheStatistics, TableStatistics};
 
 use crate::cache::BlockCache;
 use crate::error::StorageError;
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, manifest_path};
 use crate::memtable::Memtable;
 use crate::options::{EngineOptions, TableConfig};
 use crate::read::{Frozen, LiveTable, Sources, TokenInterval};
@@ -129,6 +129,11 @@ impl TableState {
 }
 
 impl Engine {
+    /// Whether the engine of a directory has written tables there.
+    pub fn has_tables(disk: &Disk, dir: &Path) -> std::io::Result<bool> {
+        disk.exists(&manifest_path(dir))
+    }
+
     /// Opens the engine of a shard in a directory of its own: the files that the manifest lists;
     /// others are removed. Waits for the disk. Tables that the schema no longer has are the
     /// caller's to drop ([`Engine::table_ids`]); the others it configures before it applies.

@@ -61,6 +61,13 @@ pub(super) fn recovered_group(
     let found = Recovered { memberships, ..found };
     let recovered = match &snapshot.group {
         Some(base) => found.after_snapshot(base.last(), (since, members)).map_err(contradiction)?,
+        None if in_log && found.base.index.0 > snapshot.metadata.index => {
+            let reason = format!(
+                "the metadata up to entry {} are in metadata.json, which is gone or an older copy",
+                found.base.index.0
+            );
+            return Err(OpenError::Group(GroupId::METADATA, reason));
+        }
         None if in_log => found,
         // All its entries were released, by a version that kept no more than the index.
         None => {

@@ -259,6 +259,13 @@ pub(crate) async fn start(
     Ok(Shard::new(index, shared, view, state, entropy, peers))
 }
 
+impl Shard {
+    /// The segment with which its log went on at this start; durable.
+    pub(crate) fn log_segment(&self) -> u64 {
+        self.state.borrow().log.log.first_sequence()
+    }
+}
+
 impl Opened {
     pub(super) fn campaign(&mut self, id: GroupId) -> Result<(), OpenError> {
         let now = self.now();

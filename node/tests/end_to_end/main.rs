@@ -34,6 +34,7 @@ mod joined_nodes;
 #[path = "../../../changefeed/tests/broker/kafka/mod.rs"]
 mod kafka;
 mod leader_changes;
+mod lost_data;
 mod node_driver;
 mod node_port;
 mod orderly_stop;

@@ -89,7 +89,7 @@ impl Acknowledged {
 }
 
 /// The rows of a statement, asked for until it is answered.
-fn answer(raw: &mut Raw, text: &str) -> Vec<Row> {
+pub(crate) fn answer(raw: &mut Raw, text: &str) -> Vec<Row> {
     let deadline = Instant::now() + TIME_MAX;
     loop {
         match rows(raw, text, QUORUM) {
@@ -174,7 +174,7 @@ fn status(node: &Node) -> BTreeMap<String, (String, String)> {
 }
 
 /// Waits until each of these nodes takes exactly these for up.
-fn wait_for_members(nodes: &[&Node]) {
+pub(crate) fn wait_for_members(nodes: &[&Node]) {
     let deadline = Instant::now() + TIME_MAX;
     let expected: Vec<String> = nodes.iter().map(|node| node.ip().to_string()).collect();
     for node in nodes {
@@ -193,7 +193,7 @@ fn wait_for_members(nodes: &[&Node]) {
     }
 }
 
-fn host_id(asked: &Node, node: &Node) -> String {
+pub(crate) fn host_id(asked: &Node, node: &Node) -> String {
     status(asked)[&node.ip().to_string()].1.clone()
 }
 

@@ -22,6 +22,18 @@ const SEGMENT_PREFIX: &str = "segment-";
 const SPARE_PREFIX: &str = "spare-";
 const SUFFIX: &str = ".log";
 
+/// The number of the newest segment in a log's directory; nothing if it has none, or is not there.
+///
+/// Each opening of a log begins a segment, and numbers are never used twice. So whoever remembers
+/// this number knows at the next start whether the log is the one that it was.
+pub fn newest_segment(disk: &Disk, directory: &Path) -> io::Result<Option<u64>> {
+    if !disk.exists(directory)? {
+        return Ok(None);
+    }
+    let names = disk.list(directory)?;
+    Ok(names.iter().filter_map(|name| number_in(name, SEGMENT_PREFIX)).max())
+}
+
 /// A segment to be made.
 #[derive(Debug)]
 pub(super) struct NewSegment {

@@ -508,6 +508,11 @@ impl LogCore {
         self.durable
     }
 
+    /// The number of the segment that this opening began; it is durable.
+    pub fn first_sequence(&self) -> u64 {
+        self.first_sequence
+    }
+
     /// The position behind everything appended.
     pub fn appended(&self) -> LogPosition {
         self.appended

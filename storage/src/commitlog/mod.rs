@@ -40,6 +40,7 @@ mod tests;
 mod writer;
 
 pub use error::{Corruption, LogError};
+pub use files::newest_segment;
 pub use format::{BLOCK_BYTES, EntryKind, GroupId, Index, MEMBER_BYTES_MAX, NodeId, Term};
 pub use log::{LogCore, LogPosition};
 pub use options::{

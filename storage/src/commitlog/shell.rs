@@ -298,6 +298,11 @@ impl CommitLog {
         self.core.durable()
     }
 
+    /// See [`LogCore::first_sequence`].
+    pub fn first_sequence(&self) -> u64 {
+        self.core.first_sequence()
+    }
+
     /// The position behind everything appended.
     pub fn appended(&self) -> LogPosition {
         self.core.appended()
