@@ -29,6 +29,7 @@ use benches::process::ProcessorTime;
 use benches::receiver::acknowledge;
 use bytes::Bytes;
 use cdc::time_uuid::log_time_uuid;
+use changefeed::memory::FeedMemory;
 use changefeed::options::{Given, OptionValue, SinkAddress, SinkKind, parse};
 use changefeed::pump::{Backoff, End, Host, Pace, Pump, Status, Stop};
 use changefeed::sequence::Sequencer;
@@ -349,6 +350,7 @@ async fn run(arguments: Arguments) -> Fallible<()> {
             stop: stop.clone(),
             clock: env.clock.clone(),
             backoff: Backoff::new(env.entropy.generator(&format!("backoff {number}"))),
+            memory: FeedMemory::ample(),
         };
         delivered.push(last);
         pumps.push(tokio::task::spawn_local(pump.run()));

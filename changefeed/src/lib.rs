@@ -20,12 +20,14 @@
 //! - [`feed`]: all of it together, as the pump asks for it.
 //! - [`pump`]: one feed's work: reading, rendering, delivering, and the position behind it.
 //! - [`scan`]: a snapshot of the tables before the stream of their changes.
+//! - [`memory`]: what all feeds hold in memory together, under one limit.
 //! - [`sink`]: where messages go, and what a destination's failures mean.
 
 pub mod definition;
 pub mod envelope;
 pub mod event;
 pub mod feed;
+pub mod memory;
 pub mod options;
 pub mod position;
 pub mod pump;

@@ -3,6 +3,7 @@
 //! /decommission` and `/remove`, which change the ring and are taken from this machine only.
 
 use crate::clock_check::describe;
+use crate::feeds::Feeds;
 use crate::metadata::{DdlError, MetadataRequest, Standing};
 use crate::node::Shared;
 use crate::ring_change;
@@ -125,7 +126,7 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Result<String, StatusCode
     for answer in waiting {
         statistics.push(answer.await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?);
     }
-    write_metrics(&mut text, uptime, connections, &statistics)
+    write_metrics(&mut text, uptime, connections, &shared.feeds, &statistics)
         .map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
     Ok(text)
 }
@@ -203,6 +204,7 @@ fn write_metrics(
     text: &mut String,
     uptime: f64,
     connections: usize,
+    feeds: &Feeds,
     shards: &[ShardStatistics],
 ) -> std::fmt::Result {
     writeln!(text, "# HELP tethys_uptime_seconds Time since the node started.")?;
@@ -211,6 +213,16 @@ fn write_metrics(
     writeln!(text, "# HELP tethys_connections CQL connections of all shards.")?;
     writeln!(text, "# TYPE tethys_connections gauge")?;
     writeln!(text, "tethys_connections {connections}")?;
+    writeln!(
+        text,
+        "# HELP tethys_changefeed_memory_bytes What changefeeds have read and not sent."
+    )?;
+    writeln!(text, "# TYPE tethys_changefeed_memory_bytes gauge")?;
+    let held = feeds.memory_bytes.load(Ordering::Relaxed);
+    writeln!(text, "tethys_changefeed_memory_bytes {held}")?;
+    writeln!(text, "# HELP tethys_changefeed_memory_bytes_max How much of that there may be.")?;
+    writeln!(text, "# TYPE tethys_changefeed_memory_bytes_max gauge")?;
+    writeln!(text, "tethys_changefeed_memory_bytes_max {}", feeds.memory_bytes_max)?;
     for (name, kind, help, figure) in SHARD_FIGURES {
         writeln!(text, "# HELP tethys_{name} {help}")?;
         writeln!(text, "# TYPE tethys_{name} {kind}")?;

@@ -14,6 +14,7 @@ use crate::shard::{self, Boards, Message, PublishedClock};
 use crate::statement::StatementCache;
 use crate::traces::Traces;
 use crate::view::Views;
+use changefeed::memory::FeedMemory;
 use changefeed::source::{Source, SourceError};
 use cluster::HostId;
 use cluster::peer::Registry;
@@ -306,7 +307,7 @@ impl Node {
             shards,
             clocks: (0..shard_count).map(|_| PublishedClock::default()).collect(),
             boards: Boards::default(),
-            feeds: Feeds::default(),
+            feeds: Feeds::new(config.memory_bytes),
             statements: StatementCache::default(),
             traces: Traces::default(),
             system_keyspaces: crate::system::keyspaces(),
@@ -391,7 +392,8 @@ impl Node {
                 found.map(|table| table.id).ok_or_else(missing)
             })
             .collect();
-        ClusterSource::open(&self.shared, &ids?, above)
+        let memory = Rc::new(FeedMemory::ample().account());
+        ClusterSource::open(&self.shared, &ids?, above, memory)
     }
 
     /// Stops serving, writes out what is in memory, and ends the shards.

@@ -4,8 +4,11 @@
 //! How far the feed has come is also known without messages, when rows were not to be sent or time
 //! has passed without any: such an [`Advance`] holds once everything before it is acknowledged, so
 //! it is kept with the message before it, or apart (`lead`) if there is none.
+//!
+//! What waits, and what is under way until it is settled, is in an [`Account`] of the memory of all
+//! feeds. While there is no room for more, nothing is waited for that would make a batch fuller.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +17,7 @@ use env::Clock;
 use tokio::sync::Notify;
 
 use super::{End, Resolved, Skipped, Stop};
+use crate::memory::Account;
 use crate::position::Position;
 use crate::scan::Scanned;
 use crate::sink::Message;
@@ -69,6 +73,8 @@ pub(super) struct Taken {
     pub(super) advances: Vec<Advance>,
     /// Nothing follows.
     pub(super) end: Option<End>,
+    /// What the messages take in memory, to be given back by [`Buffer::settle`].
+    pub(super) held_bytes: usize,
 }
 
 #[derive(Debug, Default)]
@@ -86,41 +92,63 @@ struct Waiting {
     since_nanos: u64,
 }
 
+impl Waiting {
+    /// What a message takes in memory while it waits, or is under way: its bytes are there once more
+    /// in the client or request that sends it.
+    fn held_bytes(message: &Message) -> usize {
+        size_of::<Waiting>() + 2 * message.byte_count()
+    }
+}
+
 /// One reader's end and one deliverer's end.
 #[derive(Debug)]
 pub(super) struct Buffer {
     clock: Clock,
     /// Whether what is taken ends with the last message of a group of rows.
     takes_whole_groups: bool,
+    memory: Account,
+    /// Reading waits for room.
+    is_held: Cell<bool>,
     state: RefCell<State>,
     filled: Notify,
     emptied: Notify,
 }
 
 impl Buffer {
-    pub(super) fn new(clock: Clock) -> Buffer {
-        let state = RefCell::default();
-        let (filled, emptied) = (Notify::new(), Notify::new());
-        Buffer { clock, takes_whole_groups: false, state, filled, emptied }
+    pub(super) fn new(clock: Clock, memory: Account) -> Buffer {
+        Buffer {
+            clock,
+            takes_whole_groups: false,
+            memory,
+            is_held: Cell::new(false),
+            state: RefCell::default(),
+            filled: Notify::new(),
+            emptied: Notify::new(),
+        }
     }
 
     /// One that gives out groups of rows as a whole, however large they are: behind each there is a
     /// position.
-    pub(super) fn of_whole_groups(clock: Clock) -> Buffer {
-        Buffer { takes_whole_groups: true, ..Buffer::new(clock) }
+    pub(super) fn of_whole_groups(clock: Clock, memory: Account) -> Buffer {
+        Buffer { takes_whole_groups: true, ..Buffer::new(clock, memory) }
     }
 
-    /// Waits until there is room.
+    /// Waits until there is room, here and in the memory of all feeds.
     pub(super) async fn room(&self) {
-        loop {
-            {
-                let state = self.state.borrow();
-                if state.waiting.len() < BUFFERED_MESSAGES_MAX && state.bytes < BUFFERED_BYTES_MAX {
-                    return;
-                }
-            }
+        while !self.has_room() {
             self.emptied.notified().await;
         }
+        if !self.memory.has_room() {
+            self.is_held.set(true);
+            self.filled.notify_one();
+        }
+        self.memory.room().await;
+        self.is_held.set(false);
+    }
+
+    fn has_room(&self) -> bool {
+        let state = self.state.borrow();
+        state.waiting.len() < BUFFERED_MESSAGES_MAX && state.bytes < BUFFERED_BYTES_MAX
     }
 
     /// Adds messages, and how far the feed has come with the last of them.
@@ -129,6 +157,7 @@ impl Buffer {
         let since_nanos = self.clock.monotonic_nanos();
         for message in messages {
             state.bytes += message.byte_count();
+            self.memory.hold(Waiting::held_bytes(&message));
             state.waiting.push_back(Waiting { message, advance: Advance::default(), since_nanos });
         }
         match state.waiting.back_mut() {
@@ -139,14 +168,19 @@ impl Buffer {
         self.filled.notify_one();
     }
 
+    /// What was taken is not under way any more, so its memory is free.
+    pub(super) fn settle(&self, held_bytes: usize) {
+        self.memory.release(held_bytes);
+    }
+
     /// Says that nothing follows, and why.
     pub(super) fn finish(&self, end: End) {
         self.state.borrow_mut().end = Some(end);
         self.filled.notify_one();
     }
 
-    /// Waits for a batch: `size` messages, or fewer when the first of them has waited for `flush` or
-    /// nothing follows. Takes up to `size_max` if they are there. Returns without messages when the
+    /// Waits for a batch: `size` messages, or fewer when the first of them has waited for `flush`,
+    /// nothing follows, or reading waits for room. Takes up to `size_max` if they are there. Returns without messages when the
     /// feed has come further without any, and when it is to stop.
     pub(super) async fn take(
         &self,
@@ -162,7 +196,9 @@ impl Buffer {
                 let first = state.waiting.front().map(|first| first.since_nanos);
                 let due = first.map(|since| since.saturating_add(flush.as_nanos() as u64));
                 let is_due = due.is_some_and(|due| self.clock.monotonic_nanos() >= due);
-                let is_full = state.waiting.len() >= size || state.bytes >= TAKEN_BYTES_MAX;
+                let is_full = state.waiting.len() >= size
+                    || state.bytes >= TAKEN_BYTES_MAX
+                    || self.is_held.get();
                 if stop.is_requested() {
                     return Taken { lead, end: Some(End::Stopped), ..Taken::default() };
                 }
@@ -208,6 +244,7 @@ impl Buffer {
                 break;
             }
             bytes += length;
+            taken.held_bytes += Waiting::held_bytes(&next.message);
             let next = state.waiting.pop_front().expect("it was just looked at");
             taken.messages.push(next.message);
             taken.advances.push(next.advance);

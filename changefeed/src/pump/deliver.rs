@@ -89,9 +89,11 @@ impl<H: Host> Deliver<H> {
         let size_max = self.sink.messages_per_send_max(size);
         loop {
             let taken = buffer.take(size, size_max, self.pace.flush_interval, &self.stop).await;
-            let Taken { lead, messages, advances, end } = taken;
+            let Taken { lead, messages, advances, end, held_bytes } = taken;
             self.advance([lead]);
             self.send(&messages, &advances).await?;
+            drop((messages, advances));
+            buffer.settle(held_bytes);
             if let Some(end) = end {
                 return Ok(end);
             }

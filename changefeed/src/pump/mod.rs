@@ -10,7 +10,8 @@
 //!
 //! Two loops run side by side in one future, joined by a bounded buffer: while a batch is under way
 //! the next rows are read and rendered, and while nothing can be sent reading waits. So a feed whose
-//! sink is stuck holds one buffer of messages and nothing else.
+//! sink is stuck holds one buffer of messages and nothing else; what all of them hold together is in
+//! the hands of [`FeedMemory`].
 //!
 //! # What it promises
 //!
@@ -36,6 +37,7 @@ use env::Clock;
 use model::TimestampMicros;
 use tokio::sync::Notify;
 
+use crate::memory::FeedMemory;
 use crate::position::{Position, Sequence};
 use crate::scan::{InitialScan, Scanned, Scanning};
 use crate::sink::{Message, Sink};
@@ -242,22 +244,25 @@ pub struct Pump<S, R, H> {
     pub clock: Clock,
     /// The waits between retries.
     pub backoff: Backoff,
+    /// What all feeds of the thread hold together.
+    pub memory: Rc<FeedMemory>,
 }
 
 impl<S: Source, R: Render, H: Host> Pump<S, R, H> {
     /// Pumps until something ends it.
     pub async fn run(self) -> End {
-        let Pump { source, scan, mut render, mut sink, host, pace, stop, clock, backoff } = self;
+        let Pump { source, scan, mut render, mut sink, host, pace, stop, clock, backoff, memory } =
+            self;
         let buffer = match sink.transactional() {
-            Some(_) => Buffer::of_whole_groups(clock.clone()),
-            None => Buffer::new(clock.clone()),
+            Some(_) => Buffer::of_whole_groups(clock.clone(), memory.account()),
+            None => Buffer::new(clock.clone(), memory.account()),
         };
         let mark_of = render.marker();
         let scanned = scan.as_ref().map(|scan| Arc::new(scan.scanned.clone()));
         let mut deliver =
             deliver::Deliver::new(sink, host, pace, stop.clone(), clock, backoff, mark_of)
                 .after(scanned);
-        let reading = read::read(source, scan, &mut render, &buffer);
+        let reading = read::read(source, scan, &mut render, &buffer, memory.account());
         let delivering = deliver.run(&buffer);
         tokio::pin!(reading, delivering);
         tokio::select! {

@@ -7,6 +7,7 @@ use model::TimestampMicros;
 
 use super::buffer::{Advance, Buffer};
 use super::{End, Render, Resolved};
+use crate::memory::Account;
 use crate::scan::{Chunk, InitialScan, Scan, ScanError, Scanning};
 use crate::sequence::position_at;
 use crate::sink::Message;
@@ -21,6 +22,7 @@ pub(super) async fn read<S: Source, R: Render>(
     scan: Option<InitialScan>,
     render: &mut R,
     buffer: &Buffer,
+    chunk_memory: Account,
 ) {
     let scan = scan.filter(|scan| !scan.scanned.is_complete).map(|scan| Scanner {
         rows: scan.rows,
@@ -28,6 +30,7 @@ pub(super) async fn read<S: Source, R: Render>(
         begins_at: scan.begins_at,
         is_all: scan.is_all,
         waits: false,
+        memory: chunk_memory,
     });
     let closed = TimestampMicros::MIN;
     let (messages, rows_of_turn) = (Vec::new(), 0);
@@ -57,6 +60,8 @@ struct Scanner {
     is_all: bool,
     /// The last reading failed, so the next waits for a batch of the log.
     waits: bool,
+    /// Of the chunk that is held.
+    memory: Account,
 }
 
 impl Scanner {
@@ -117,10 +122,14 @@ impl<S: Source, R: Render> Reader<'_, S, R> {
         };
         if scan.state.held.is_none() {
             self.buffer.room().await;
-            let read = scan.rows.read(scan.state.scanned.to.as_ref()).await;
+            let bytes_max = scan.memory.room_bytes();
+            let read = scan.rows.read(scan.state.scanned.to.as_ref(), bytes_max).await;
             scan.waits = read.is_err();
             match read {
-                Ok(chunk) => scan.state.held = Some(chunk),
+                Ok(chunk) => {
+                    scan.memory.set(chunk.len_bytes());
+                    scan.state.held = Some(chunk);
+                }
                 Err(ScanError::Failed(reason)) => return Err(End::Failed(reason)),
                 Err(ScanError::Later(_)) => return Ok(()),
             }
@@ -136,8 +145,9 @@ impl<S: Source, R: Render> Reader<'_, S, R> {
         let position = position_at(self.closed, self.render.resolved(self.closed));
         let (position, scanned) = (Some(position), Some(scanned));
         self.push(Advance { position, scanned, ..Advance::default() });
-        if is_complete {
-            self.scan = None;
+        match &self.scan {
+            Some(scan) if !is_complete => scan.memory.set(0),
+            _ => self.scan = None,
         }
         if is_complete && is_all { Err(End::Finished) } else { Ok(()) }
     }

@@ -141,6 +141,12 @@ impl Chunk {
         self.rows.len()
     }
 
+    /// What it takes in memory, about.
+    pub fn len_bytes(&self) -> usize {
+        let of_place = |place: &RowPlace| size_of::<RowPlace>() + place.position.len();
+        self.rows.iter().map(|(place, row)| of_place(place) + row.len_bytes()).sum()
+    }
+
     /// The table that it is of.
     pub fn table(&self) -> TableId {
         self.end.table

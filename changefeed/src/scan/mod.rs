@@ -34,10 +34,10 @@ pub type Reading<'a> = Pin<Box<dyn Future<Output = Result<Chunk, ScanError>> + '
 
 /// The rows of a feed's tables.
 pub trait Scan {
-    /// Reads the next rows behind a place, or the first: some, or all to the end of a table. Every
-    /// change that lies at or below what the feed's source had said to be closed when this was called
-    /// is in them. May be dropped before it is done.
-    fn read<'a>(&'a mut self, after: Option<&'a Place>) -> Reading<'a>;
+    /// Reads the next rows behind a place, or the first: some, of about so many bytes at most, or all
+    /// to the end of a table. Every change that lies at or below what the feed's source had said to be
+    /// closed when this was called is in them. May be dropped before it is done.
+    fn read<'a>(&'a mut self, after: Option<&'a Place>, bytes_max: usize) -> Reading<'a>;
 }
 
 /// Why rows were not read.

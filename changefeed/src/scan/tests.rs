@@ -4,6 +4,7 @@
 use super::{Chunk, InitialScan, Place, Reading, Scan, Scanned};
 use crate::event::tests::{COLUMNS, Documents, Random, apply, comparable, expected, random_body};
 use crate::feed::{BoundTable, FeedRender};
+use crate::memory::FeedMemory;
 use crate::options::EventKind;
 use crate::position::Position;
 use crate::pump::{Backoff, End, Host, Pace, Pump, Status, Stop};
@@ -167,7 +168,7 @@ impl ModelScan {
 }
 
 impl Scan for ModelScan {
-    fn read<'a>(&'a mut self, after: Option<&'a Place>) -> Reading<'a> {
+    fn read<'a>(&'a mut self, after: Option<&'a Place>, _: usize) -> Reading<'a> {
         Box::pin(async move { Ok(self.read_chunk(after).await) })
     }
 }
@@ -288,6 +289,7 @@ impl World {
             stop: stop.clone(),
             clock: self.clock.clone(),
             backoff: Backoff::new(EntropySource::simulated(epoch).generator("backoff")),
+            memory: FeedMemory::ample(),
         };
         (tokio::task::spawn_local(pump.run()), stop)
     }

@@ -19,10 +19,14 @@
 //! - A feed that needs what is gone has been *overtaken*. When it asks again, it goes on with a reader
 //!   at its place, and with the others once that has come to what they have: it holds nobody.
 //!
+//! - What a reader keeps is in an [`Account`] of the memory of all feeds, with what its source holds
+//!   that has yet to be read. While that memory is short, slower feeds are overtaken earlier.
+//!
 //! What it does not know: where a log is read from, and whether all of it is still there.
 
 use super::LogRow;
 use super::batch::{Batch, Source, SourceError};
+use crate::memory::{Account, FeedMemory};
 use model::{TableId, TimestampMicros};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -45,17 +49,19 @@ pub trait OpenLog {
     /// Where rows come from.
     type Source: Source;
 
-    /// The log of these tables above a time.
+    /// The log of these tables above a time. What the source holds of it counts in `memory`, too.
     fn open_log(
         &self,
         tables: &[TableId],
         above: TimestampMicros,
+        memory: Rc<Account>,
     ) -> Result<Self::Source, SourceError>;
 }
 
 /// The readers of all logs that feeds of one thread follow.
 pub struct SharedLogs<O: OpenLog> {
     opener: O,
+    memory: Rc<FeedMemory>,
     /// By tables, oldest first.
     readers: RefCell<ReadersOf<O>>,
     /// Numbers of readers and feeds, never used twice.
@@ -68,8 +74,9 @@ type RcReader<O> = Rc<Reader<<O as OpenLog>::Source>>;
 
 impl<O: OpenLog> SharedLogs<O> {
     /// Without readers.
-    pub fn new(opener: O) -> Rc<SharedLogs<O>> {
-        Rc::new(SharedLogs { opener, readers: RefCell::default(), last_number: Cell::new(0) })
+    pub fn new(opener: O, memory: Rc<FeedMemory>) -> Rc<SharedLogs<O>> {
+        let (readers, last_number) = (RefCell::default(), Cell::new(0));
+        Rc::new(SharedLogs { opener, memory, readers, last_number })
     }
 
     /// The log of these tables above a time, for one feed.
@@ -106,11 +113,12 @@ impl<O: OpenLog> SharedLogs<O> {
     }
 
     fn open(&self, tables: &[TableId], above: TimestampMicros) -> Result<RcReader<O>, SourceError> {
-        let source = self.opener.open_log(tables, above)?;
+        let memory = Rc::new(self.memory.account());
+        let source = self.opener.open_log(tables, above, memory.clone())?;
         let reader = Rc::new(Reader {
             number: self.next_number(),
             source: RefCell::new(Some(source)),
-            kept: RefCell::new(Kept::above(above)),
+            kept: RefCell::new(Kept::above(above, memory)),
             progress: Notify::new(),
         });
         let mut readers = self.readers.borrow_mut();
@@ -256,15 +264,16 @@ struct Kept {
     begins: TimestampMicros,
     batches: VecDeque<Batch>,
     bytes: usize,
+    memory: Rc<Account>,
     /// How far each feed has taken it that was not overtaken.
     places: BTreeMap<u64, TimestampMicros>,
     ended: Option<SourceError>,
 }
 
 impl Kept {
-    fn above(begins: TimestampMicros) -> Kept {
+    fn above(begins: TimestampMicros, memory: Rc<Account>) -> Kept {
         let (batches, places) = (VecDeque::new(), BTreeMap::new());
-        Kept { begins, batches, bytes: 0, places, ended: None }
+        Kept { begins, batches, bytes: 0, memory, places, ended: None }
     }
 
     /// Up to which time the log was read.
@@ -300,7 +309,9 @@ impl Kept {
                 last.closed = batch.closed;
             }
             _ => {
-                self.bytes += bytes_of(&batch);
+                let bytes = bytes_of(&batch);
+                self.bytes += bytes;
+                self.memory.hold(bytes);
                 self.batches.push_back(batch);
             }
         }
@@ -316,10 +327,12 @@ impl Kept {
             let is_history = self.bytes <= HISTORY_BYTES_MAX
                 && closed.saturating_sub(first.closed) <= HISTORY_MICROS;
             let is_kept = first.closed > needed_above || is_history;
-            if is_kept && self.bytes <= KEPT_BYTES_MAX {
+            if is_kept && self.bytes <= KEPT_BYTES_MAX && self.memory.has_room() {
                 break;
             }
-            self.bytes -= bytes_of(first);
+            let bytes = bytes_of(first);
+            self.bytes -= bytes;
+            self.memory.release(bytes);
             self.begins = first.closed;
             self.batches.pop_front();
         }

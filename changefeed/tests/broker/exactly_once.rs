@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use cdc::time_uuid::log_time_uuid;
 use changefeed::Position;
+use changefeed::memory::FeedMemory;
 use changefeed::position::LogKey;
 use changefeed::pump::{Backoff, End, MarkOf, Pace, Pump, Render, Stop, recover};
 use changefeed::scan::Scanning;
@@ -156,8 +157,10 @@ async fn own(env: Env, settings: Settings, log: MemoryLog, notes: Notes, stop: S
     };
     let above = begin.map_or(0, |position| position.key.micros() - 1);
     let (source, render) = (log.open(above, 50), RowRender { begin });
-    let clock = env.clock.clone();
-    Pump { source, scan: None, render, sink, host: notes, pace, stop, clock, backoff }.run().await
+    let (clock, memory) = (env.clock.clone(), FeedMemory::ample());
+    Pump { source, scan: None, render, sink, host: notes, pace, stop, clock, backoff, memory }
+        .run()
+        .await
 }
 
 #[test]

@@ -15,6 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cdc::time_uuid::log_time_uuid;
 use changefeed::Position;
+use changefeed::memory::FeedMemory;
 use changefeed::pump::{Backoff, End, Host, MarkOf, Pace, Pump, Render, Status, Stop};
 use changefeed::scan::Scanning;
 use changefeed::sink::kafka::{KafkaSink, Settings};
@@ -244,6 +245,7 @@ fn pump(
         stop: stop.clone(),
         clock: env.clock.clone(),
         backoff: Backoff::new(env.entropy.generator("backoff")),
+        memory: FeedMemory::ample(),
     }
 }
 

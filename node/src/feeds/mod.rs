@@ -17,7 +17,8 @@
 //! What the cluster agrees on is `metadata::feeds`, and so is the fence around positions.
 
 use figures::FiguresOfFeeds;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
 
 mod change;
@@ -38,9 +39,16 @@ pub(crate) use ownership::{Permit, majority_until};
 pub(crate) use runner::run;
 pub(crate) use scan::{ScanAnswer, ScanAsk};
 
+/// Of the memory for data, feeds may hold so much besides: one in so many parts.
+const MEMORY_PART: usize = 8;
+
 /// What the threads of a node share about its feeds.
 #[derive(Debug, Default)]
 pub(crate) struct Feeds {
+    /// What all feeds of this node may hold together,
+    pub memory_bytes_max: usize,
+    /// and what they hold.
+    pub memory_bytes: Arc<AtomicUsize>,
     pub permit: Permit,
     pub pins: retention::Pins,
     /// Told when there is a newer view, or a feed's epoch was granted.
@@ -50,6 +58,11 @@ pub(crate) struct Feeds {
 }
 
 impl Feeds {
+    /// None yet, beside so many bytes for data.
+    pub(crate) fn new(data_bytes_max: usize) -> Feeds {
+        Feeds { memory_bytes_max: data_bytes_max / MEMORY_PART, ..Feeds::default() }
+    }
+
     /// All of them.
     pub(crate) fn figures(&self) -> FiguresOfFeeds {
         self.figures.lock().unwrap_or_else(PoisonError::into_inner).clone()

@@ -4,10 +4,12 @@ use super::runner::Owner;
 use super::scan::ClusterScan;
 use super::sink::{self, WebhookTerms};
 use super::source::{ClusterLogs, FeedSource};
+use super::statement::FEEDS_MAX;
 use crate::metadata::FeedRecord;
 use crate::node::Shared;
 use crate::view::View;
 use changefeed::feed::Tables;
+use changefeed::memory::FeedMemory;
 use changefeed::options::{InitialScan, LargeMessage, OnError, Options, StartAt};
 use changefeed::pump::{Backoff, End, Pace, Pump, Stop, recover};
 use changefeed::scan;
@@ -21,12 +23,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Of each feed there are so many holders of memory: what it has rendered, the part of its tables that
+/// it is scanning, and a reader of the log.
+const HOLDERS_PER_FEED: usize = 3;
+
 /// What the pumps of this node have in common.
 pub(super) struct Pumps {
     shared: Arc<Shared>,
     webhooks: Rc<Result<WebhookTerms, String>>,
     /// What they read, once for all on the same tables.
     logs: Rc<SharedLogs<ClusterLogs>>,
+    /// What all of them hold.
+    memory: Rc<FeedMemory>,
 }
 
 impl Pumps {
@@ -35,8 +43,11 @@ impl Pumps {
         if let Err(reason) = &webhooks {
             tracing::error!("changefeeds into webhooks cannot run: {reason}");
         }
-        let logs = SharedLogs::new(ClusterLogs(shared.clone()));
-        Pumps { shared, webhooks: Rc::new(webhooks), logs }
+        let feeds = &shared.feeds;
+        let holders = HOLDERS_PER_FEED * FEEDS_MAX;
+        let memory = FeedMemory::new(feeds.memory_bytes_max, holders, feeds.memory_bytes.clone());
+        let logs = SharedLogs::new(ClusterLogs(shared.clone()), memory.clone());
+        Pumps { shared, webhooks: Rc::new(webhooks), logs, memory }
     }
 
     /// The pump of a feed, from where it stands; to be run on the thread of feeds.
@@ -47,7 +58,7 @@ impl Pumps {
         stop: Stop,
     ) -> impl Future<Output = End> + use<> {
         let (shared, webhooks) = (self.shared.clone(), self.webhooks.clone());
-        let logs = self.logs.clone();
+        let (logs, memory) = (self.logs.clone(), self.memory.clone());
         async move {
             let (definition, options) = (&feed.definition, &feed.definition.options);
             let mut sink = match sink::open(&shared, &webhooks, &feed) {
@@ -78,7 +89,10 @@ impl Pumps {
             };
             let render = FeedRender::new(&definition.name, options, sequencer, bound);
             let pace = pace(options);
-            Pump { source, scan, render, sink, host: owner, pace, stop, clock, backoff }.run().await
+            let host = owner;
+            Pump { source, scan, render, sink, host, pace, stop, clock, backoff, memory }
+                .run()
+                .await
         }
     }
 }

@@ -22,8 +22,8 @@ use tokio::sync::oneshot;
 
 /// Rows of a chunk, at most.
 const CHUNK_ROWS_MAX: u32 = 10_000;
-/// A chunk ends with the row that passes this size.
-const CHUNK_BYTES: usize = 4 << 20;
+/// A chunk ends with the row that passes this size, or a smaller one while memory is short.
+const CHUNK_BYTES_MAX: usize = 4 << 20;
 /// How long reading one may take.
 const READ_TIME_MAX: Duration = Duration::from_secs(10);
 /// The pause after a reading that failed.
@@ -37,6 +37,8 @@ pub(crate) struct ScanAsk {
     first: i64,
     /// Where to go on.
     resume: Option<ResumePoint>,
+    /// It ends with the row that passes this size.
+    page_bytes: usize,
 }
 
 /// What was read.
@@ -72,7 +74,11 @@ impl ClusterScan {
         self.tables.iter().find(is_left).copied()
     }
 
-    async fn read_chunk(&self, after: Option<&Place>) -> Result<Chunk, ScanError> {
+    async fn read_chunk(
+        &self,
+        after: Option<&Place>,
+        bytes_max: usize,
+    ) -> Result<Chunk, ScanError> {
         let Some(table) = self.table_behind(after) else {
             let end = after.cloned().unwrap_or_else(|| Place::end_of(TableId(0)));
             return Ok(Chunk::empty(end, true));
@@ -87,7 +93,8 @@ impl ClusterScan {
         });
         let first = within.map_or(i64::MIN, |within| within.token);
         let (reply, answer) = oneshot::channel();
-        let ask = Box::new(ScanAsk { table, first, resume });
+        let page_bytes = bytes_max.min(CHUNK_BYTES_MAX);
+        let ask = Box::new(ScanAsk { table, first, resume, page_bytes });
         let shard = &self.shared.shards[self.shard_for(first)];
         let busy = || ScanError::Later("the node has too much to do".to_owned());
         shard.try_send(Message::Scan(ask, reply)).map_err(|_| busy())?;
@@ -114,9 +121,9 @@ impl ClusterScan {
 }
 
 impl Scan for ClusterScan {
-    fn read<'a>(&'a mut self, after: Option<&'a Place>) -> Reading<'a> {
+    fn read<'a>(&'a mut self, after: Option<&'a Place>, bytes_max: usize) -> Reading<'a> {
         Box::pin(async move {
-            let read = self.read_chunk(after).await;
+            let read = self.read_chunk(after, bytes_max).await;
             if let Err(ScanError::Later(reason)) = &read {
                 tracing::info!("a table is not scanned further yet: {reason}");
                 self.shared.env.clock.sleep(PAUSE).await;
@@ -151,7 +158,7 @@ impl Shard {
             now,
             row_limit: CHUNK_ROWS_MAX,
             partition_row_limit: u32::MAX,
-            page_bytes: CHUNK_BYTES,
+            page_bytes: ask.page_bytes,
             resume: ask.resume,
         };
         let deadline = Deadline::after(self, READ_TIME_MAX);

@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Feeds of a cluster.
-const FEEDS_MAX: usize = 1_000;
+pub(super) const FEEDS_MAX: usize = 1_000;
 /// Longest name of a feed, in bytes.
 const NAME_BYTES_MAX: usize = 222;
 /// A sequence is a whole number that every JSON reader has exactly.

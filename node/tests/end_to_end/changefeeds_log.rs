@@ -49,6 +49,49 @@ fn feeds_of_one_table_read_its_log_once_and_one_that_is_stuck_holds_nobody() {
     assert!(questions > 0 && questions <= 2 * of_one_reader, "{questions} of {of_one_reader}");
 }
 
+/// Each of them would hold some megabytes of events if it were alone.
+#[test]
+fn feeds_that_are_stuck_hold_no_more_than_all_feeds_may_and_hold_nobody() {
+    const STUCK: usize = 12;
+    const ROWS: i64 = 300;
+    const STATUS_BYTES: usize = 8 << 10;
+    let receiver = Receiver::start();
+    let silent = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    let arguments = ["--webhook-allow-http", "--webhook-allow-private-addresses"];
+    let node = Node::start_with(&[&arguments[..], &["--memory", "64M"]].concat());
+    let mut raw = Raw::ready(&node);
+    raw.run(&keyspace(1));
+    raw.run(TABLE);
+    for number in 0..STUCK {
+        raw.run(&format!(
+            "CREATE CHANGEFEED stuck{number} FOR TABLE shop.orders INTO WEBHOOK \
+             'http://{}/hook' WITH (timeout_ms = 600000)",
+            silent.local_addr().expect("it is bound")
+        ));
+    }
+    let status = "x".repeat(STATUS_BYTES);
+    let mut write = |ids: std::ops::Range<i64>| {
+        for id in ids {
+            raw.run(&format!("INSERT INTO shop.orders (id, status) VALUES ({id}, '{status}')"));
+        }
+    };
+    write(0..ROWS);
+    let held_max = metric(&node, "changefeed_memory_bytes_max");
+    assert_eq!(held_max, 8 << 20);
+    let held = || metric(&node, "changefeed_memory_bytes");
+    wait_until("they take what there is", || held() > held_max / 3);
+    Raw::ready(&node).run(&receiver.statement("fast", "shop.orders", ", cursor = '0'"));
+    write(ROWS..2 * ROWS);
+    receiver.wait_for(0..2 * ROWS);
+    // What is taken in one step may go beyond the limit.
+    let held_now = held();
+    assert!((held_max / 3..held_max * 3 / 2).contains(&held_now), "{held_now} of {held_max}");
+    for number in 0..STUCK {
+        Raw::ready(&node).run(&format!("DROP CHANGEFEED stuck{number}"));
+    }
+    wait_until("what they held is free", || held() < held_max / 3);
+}
+
 #[test]
 fn the_log_outlives_its_ttl_for_a_feed_that_has_not_read_it() {
     let receiver = Receiver::start();

@@ -6,6 +6,8 @@ mod world;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,6 +15,7 @@ use model::TableId;
 
 use super::buffer::{Advance, Buffer};
 use super::{BUFFERED_MESSAGES_MAX, End, Pace, Stop};
+use crate::memory::FeedMemory;
 use crate::position::Position;
 use crate::sink::memory::{Answer, MemorySink};
 use crate::sink::{Failure, SinkError};
@@ -210,11 +213,56 @@ fn a_stuck_feed_holds_itself_alone_and_one_buffer() {
     });
 }
 
+/// What they hold together has a limit; the one that delivers goes on, and waits for no fuller batches
+/// than it has room for.
+#[test]
+fn many_feeds_that_are_stuck_hold_no_more_than_they_may_and_hold_nobody_else() {
+    const STUCK: usize = 50;
+    const CHANGES: usize = 2_000;
+    const LIMIT_BYTES: usize = 256 << 10;
+    run(|| async {
+        let shown = Arc::new(AtomicUsize::new(0));
+        let memory = FeedMemory::new(LIMIT_BYTES, 2 * (STUCK + 1), shown.clone());
+        let world = |seed| {
+            let mut world = World { memory: memory.clone(), ..World::new(seed) };
+            for _ in 0..CHANGES {
+                world.append(1);
+            }
+            world.close();
+            world
+        };
+        let mut stuck: Vec<World> = (0..STUCK as u64).map(world).collect();
+        let hanging = |world: &mut World| world.appoint(Box::new(RefusingSink(None)), pace());
+        let stopped: Vec<_> = stuck.iter_mut().map(hanging).collect();
+        let mut fast = world(99);
+        let clock = fast.clock.clone();
+        clock.sleep(Duration::from_secs(1)).await;
+        let of_stuck = shown.load(Ordering::Relaxed);
+        assert!(of_stuck > LIMIT_BYTES / 2, "they take what there is: {of_stuck}");
+
+        let began = clock.monotonic_nanos();
+        let flush_interval = Duration::from_hours(1);
+        let pace = Pace { batch_size: CHANGES, flush_interval, ..pace() };
+        let sink = fast.shaky_sink(u64::MAX);
+        let (running, ..) = fast.appoint(sink, pace);
+        fast.log.end(SourceError::TableGone(TableId(7)));
+        let ended = running.task.await.expect("no panic");
+        assert_eq!(ended, End::SourceEnded(SourceError::TableGone(TableId(7))));
+        assert_eq!(fast.destination.borrow().received.len(), CHANGES);
+        let waited_nanos = u128::from(clock.monotonic_nanos() - began);
+        assert!(waited_nanos < flush_interval.as_nanos(), "no batch was waited for");
+        let held = shown.load(Ordering::Relaxed);
+        assert!(held <= LIMIT_BYTES, "{held}");
+        assert_eq!(held, of_stuck);
+        drop(stopped);
+    });
+}
+
 #[test]
 fn reading_waits_for_room() {
     run(async || {
         let (clock, _) = env::Clock::simulated_on_tokio(0);
-        let buffer = Buffer::new(clock.clone());
+        let buffer = Buffer::new(clock.clone(), FeedMemory::ample().account());
         buffer.room().await;
         buffer.push((0..BUFFERED_MESSAGES_MAX).map(|_| message(1, 1)), Advance::default());
         let waiting =
@@ -230,7 +278,7 @@ fn reading_waits_for_room() {
             key: Bytes::new(),
             value: Some(Bytes::from(vec![0; length])),
         };
-        let buffer = Buffer::new(clock);
+        let buffer = Buffer::new(clock, FeedMemory::ample().account());
         buffer.push([20 << 20, 5 << 20, 5 << 20].map(large).into_iter(), Advance::default());
         assert!(tokio::time::timeout(Duration::from_secs(1), buffer.room()).await.is_err());
         for _ in 0..3 {
@@ -244,7 +292,7 @@ fn reading_waits_for_room() {
 fn what_goes_with_its_position_is_taken_by_whole_groups() {
     run(async || {
         let (clock, _) = env::Clock::simulated_on_tokio(0);
-        let buffer = Buffer::of_whole_groups(clock);
+        let buffer = Buffer::of_whole_groups(clock, FeedMemory::ample().account());
         let behind = |micros| {
             let position = Some(Position { key: row(micros, 1).key, sequence: 1 });
             Advance { position, ..Advance::default() }

@@ -14,6 +14,7 @@ use cdc::time_uuid::log_time_uuid;
 use env::{Clock, Entropy, EntropySource};
 use model::TimestampMicros;
 
+use crate::memory::FeedMemory;
 use crate::position::{LogKey, Position, Sequence};
 use crate::pump::{Backoff, End, Host, MarkOf, Pace, Pump, Render, Status, Stop};
 use crate::scan::Scanning;
@@ -298,6 +299,7 @@ pub(super) struct World {
     pub(super) next_micros: TimestampMicros,
     /// Rows in a batch of the source, at most.
     pub(super) rows_max: u64,
+    pub(super) memory: Rc<FeedMemory>,
 }
 
 impl World {
@@ -313,6 +315,7 @@ impl World {
             destination: Rc::default(),
             next_micros: 1_000,
             rows_max: 20,
+            memory: FeedMemory::ample(),
         }
     }
 
@@ -354,6 +357,7 @@ impl World {
             stop: stop.clone(),
             clock: self.clock.clone(),
             backoff: Backoff::new(EntropySource::simulated(self.seed).generator(&label)),
+            memory: self.memory.clone(),
         };
         (Running::new(pump.run()), stop, owner)
     }

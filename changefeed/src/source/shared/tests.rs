@@ -5,6 +5,7 @@ use super::*;
 use crate::source::batch::{MemoryLog, MemorySource};
 use bytes::Bytes;
 use cdc::time_uuid::log_time_uuid;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 const TABLE: TableId = TableId(7);
@@ -26,6 +27,7 @@ impl OpenLog for Counted {
         &self,
         _tables: &[TableId],
         above: TimestampMicros,
+        _memory: Rc<Account>,
     ) -> Result<CountedSource, SourceError> {
         self.opened.set(self.opened.get() + 1);
         Ok(CountedSource(self.log.open(above, 3), self.batches.clone()))
@@ -100,7 +102,7 @@ fn append(log: &MemoryLog, all: &mut Vec<i64>, count: usize) {
 #[test]
 fn two_hundred_feeds_read_a_log_once() {
     let counted = Counted::default();
-    let logs = SharedLogs::new(counted.clone());
+    let logs = SharedLogs::new(counted.clone(), FeedMemory::ample());
     let mut all = Vec::new();
     append(&counted.log, &mut all, 1);
     let mut feeds: Vec<Feed> = (0..200).map(|_| Feed::at(&logs, 0)).collect();
@@ -123,7 +125,7 @@ fn two_hundred_feeds_read_a_log_once() {
 #[test]
 fn a_feed_that_is_stuck_holds_neither_others_nor_memory() {
     let counted = Counted::default();
-    let logs = SharedLogs::new(counted.clone());
+    let logs = SharedLogs::new(counted.clone(), FeedMemory::ample());
     let mut all = Vec::new();
     append(&counted.log, &mut all, 1);
     let mut feeds: Vec<Feed> = (0..10).map(|_| Feed::at(&logs, 0)).collect();
@@ -152,7 +154,7 @@ fn a_feed_that_is_stuck_holds_neither_others_nor_memory() {
 #[test]
 fn a_feed_that_gives_up_reading_leaves_it_to_the_others() {
     let counted = Counted::default();
-    let logs = SharedLogs::new(counted.clone());
+    let logs = SharedLogs::new(counted.clone(), FeedMemory::ample());
     let (mut one, mut other) = (Feed::at(&logs, 0), Feed::at(&logs, 0));
     let mut context = Context::from_waker(Waker::noop());
     {
@@ -172,7 +174,7 @@ fn a_feed_that_gives_up_reading_leaves_it_to_the_others() {
 #[test]
 fn all_feeds_of_a_log_that_ends_take_what_was_before() {
     let counted = Counted::default();
-    let logs = SharedLogs::new(counted.clone());
+    let logs = SharedLogs::new(counted.clone(), FeedMemory::ample());
     let mut all = Vec::new();
     append(&counted.log, &mut all, 2);
     let (mut one, mut other) = (Feed::at(&logs, 0), Feed::at(&logs, 0));
@@ -191,6 +193,9 @@ fn all_feeds_of_a_log_that_ends_take_what_was_before() {
     }
 }
 
+/// Of all feeds together, where it is short.
+const SHORT_BYTES: usize = 2 << 10;
+
 /// Feeds that begin anywhere, take at any pace, are away for any time, and end.
 #[test]
 fn every_feed_has_every_row_once_whatever_the_others_do() {
@@ -201,7 +206,10 @@ fn every_feed_has_every_row_once_whatever_the_others_do() {
             (state >> 33) % bound
         };
         let counted = Counted::default();
-        let logs = SharedLogs::new(counted.clone());
+        // In every other history there is too little of it for more than a batch or two.
+        let short = || FeedMemory::new(SHORT_BYTES, 4, Arc::default());
+        let memory = if seed % 2 == 0 { short() } else { FeedMemory::ample() };
+        let logs = SharedLogs::new(counted.clone(), memory);
         let (mut all, mut feeds) = (Vec::new(), Vec::<Feed>::new());
         for _ in 0..300 {
             match below(8) {

@@ -22,6 +22,7 @@ use crate::node::Shared;
 use crate::remote::shards_of;
 use crate::shard::{Message, TailAnswer, TailAsk};
 use crate::view::View;
+use changefeed::memory::Account;
 use changefeed::source::shared::OpenLog;
 use changefeed::source::{Batch, Source, SourceError};
 use changefeed::{LogRow, TableShape};
@@ -31,7 +32,7 @@ use merge::Merge;
 use model::codec::{Cursor, DecodeError};
 use model::mutation::MutationView;
 use model::{TableId, TimestampMicros, Token};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -49,11 +50,11 @@ const PACE: Duration = Duration::from_millis(1);
 const PAUSE: Duration = Duration::from_millis(30);
 /// How often it is looked whether there is a newer view.
 const VIEW_INTERVAL: Duration = Duration::from_millis(500);
-/// Bytes of rows that wait for the slowest range or for whoever takes batches; beyond it only the
-/// slowest shards are asked.
+/// Bytes of rows that wait for the slowest range or for whoever takes batches; beyond it, or while the
+/// memory of all feeds is short, only the slowest shards are asked.
 const WAITING_BYTES_MAX: usize = 16 << 20;
-/// Bytes of rows in a batch, about.
-const BATCH_BYTES: usize = 1 << 20;
+/// Bytes of rows in a batch, about. A feed that is stuck holds one, which may be others' too.
+const BATCH_BYTES: usize = 256 << 10;
 /// A batch without rows says that at least so much time has passed.
 const IDLE_MICROS: i64 = 50_000;
 /// A row whose time is further ahead is not waited for: some clients write into the future.
@@ -82,8 +83,9 @@ impl OpenLog for ClusterLogs {
         &self,
         tables: &[TableId],
         above: TimestampMicros,
+        memory: Rc<Account>,
     ) -> Result<ClusterSource, SourceError> {
-        ClusterSource::open(&self.0, tables, above)
+        ClusterSource::open(&self.0, tables, above, memory)
     }
 }
 
@@ -97,6 +99,9 @@ struct Inner {
     hurry: Notify,
     /// Told when rows were handed out.
     room: Notify,
+    memory: Rc<Account>,
+    /// What is held there of rows in the merge.
+    held_bytes: Cell<usize>,
 }
 
 struct State {
@@ -118,11 +123,13 @@ struct LogsOfPlacement {
 }
 
 impl ClusterSource {
-    /// The log of these base tables above a time in microseconds, as far as it is there.
+    /// The log of these base tables above a time in microseconds, as far as it is there. Rows that
+    /// wait to be taken are held in `memory`.
     pub(crate) fn open(
         shared: &Arc<Shared>,
         tables: &[TableId],
         above: TimestampMicros,
+        memory: Rc<Account>,
     ) -> Result<ClusterSource, SourceError> {
         let view = shared.views().newest();
         let (logs, shapes) = layout(&view, tables)?;
@@ -143,6 +150,8 @@ impl ClusterSource {
             progress: Notify::new(),
             hurry: Notify::new(),
             room: Notify::new(),
+            memory,
+            held_bytes: Cell::new(0),
         };
         let tables = tables.to_vec();
         let (inner, followers) = (Rc::new(inner), JoinSet::new());
@@ -180,6 +189,7 @@ impl ClusterSource {
             if tables(&logs) != tables(&state.logs) {
                 state.merge = Merge::new(logs.len() * view.ranges.len(), state.merge.handed());
             }
+            self.inner.count(&state.merge);
             let is_same = logs == state.logs;
             (state.view, state.logs, state.shapes) = (view, logs, shapes);
             is_same
@@ -194,9 +204,21 @@ impl ClusterSource {
     fn take(&self) -> Option<Batch> {
         let mut state = self.inner.state.borrow_mut();
         let taken = state.merge.take(BATCH_BYTES, IDLE_MICROS)?;
+        self.inner.count(&state.merge);
         drop(state);
         self.inner.room.notify_waiters();
         Some(taken)
+    }
+}
+
+impl Inner {
+    /// Holds as much memory as the rows take that wait.
+    fn count(&self, merge: &Merge) {
+        let before = self.held_bytes.replace(merge.bytes());
+        match merge.bytes().checked_sub(before) {
+            Some(more) => self.memory.hold(more),
+            None => self.memory.release(before - merge.bytes()),
+        }
     }
 }
 
@@ -307,7 +329,8 @@ impl Follower {
             {
                 let State { merge, .. } = &*self.inner.state.borrow();
                 let is_slowest = || self.lowest(merge) <= merge.closed() && !merge.is_ready();
-                if merge.bytes() <= WAITING_BYTES_MAX || is_slowest() {
+                let is_room = merge.bytes() <= WAITING_BYTES_MAX && self.inner.memory.has_room();
+                if is_room || is_slowest() {
                     return;
                 }
             }
@@ -358,6 +381,7 @@ impl Follower {
         let before = merge.closed();
         let placed = rows.into_iter().map(|row| (offset + range_of(&row).0 as usize, row));
         merge.absorb(&self.led, (asked.above, answer.closed), placed);
+        self.inner.count(merge);
         if merge.closed() > before {
             state.moved_at_nanos = self.inner.shared.env.clock.monotonic_nanos();
         }

@@ -17,8 +17,8 @@ pub(crate) fn get(node: &Node, path: &str) -> (u16, String) {
 /// The sum of a metric over the shards of a node.
 pub(crate) fn metric(node: &Node, name: &str) -> u64 {
     let (_, text) = get(node, "/metrics");
-    let start = format!("tethys_{name}{{");
-    let lines = text.lines().filter(|line| line.starts_with(&start));
+    let starts = [format!("tethys_{name}{{"), format!("tethys_{name} ")];
+    let lines = text.lines().filter(|line| starts.iter().any(|start| line.starts_with(start)));
     lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
 }
 
