@@ -68,9 +68,9 @@ impl Cursor {
 }
 
 impl Definition {
-    /// What it needs of the logs of its tables.
-    pub fn log_needed(&self) -> FeedLog {
-        let images = self.options.images();
+    /// What it needs of the logs of its tables; more while it `scans`: [`Options::images`].
+    pub fn log_needed(&self, scans: bool) -> FeedLog {
+        let images = self.options.images(scans);
         FeedLog { preimage: images.preimage, postimage: images.postimage }
     }
 

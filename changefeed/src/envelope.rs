@@ -153,7 +153,7 @@ impl Renderer {
     ) -> Result<Rendered, RenderError> {
         let cells = GroupCells::new(shape, group)?;
         let mut rendered = Rendered::default();
-        for event in cells.events(&self.options)? {
+        for event in cells.events(&self.options, scan.is_some())? {
             let event = match &mut scan {
                 Some(scan) => scan.admit(event)?,
                 None => Some(event),

@@ -222,9 +222,14 @@ impl<'g> GroupCells<'g> {
     }
 
     /// The events of the group for a feed with these options, in the order of their numbers, those
-    /// that were delivered already left out.
-    pub fn events<'s>(&'s self, options: &Options) -> Result<Vec<Event<'s>>, EventError> {
-        let needed = options.images();
+    /// that were delivered already left out. `scans`: the feed's scan is under way, so that the log
+    /// has the images which that needs.
+    pub fn events<'s>(
+        &'s self,
+        options: &Options,
+        scans: bool,
+    ) -> Result<Vec<Event<'s>>, EventError> {
+        let needed = options.images(scans);
         let mut events = Vec::new();
         if let Some(same_row) = self.one_row() {
             events.extend(self.row_event(same_row, needed, false)?);

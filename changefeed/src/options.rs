@@ -197,10 +197,11 @@ impl Options {
     ///
     /// Whole rows need the row after, and to tell INSERT from UPDATE whether there was one before,
     /// which a preimage of any size says. Patches lead from the one to the other. A filter sees the
-    /// row after; that there is none is only known where rows before are told as well. A scan merges
-    /// changes into what it has read, row by row, and so needs what a filter does.
-    pub fn images(&self) -> ImagesNeeded {
-        let needs_rows = self.filter.is_some() || self.initial_scan != InitialScan::No;
+    /// row after; that there is none is only known where rows before are told as well. A feed that
+    /// `scans`, until it has sent all rows of its scan, merges changes into what it has read, row by
+    /// row, and so needs what a filter does.
+    pub fn images(&self, scans: bool) -> ImagesNeeded {
+        let needs_rows = self.filter.is_some() || scans;
         let preimage = match self.event_kind {
             _ if self.include_old_values => PreimageMode::Full,
             EventKind::Patch => PreimageMode::Full,

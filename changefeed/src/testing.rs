@@ -2,7 +2,7 @@
 //! rows are those that a leader makes of them.
 
 use crate::envelope::{RenderError, Renderer};
-use crate::options::{self, Given, OptionValue, Options, SinkKind};
+use crate::options::{self, Given, InitialScan, OptionValue, Options, SinkKind};
 use crate::sequence::Sequencer;
 use crate::sink::Message;
 use crate::source::{LogRow, TableShape};
@@ -30,7 +30,7 @@ impl Feed {
             .map(|(name, value)| (name.to_owned(), OptionValue::Text(value.to_owned())))
             .collect();
         let options = options::parse(SinkKind::Kafka, &given).unwrap();
-        let images = options.images();
+        let images = options.images(options.initial_scan != InitialScan::No);
         let cdc_options = CdcOptions {
             preimage: images.preimage,
             postimage: images.postimage,

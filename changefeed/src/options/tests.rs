@@ -187,10 +187,11 @@ fn secrets_are_not_shown() {
 
 #[test]
 fn the_images_that_a_feed_needs_follow_from_what_it_tells() {
-    let images = |options: &[(&str, &str)]| {
-        let images = kafka(options).unwrap().images();
+    let images_at = |options: &[(&str, &str)], scans: bool| {
+        let images = kafka(options).unwrap().images(scans);
         (images.preimage, images.postimage)
     };
+    let images = |options: &[(&str, &str)]| images_at(options, false);
     assert_eq!(images(&[]), (PreimageMode::Touched, true));
     assert_eq!(images(&[("include_old_values", "true")]), (PreimageMode::Full, true));
     assert_eq!(images(&[("event_kind", "patch")]), (PreimageMode::Full, true));
@@ -199,6 +200,9 @@ fn the_images_that_a_feed_needs_follow_from_what_it_tells() {
         images(&[("event_kind", "key_only"), ("filter", "a = 1")]),
         (PreimageMode::Touched, true)
     );
+    let scans = [("event_kind", "delta"), ("initial_scan", "yes")];
+    assert_eq!(images_at(&scans, true), (PreimageMode::Touched, true));
+    assert_eq!(images(&scans), (PreimageMode::Off, false), "its scan is complete");
 }
 
 #[test]

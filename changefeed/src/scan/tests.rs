@@ -47,7 +47,7 @@ impl Tables {
             let has_clustering = random.below(4) > 0;
             let keys = if has_clustering { "p int, c int, s int static" } else { "p int" };
             let options = Feed::new("p int, a int", options).options;
-            let images = options.images();
+            let images = options.images(true);
             let cdc_options = CdcOptions {
                 preimage: images.preimage,
                 postimage: images.postimage,

@@ -1,9 +1,10 @@
 //! Statements about changefeeds on the node that leads the metadata.
 //!
-//! A feed needs the logs of its tables, with the images that it tells of. So CREATE and ALTER take
+//! A feed needs the logs of its tables, with the images that it tells of, or that its scan needs. So CREATE and ALTER take
 //! two commands: the logs first, until every node logs so and every range has closed what it placed
 //! before; then the feed, which begins at that moment. DROP takes them the other way round. Should
-//! the leader die in between, a table has a log that nobody needs: [`Shard::drop_idle_logs`] finds it.
+//! the leader die in between, a table has a log that nobody needs: [`Shard::drop_idle_logs`] finds it,
+//! and images that only a scan needed which is complete.
 //!
 //! A statement is answered when what it says is so: a feed that begins has closed the time before it,
 //! so that whatever is written afterwards is told of; one that is paused has settled what it had
@@ -18,7 +19,7 @@ use crate::metadata::{
 use crate::remote::Deadline;
 use crate::shard::{Change, Shard, WriteError, WriteRequest};
 use crate::view::View;
-use changefeed::{Cursor, Definition};
+use changefeed::Cursor;
 use cluster::GroupId;
 use cql::plan::PlanError;
 use cql::plan::ddl::{SchemaChange, set_feed_logs};
@@ -66,15 +67,12 @@ impl Shard {
             };
             let FeedChange::Put(feed) = &change else { break change };
             // What is there now is needed until the command is made.
-            let definitions = || {
-                let others = view.metadata.feeds.values().filter(|other| other.needs_logs());
-                let others = others.map(|other| &other.definition);
-                others.chain([&feed.definition])
-            };
-            if self.plan_logs(&view, definitions())?.put.is_empty() {
+            let mut feeds = self.feeds_with_logs();
+            feeds.push((**feed).clone());
+            if self.plan_logs(&view, &feeds)?.put.is_empty() {
                 break change;
             }
-            let plan = |view: &View| self.plan_logs(view, definitions());
+            let plan = |view: &View| self.plan_logs(view, &feeds);
             self.make_schema_change(plan, deadline).await?;
             self.decide_again(deadline).await?;
         };
@@ -101,7 +99,7 @@ impl Shard {
 
     /// Turns off what no feed needs of any log. What goes wrong is done again later.
     pub(super) async fn drop_idle_logs(self: &Rc<Self>, deadline: Deadline) -> Option<String> {
-        let plan = |view: &View| self.plan_logs(view, self.definitions_with_logs().iter());
+        let plan = |view: &View| self.plan_logs(view, &self.feeds_with_logs());
         let result = match self.decide_again(deadline).await {
             Ok(()) if self.has_idle_logs() => {
                 self.make_schema_change(plan, deadline).await.map(|_| ())
@@ -114,16 +112,14 @@ impl Shard {
 
     /// Whether any table has a log for feeds that they do not need.
     pub(super) fn has_idle_logs(&self) -> bool {
-        let definitions = self.definitions_with_logs();
-        let change = self.plan_logs(&self.view(), definitions.iter());
+        let change = self.plan_logs(&self.view(), &self.feeds_with_logs());
         change.is_ok_and(|change| !change.put.is_empty())
     }
 
-    /// The feeds that need logs; a view may not know yet that one has finished.
-    fn definitions_with_logs(&self) -> Vec<Definition> {
+    /// The feeds that need logs; a view may not know yet that one has finished, or its scan.
+    fn feeds_with_logs(&self) -> Vec<FeedRecord> {
         self.with_metadata(|metadata| {
-            let feeds = metadata.feeds.values().filter(|feed| feed.needs_logs());
-            feeds.map(|feed| feed.definition.clone()).collect()
+            metadata.feeds.values().filter(|feed| feed.needs_logs()).cloned().collect()
         })
     }
 
@@ -198,12 +194,8 @@ impl Shard {
         })
     }
 
-    fn plan_logs<'a>(
-        &self,
-        view: &View,
-        feeds: impl Iterator<Item = &'a Definition>,
-    ) -> Result<SchemaChange, PlanError> {
-        let needed = statement::logs_needed(feeds, &view.schema);
+    fn plan_logs(&self, view: &View, feeds: &[FeedRecord]) -> Result<SchemaChange, PlanError> {
+        let needed = statement::logs_needed(feeds.iter(), &view.schema);
         self.with_ddl_context(view, |context| set_feed_logs(&needed, &view.schema, context))
     }
 }

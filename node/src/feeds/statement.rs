@@ -87,9 +87,8 @@ pub(super) fn decide(
 }
 
 /// What the feeds on every table need of its log; nothing for a table that had feeds and has none.
-/// A feed that `also` says more of needs that besides.
 pub(super) fn logs_needed<'a>(
-    feeds: impl Iterator<Item = &'a Definition>,
+    feeds: impl Iterator<Item = &'a FeedRecord>,
     schema: &Schema,
 ) -> FeedLogs {
     let mut needed: FeedLogs = FeedLogs::new();
@@ -99,9 +98,10 @@ pub(super) fn logs_needed<'a>(
         }
     }
     for feed in feeds {
-        let log = feed.log_needed();
-        for table in &feed.tables {
-            let entry = needed.entry((feed.keyspace.clone(), table.name.clone())).or_default();
+        let log = feed.definition.log_needed(feed.is_scanning());
+        for table in &feed.definition.tables {
+            let entry =
+                needed.entry((feed.definition.keyspace.clone(), table.name.clone())).or_default();
             *entry = Some(entry.map_or(log, |other: FeedLog| other.union(log)));
         }
     }

@@ -183,6 +183,66 @@ fn a_scan_goes_on_when_its_owner_dies() {
     wait_until_equal(&receiver, &mut raw);
 }
 
+/// What an UPDATE leaves in the log: operations of its rows.
+fn logged_for_update(raw: &mut Raw, status: &str) -> Vec<u8> {
+    let text = format!("UPDATE shop.orders SET status = '{status}' WHERE id = 1 AND line = 1");
+    raw.rows_at(&text, QUORUM).expect("it is written");
+    let told = raw.rows_at(
+        "SELECT \"cdc$time\", status, \"cdc$operation\" FROM shop.orders_scylla_cdc_log",
+        QUORUM,
+    );
+    let told = told.expect("it is read");
+    let is_ours = |row: &&Vec<Option<Vec<u8>>>| row[1].as_deref() == Some(status.as_bytes());
+    let time = told.iter().find(is_ours).expect("it is logged")[0].clone();
+    let of_write = told.iter().filter(|row| row[0] == time);
+    of_write.map(|row| row[2].as_deref().expect("it has one")[0]).collect()
+}
+
+#[test]
+fn images_that_only_a_scan_needs_go_when_it_is_complete() {
+    let receiver = Receiver::start();
+    let node = Node::start_with(ARGUMENTS);
+    let mut raw = Raw::ready(&node);
+    for statement in [&keyspace(1), TABLE] {
+        raw.run(statement);
+    }
+    fill(&mut raw);
+    // It stays where it is until it is told to go on.
+    raw.run(
+        "CREATE CHANGEFEED f FOR TABLE shop.orders INTO WEBHOOK 'http://127.0.0.1:1/hook' \
+         WITH (initial_scan = 'yes', event_kind = 'delta')",
+    );
+    let (preimage, update, postimage) = (0, 1, 9);
+    assert_eq!(logged_for_update(&mut raw, "scanning"), [preimage, update, postimage]);
+    raw.run("DROP CHANGEFEED f");
+    let options = ", initial_scan = 'yes', event_kind = 'delta'";
+    raw.run(&receiver.statement("g", "shop.orders", options));
+    let deadline = Instant::now() + TIME_MAX;
+    let mut number = 0;
+    loop {
+        number += 1;
+        let logged = logged_for_update(&mut raw, &format!("n{number}"));
+        if logged == [update] {
+            break;
+        }
+        assert_eq!(logged, [preimage, update, postimage]);
+        assert!(Instant::now() < deadline, "they stay");
+        thread::sleep(Duration::from_millis(100));
+    }
+    // It goes on telling what changed, before and after.
+    let deadline = Instant::now() + TIME_MAX;
+    loop {
+        let events = receiver.events();
+        let last = format!("n{number}");
+        if let Some(at) = events.iter().position(|event| event["new_row"]["status"] == *last) {
+            assert_eq!(events[at]["operation"], "UPDATE");
+            break;
+        }
+        assert!(Instant::now() < deadline, "{} events", events.len());
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
 #[test]
 fn a_feed_that_is_a_scan_alone_finishes_and_lets_go_of_its_table() {
     let receiver = Receiver::start();

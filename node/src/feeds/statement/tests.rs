@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::metadata::{Command, test_schema};
+use changefeed::scan::Scanned;
 use cql::syntax::ast::Statement;
 
 const NOW_MICROS: i64 = 1_795_255_200_000_000;
@@ -172,7 +173,7 @@ fn logs_have_what_all_feeds_need_together() {
     let g = "CREATE CHANGEFEED g FOR TABLE orders, users INTO KAFKA 'b:1/t' WITH (include_old_values = true)";
     session.run(g).unwrap();
     let needed = |session: &Session| -> Vec<(String, String)> {
-        let feeds = session.metadata.feeds.values().map(|feed| &feed.definition);
+        let feeds = session.metadata.feeds.values();
         let logs = logs_needed(feeds, &session.schema).into_iter();
         logs.map(|((_, table), log)| (table.to_string(), format!("{log:?}"))).collect()
     };
@@ -181,7 +182,19 @@ fn logs_have_what_all_feeds_need_together() {
     assert_eq!(needed(&session), expected);
     session.run("DROP CHANGEFEED g").unwrap();
     let least = "Some(FeedLog { preimage: Off, postimage: false })".to_owned();
+    assert_eq!(needed(&session), [("orders".to_owned(), least.clone())]);
+
+    // A scan needs images until all its rows were delivered.
+    let scans = "CREATE CHANGEFEED s FOR TABLE orders INTO KAFKA 'b:1/t' WITH (initial_scan = 'yes', \
+                 event_kind = 'delta')";
+    session.run(scans).unwrap();
+    let images = "Some(FeedLog { preimage: Touched, postimage: true })".to_owned();
+    assert_eq!(needed(&session), [("orders".to_owned(), images.clone())]);
+    let scanned = Scanned { is_complete: true, ..Scanned::default() };
+    session.metadata.feeds.get_mut("s").unwrap().progress.scanned = Some(scanned.into());
     assert_eq!(needed(&session), [("orders".to_owned(), least)]);
+    session.run("CREATE CHANGEFEED h FOR TABLE orders INTO KAFKA 'b:1/t'").unwrap();
+    assert_eq!(needed(&session), [("orders".to_owned(), images)], "another feed's stay");
 }
 
 #[test]
