@@ -4,6 +4,8 @@
 
 mod exactly_once;
 mod kafka;
+#[cfg(feature = "kafka-tls")]
+mod secured;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};

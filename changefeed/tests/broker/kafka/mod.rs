@@ -98,32 +98,59 @@ impl Broker {
     /// Returns where that is.
     #[allow(dead_code, reason = "not every test program needs all of it")]
     pub(crate) fn ask_for_password(&mut self, user: &str, password: &str) -> String {
+        let module = "org.apache.kafka.common.security.plain.PlainLoginModule";
+        let lines = [
+            "sasl.enabled.mechanisms=PLAIN".to_owned(),
+            format!(
+                "listener.name.sasl_plaintext.plain.sasl.jaas.config={module} required \
+                 user_{user}=\"{password}\";"
+            ),
+        ];
+        self.listen_also(["SASL_PLAINTEXT"], &lines).concat()
+    }
+
+    /// Starts it again with a listener more for each of these protocols, and these lines in its
+    /// configuration. Returns where they are.
+    #[allow(dead_code, reason = "not every test program needs all of it")]
+    pub(crate) fn listen_also<const N: usize>(
+        &mut self,
+        protocols: [&str; N],
+        lines: &[String],
+    ) -> [String; N] {
         self.stop();
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-        let address = listener.local_addr().expect("an address").to_string();
-        drop(listener);
+        let ports = protocols.map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port"));
+        let addresses =
+            ports.map(|listener| listener.local_addr().expect("an address").to_string());
+        let (mut listeners, mut protocol_map) = (String::new(), String::new());
+        for (protocol, address) in protocols.iter().zip(&addresses) {
+            listeners += &format!(",{protocol}://{address}");
+            protocol_map += &format!(",{protocol}:{protocol}");
+        }
         let before = fs::read_to_string(self.properties()).expect("our own file");
         let properties: String = before
             .lines()
             .map(|line| match line.split('=').next() {
-                Some("listeners" | "advertised.listeners") => {
-                    format!("{line},SASL_PLAINTEXT://{address}\n")
-                }
-                Some("listener.security.protocol.map") => {
-                    format!("{line},SASL_PLAINTEXT:SASL_PLAINTEXT\n")
-                }
+                Some("listeners" | "advertised.listeners") => format!("{line}{listeners}\n"),
+                Some("listener.security.protocol.map") => format!("{line}{protocol_map}\n"),
                 _ => format!("{line}\n"),
             })
             .collect();
         fs::write(self.properties(), properties).expect("a file that can be written");
-        let module = "org.apache.kafka.common.security.plain.PlainLoginModule";
-        self.configure("sasl.enabled.mechanisms=PLAIN");
-        self.configure(&format!(
-            "listener.name.sasl_plaintext.plain.sasl.jaas.config={module} required \
-             user_{user}=\"{password}\";"
-        ));
+        for line in lines {
+            self.configure(line);
+        }
         self.start_again();
-        address
+        addresses
+    }
+
+    /// Lets it know a user who tells a password by SCRAM-SHA-512.
+    #[allow(dead_code, reason = "not every test program needs all of it")]
+    pub(crate) fn add_scram_user(&self, user: &str, password: &str) {
+        let mut command = self.java("warn");
+        command.args(["kafka.admin.ConfigCommand", "--bootstrap-server", &self.address()]);
+        command.args(["--alter", "--entity-type", "users", "--entity-name", user]);
+        command.args(["--add-config", &format!("SCRAM-SHA-512=[password={password}]")]);
+        done(&mut command).expect("a user who can be added");
     }
 
     /// Creates a topic with three partitions, of a broker that does not do so by itself.
