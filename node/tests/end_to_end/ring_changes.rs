@@ -151,7 +151,7 @@ fn while_writing<R>(
 }
 
 /// Runs one of the program's verbs against a node.
-fn verb(node: &Node, words: &[&str]) -> Finished {
+pub(crate) fn verb(node: &Node, words: &[&str]) -> Finished {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tethys"));
     let (ip, port) = (node.ip().to_string(), node.http_port().to_string());
     command.args(words).args(["--host", &ip, "--http-port", &port]);

@@ -7,6 +7,7 @@
 
 mod one_node;
 mod owners;
+mod ring;
 
 use crate::kafka::{Arrival, Broker, Consumer};
 use crate::several_nodes::QUORUM;
@@ -74,6 +75,12 @@ fn cell(raw: &mut Raw, feed: &str, column: &str) -> Option<Vec<u8>> {
     let rows = rows.expect("it is shown");
     let row = rows.into_iter().find(|row| row[0].as_deref() == Some(feed.as_bytes()));
     row.expect("the feed is there").remove(1)
+}
+
+/// How a node is called in that view.
+fn host_id(node: &Node) -> Vec<u8> {
+    let rows = Raw::ready(node).rows("SELECT host_id FROM system.local");
+    rows.expect("it is there")[0][0].clone().expect("every node has one")
 }
 
 /// The same of one that is text; empty if there is none.

@@ -1,6 +1,6 @@
 //! Three nodes and a broker, while the node dies that delivers the feed, or sleeps and wakes up.
 
-use super::{Kafka, TABLE, Told, Writers, cell, wait_for};
+use super::{Kafka, TABLE, Told, Writers, cell, host_id, wait_for};
 use crate::changefeeds::keyspace;
 use crate::support::{Node, Raw};
 use std::time::{Duration, Instant};
@@ -16,11 +16,7 @@ struct Three {
 impl Three {
     fn start(kafka: &Kafka, options: &str) -> Three {
         let nodes = Node::start_together(ARGUMENTS);
-        let host_id = |at: usize| {
-            let rows = Raw::ready(&nodes[at]).rows("SELECT host_id FROM system.local");
-            rows.expect("it is there")[0][0].clone().expect("every node has one")
-        };
-        let host_ids = [0, 1, 2].map(host_id);
+        let host_ids = [0, 1, 2].map(|at: usize| host_id(&nodes[at]));
         let mut raw = Raw::ready(&nodes[0]);
         for statement in [&keyspace(3), TABLE, &kafka.statement("f", "changes", options)] {
             raw.run(statement);
