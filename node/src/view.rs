@@ -59,6 +59,22 @@ pub(crate) struct PlacedTable {
     pub log_layout: Option<Arc<LogLayout>>,
 }
 
+impl PlacedTable {
+    fn new(
+        definition: &Arc<TableDef>,
+        (replication, placement): &(Replication, Arc<Placement>),
+        is_virtual: bool,
+    ) -> PlacedTable {
+        PlacedTable {
+            definition: definition.clone(),
+            replication: replication.clone(),
+            placement: placement.clone(),
+            is_virtual,
+            log_layout: None,
+        }
+    }
+}
+
 /// A replication setting, and where data lies by it.
 #[derive(Debug)]
 pub(crate) struct Setting {
@@ -107,26 +123,24 @@ impl View {
         let local = ring.index_of(host_id).unwrap_or(NodeIndex(0));
         let mut schema = metadata.schema.clone();
         schema.keyspaces.extend(system.iter().map(|k| (k.name.clone(), k.clone())));
-        let mut placements = BTreeMap::new();
+        let mut placements: BTreeMap<Replication, Arc<Placement>> = BTreeMap::new();
         let mut tables = IdMap::default();
+        let mut place = |replication: &Replication| {
+            let placement = placements.entry(replication.clone()).or_insert_with(|| {
+                let setting = (replication, metadata.used_since(replication));
+                Arc::new(Placement::new(rings, &ranges, setting, local))
+            });
+            (replication.clone(), placement.clone())
+        };
         for keyspace in schema.keyspaces.values() {
-            let replication = &keyspace.replication;
-            let placement: &Arc<Placement> =
-                placements.entry(replication.clone()).or_insert_with(|| {
-                    let setting = (replication, metadata.used_since(replication));
-                    Arc::new(Placement::new(rings, &ranges, setting, local))
-                });
+            let placed = place(&keyspace.replication);
             let is_virtual = system.iter().any(|own| own.name == keyspace.name);
-            for definition in keyspace.tables.values() {
-                let placed = PlacedTable {
-                    definition: definition.clone(),
-                    replication: replication.clone(),
-                    placement: placement.clone(),
-                    is_virtual,
-                    log_layout: None,
-                };
-                tables.insert(definition.id, placed);
-            }
+            let of_keyspace = keyspace.tables.values();
+            tables.extend(of_keyspace.map(|t| (t.id, PlacedTable::new(t, &placed, is_virtual))));
+        }
+        for retired in &metadata.retired {
+            let (log, placed) = (&retired.log, place(&retired.replication));
+            tables.insert(log.id, PlacedTable::new(log, &placed, false));
         }
         add_log_layouts(&mut tables);
         let mut groups = IdMap::default();
@@ -185,6 +199,13 @@ impl View {
     #[inline]
     pub(crate) fn placed_table(&self, id: TableId) -> Option<&PlacedTable> {
         self.tables.get(&id)
+    }
+
+    /// A table that a changefeed is on, dropped or not, and its log.
+    pub(crate) fn followed_table(&self, id: TableId) -> Option<(&Arc<TableDef>, &PlacedTable)> {
+        let retired = || self.metadata.retired_table(id).map(|retired| &retired.base);
+        let base = self.table(id).or_else(retired)?;
+        Some((base, self.placed_table(base.cdc_log?)?))
     }
 
     /// How changes of a table are logged; `None` when they are not.

@@ -202,12 +202,13 @@ impl Engine {
     }
 
     /// Bytes of files in which all has expired by `now`, and something is newer than a timestamp: what
-    /// [`Engine::keep_ended_since`] keeps for a reader that has come so far.
+    /// [`Engine::keep_ended_since`] keeps for a reader that has come so far. By [`EpochSeconds::MAX`]
+    /// everything has, also what never expires.
     pub fn ended_bytes(&self, table: TableId, now: EpochSeconds, above: TimestampMicros) -> u64 {
         let Some(state) = self.tables.get(&table) else { return 0 };
         let files = state.live.iter().map(|live| &live.table);
         let is_kept = |file: &&Arc<SsTable>| {
-            file.statistics.all_gone_at < now && file.statistics.timestamps.newest > above
+            file.statistics.all_gone_at <= now && file.statistics.timestamps.newest > above
         };
         files.filter(is_kept).map(|file| file.file.length_bytes).sum()
     }

@@ -10,6 +10,7 @@
 //! - [`runner`]: that node's thread for feeds, with a [`pump`] for each, into a [`sink`].
 //! - [`source`]: what a pump reads, from all shards of the cluster.
 //! - [`retention`]: the log waits for its feeds, for so long.
+//! - [`retired`]: tables that were dropped, until their feeds have told of them.
 //! - [`scan`]: the tables' rows, for a feed that begins with them.
 //! - [`reports`]: what it says to the leader, and the epochs that it claims.
 //! - [`figures`]: how feeds stand this moment, also those of other nodes.
@@ -27,6 +28,7 @@ mod ownership;
 mod pump;
 mod reports;
 pub(crate) mod retention;
+mod retired;
 mod runner;
 mod scan;
 mod sink;

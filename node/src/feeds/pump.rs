@@ -135,9 +135,8 @@ impl Tables for NewestTables {
         if let Some(bound) = self.bound.get(&table) {
             return Some(bound.clone());
         }
-        let base = self.view.table(table)?;
-        let log = self.view.table(base.cdc_log?)?;
-        let shape = TableShape::new(base, log).ok()?;
+        let (base, log) = self.view.followed_table(table)?;
+        let shape = TableShape::new(base, &log.definition).ok()?;
         let filter = match &self.filter {
             // A filter that names what is gone lets nothing pass, so the feed stops instead.
             Some(text) => Some(prepare_filter(&self.view.schema, base, text).ok()?),

@@ -192,9 +192,12 @@ impl Reports {
 
     fn gather(&self) -> FeedNews {
         let mut reports = Vec::new();
+        let view = self.shared.views().newest();
+        let ends: Vec<i64> =
+            view.metadata.retired.iter().filter_map(|table| table.ends_at_micros).collect();
         for (name, said) in self.feeds.borrow().iter() {
             let stop = said.stop.as_ref().filter(|(_, is_known)| !is_known);
-            if stop.is_some() || said.is_news() {
+            if stop.is_some() || said.is_news(&ends) {
                 reports.push(FeedReport {
                     name: name.clone(),
                     epoch: said.epoch,
@@ -240,19 +243,22 @@ impl Said {
         Said { epoch, progress: progress.clone(), is_touched: false, reported: None, stop: None }
     }
 
-    /// Whether the leader should hear of it. That time has passed is told now and then.
-    fn is_news(&self) -> bool {
+    /// Whether the leader should hear of it. That time has passed is told now and then, and when one of
+    /// these times has.
+    fn is_news(&self, ends: &[i64]) -> bool {
         if !self.is_touched {
             return false;
         }
         let Some(reported) = &self.reported else { return true };
         let closed = |progress: &Progress| progress.closed_micros.unwrap_or(i64::MIN);
+        let (told, now) = (closed(reported), closed(&self.progress));
         let same_time = Progress {
             cursor: reported.cursor,
             closed_micros: reported.closed_micros,
             ..self.progress.clone()
         };
         same_time != *reported
-            || closed(&self.progress) >= closed(reported).saturating_add(CLOSED_INTERVAL_MICROS)
+            || now >= told.saturating_add(CLOSED_INTERVAL_MICROS)
+            || ends.iter().any(|end| told < *end && *end <= now)
     }
 }

@@ -79,7 +79,10 @@ impl KnownPins {
         for feed in metadata.feeds.values().filter(|feed| feed.pinned_at_micros.is_some()) {
             let above = feed.progress.cursor.needs_above();
             let tables = feed.definition.tables.iter();
-            let log_of = |id: TableId| metadata.schema.table_by_id(id)?.cdc_log;
+            let log_of = |id: TableId| {
+                let retired = || metadata.retired_table(id).map(|retired| &retired.base);
+                metadata.schema.table_by_id(id).or_else(retired)?.cdc_log
+            };
             let logs: Vec<TableId> = tables.filter_map(|table| log_of(table.id)).collect();
             for log in &logs {
                 let since = pins.kept_since.entry(*log).or_insert(EpochSeconds::MAX);
@@ -120,7 +123,13 @@ impl Pins {
         }
         let mut kept = BTreeMap::new();
         for feed in known.iter().flat_map(|known| &known.feeds) {
-            let bytes = feed.logs.iter().map(|log| engine.ended_bytes(*log, now, feed.above)).sum();
+            let kept_of = |log: &TableId| {
+                // A log of which no client knows is kept for feeds alone.
+                let is_retired = view.metadata.is_retired_log(*log);
+                let ended_by = if is_retired { EpochSeconds::MAX } else { now };
+                engine.ended_bytes(*log, ended_by, feed.above)
+            };
+            let bytes = feed.logs.iter().map(kept_of).sum();
             kept.insert((feed.name.clone(), feed.epoch), bytes);
         }
         let mut of_shards = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -192,19 +201,32 @@ fn release(
     view: &View,
     now: TimestampMicros,
 ) -> Option<FeedRelease> {
-    let tables = feed.definition.tables.iter().map(|table| table.id);
-    release_after(feed, overfull, expiry::ended_of(view, tables, now)?, now)
+    let tables = || feed.definition.tables.iter().map(|table| table.id);
+    let ended = expiry::ended_of(view, tables(), now);
+    // What is in the log of a table that was dropped is there for feeds alone.
+    let retired = tables().filter_map(|table| view.metadata.retired_table(table));
+    let retired = retired.map(|table| table.ends_at_micros.map_or(now, |end| end.min(now))).max();
+    let ended = Ended { to: ended.max(retired)?, is_of_dropped: retired >= ended };
+    release_after(feed, overfull, ended, now)
 }
 
-/// The same, where everything up to `ended` has ended.
+/// What nobody but feeds has a use for.
+#[derive(Clone, Copy)]
+struct Ended {
+    to: TimestampMicros,
+    /// Since a table was dropped; else by the log's TTL.
+    is_of_dropped: bool,
+}
+
+/// The same, where so much has ended.
 fn release_after(
     feed: &FeedRecord,
     overfull: &[FeedKept],
-    ended: TimestampMicros,
+    ended: Ended,
     now: TimestampMicros,
 ) -> Option<FeedRelease> {
     let (pinned_at, above) = (feed.pinned_at_micros?, feed.progress.cursor.needs_above());
-    if ended <= above {
+    if ended.to <= above {
         return None;
     }
     let (name, epoch) = (&feed.definition.name, feed.epoch);
@@ -224,10 +246,16 @@ fn release_after(
         }
         _ => return None,
     };
-    let reason = expiry::lost_text(
-        (above, ended),
-        &format!("are lost: the CDC log was kept for the feed beyond its ttl, up to {why}"),
-    );
+    let kept = if ended.is_of_dropped {
+        "the table was dropped, and its CDC log was kept for the feed"
+    } else {
+        "the CDC log was kept for the feed beyond its ttl"
+    };
+    let mut reason =
+        expiry::lost_text((above, ended.to), &format!("are lost: {kept}, up to {why}"));
+    if !ended.is_of_dropped {
+        reason.push_str(expiry::HOW_TO_GO_ON);
+    }
     Some(FeedRelease { name: name.clone(), epoch, reason })
 }
 
@@ -247,6 +275,7 @@ mod tests {
     }
 
     fn reason(feed: &FeedRecord, kept: &[FeedKept], ended: i64, now: i64) -> Option<String> {
+        let ended = Ended { to: ended, is_of_dropped: false };
         release_after(feed, kept, ended, now).map(|release| release.reason)
     }
 

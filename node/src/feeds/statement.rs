@@ -100,8 +100,12 @@ pub(super) fn logs_needed<'a>(
     for feed in feeds {
         let log = feed.definition.log_needed(feed.is_scanning());
         for table in &feed.definition.tables {
-            let entry =
-                needed.entry((feed.definition.keyspace.clone(), table.name.clone())).or_default();
+            let keyspace = &feed.definition.keyspace;
+            // Another table may have taken the name of one that was dropped.
+            if schema.table(keyspace, &table.name).is_none_or(|named| named.id != table.id) {
+                continue;
+            }
+            let entry = needed.entry((keyspace.clone(), table.name.clone())).or_default();
             *entry = Some(entry.map_or(log, |other: FeedLog| other.union(log)));
         }
     }
@@ -196,6 +200,12 @@ fn resumed(
             ));
         }
         (FeedState::Finished, _) => return finished(feed),
+        _ if !has_tables(feed, circumstances) => {
+            return refuse(format!(
+                "the table of changefeed '{name}' was dropped, and nothing of its log is kept: DROP \
+                 CHANGEFEED is all that is left"
+            ));
+        }
         (FeedState::Paused | FeedState::Error, Some(_)) if feed.is_scanning() => {
             return refuse(format!(
                 "changefeed '{name}' has not finished its initial scan: RESUME takes it on from where \
@@ -224,11 +234,23 @@ fn resumed(
     Ok(put(feed))
 }
 
+/// Whether there is a log of every table that a feed is on.
+fn has_tables(feed: &FeedRecord, circumstances: &Circumstances<'_>) -> bool {
+    let Circumstances { metadata, schema, .. } = circumstances;
+    feed.definition.tables.iter().all(|table| {
+        schema.table_by_id(table.id).is_some() || metadata.retired_table(table.id).is_some()
+    })
+}
+
 fn finished<T>(feed: &FeedRecord) -> Result<T, PlanError> {
     let name = &feed.definition.name;
-    refuse(format!(
-        "changefeed '{name}' has finished its scan: there is nothing left that it would do"
-    ))
+    let done = match feed.definition.options.initial_scan {
+        InitialScan::Only => "has finished its scan",
+        InitialScan::No | InitialScan::Yes => {
+            "has delivered all changes of its table, which was dropped"
+        }
+    };
+    refuse(format!("changefeed '{name}' {done}: there is nothing left that it would do"))
 }
 
 fn cursor_of(from: &ResumeFrom) -> Result<Cursor, PlanError> {

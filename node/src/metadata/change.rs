@@ -292,16 +292,20 @@ impl Shard {
         plan: impl Fn(&View) -> Result<SchemaChange, PlanError>,
         deadline: Deadline,
     ) -> DdlResult {
-        let (change, view) = loop {
+        let ((change, retire), view) = loop {
             let view = self.view();
-            let change = match plan(&view) {
-                Ok(change) => change,
+            let planned = plan(&view).and_then(|change| {
+                let retired = self.with_metadata(|metadata| metadata.retired_by(&change))?;
+                Ok((change, retired))
+            });
+            let (change, retired) = match planned {
+                Ok(planned) => planned,
                 Err(error) => return self.found(Err(error.into())),
             };
             let mut tables = change.put.iter().flat_map(|keyspace| keyspace.tables.values());
             let logs_changes = tables.any(|table| table.cdc_enabled().is_some());
             if !logs_changes || !view.generations.list().is_empty() {
-                break (change, view);
+                break ((change, retired), view);
             }
             let now = self.shared.env.clock.now_micros() / 1_000;
             self.announce_generation(now - FIRST_GENERATION_BACK_MILLIS, deadline).await?;
@@ -310,9 +314,11 @@ impl Shard {
             }
         };
         let SchemaChange { put, remove, events, mut warnings, images_switched } = change;
+        let (retire, notes) = retire;
+        warnings.extend(notes);
         let is_change = !put.is_empty() || !remove.is_empty();
         let index = if is_change {
-            self.propose_command(&Command::ChangeSchema { put, remove }, deadline).await?
+            self.propose_command(&Command::ChangeSchema { put, remove, retire }, deadline).await?
         } else {
             self.found(Ok(DdlOutcome::unseen(view.index())))?.index
         };

@@ -28,7 +28,8 @@ pub(crate) enum FeedState {
     Paused,
     /// Its owner gave up; [`FeedRecord::last_error`] says why.
     Error,
-    /// It was to scan its tables and nothing else, and has done so.
+    /// There is nothing left to do: it was to scan its tables and nothing else, or its table was
+    /// dropped and all of it is delivered.
     Finished,
 }
 

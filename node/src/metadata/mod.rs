@@ -5,6 +5,8 @@
 //! time, proposed as a [`Command`], and answered when every shard of every live node acts by it
 //! ([`change`]).
 //!
+//! The log of a table that was dropped stays while changefeeds have yet to deliver it ([`retired`]).
+//!
 //! The ring of nodes changes by a plan, which is a part of the state ([`plan`]).
 //!
 //! Views follow the log ([`publish`]), and clients that ask for it are told what changed, found by
@@ -19,6 +21,7 @@ mod message;
 mod plan;
 mod publish;
 mod request;
+mod retired;
 mod snapshot;
 mod state;
 
@@ -37,5 +40,6 @@ pub(crate) use plan::tests::record as test_node;
 pub(crate) use plan::{MadeRings, PlanKind, PlanRecord};
 pub(crate) use publish::Publication;
 pub(crate) use request::serve_change;
+pub(crate) use retired::{RetiredEnd, RetiredTable};
 pub(crate) use snapshot::{GroupBase, Snapshot, load, save};
 pub(crate) use state::{Command, GenerationRecord, Metadata, NodeRecord};

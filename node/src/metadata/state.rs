@@ -9,6 +9,7 @@
 
 use super::feeds::{FeedAssignment, FeedRecord, FeedRelease, FeedReport};
 use super::plan::{PlanKind, PlanRecord};
+use super::retired::{FeedLeave, RetiredEnd, RetiredTable};
 use crate::node::Shared;
 use cluster::{HostId, Node};
 use model::schema::{KeyspaceDef, Replication, Schema};
@@ -73,8 +74,18 @@ pub(crate) enum Command {
     ResumePlan { since: u64 },
     /// Everything is where the plan of that index wants it.
     FinishPlan { since: u64 },
-    /// Keyspaces that are new or changed, and keyspaces that are gone.
-    ChangeSchema { put: Vec<KeyspaceDef>, remove: Vec<Arc<str>> },
+    /// Keyspaces that are new or changed, and keyspaces that are gone; of the tables that are gone
+    /// with it, those whose logs are kept for changefeeds.
+    ChangeSchema {
+        put: Vec<KeyspaceDef>,
+        remove: Vec<Arc<str>>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        retire: Vec<RetiredTable>,
+    },
+    /// Up to which time there is anything in the logs of tables that were dropped.
+    EndRetired { ends: Vec<RetiredEnd> },
+    /// Changefeeds have delivered everything of tables that were dropped.
+    LeaveTables { leaves: Vec<FeedLeave> },
     /// A generation to use from its start on. Starts ascend.
     AnnounceGeneration { generation: GenerationRecord },
     /// Changefeeds that are new or another, and those that are gone.
@@ -118,6 +129,9 @@ pub(crate) struct Metadata {
     /// the log may still hold changes of the old one.
     #[serde(default)]
     pub dropped_tables: VecDeque<TableId>,
+    /// Tables that were dropped and whose logs are kept for changefeeds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retired: Vec<RetiredTable>,
 }
 
 impl Metadata {
@@ -149,19 +163,22 @@ impl Metadata {
             Command::WithdrawPlan { since } => self.withdraw_plan(index, since),
             Command::ResumePlan { since } => self.resume_plan(index, since),
             Command::FinishPlan { since } => self.finish_plan(since),
-            Command::ChangeSchema { put, remove } => {
+            Command::ChangeSchema { put, remove, retire } => {
                 self.schema.version = index;
-                let before = table_ids(&self.schema);
-                for name in remove {
-                    self.schema.keyspaces.remove(&name);
-                }
-                for keyspace in put {
-                    self.schema.keyspaces.insert(keyspace.name.clone(), Arc::new(keyspace));
-                }
-                self.dropped_tables.extend(before.difference(&table_ids(&self.schema)));
-                self.note_settings(index);
-                let surplus = self.dropped_tables.len().saturating_sub(DROPPED_TABLES_MAX);
-                self.dropped_tables.drain(..surplus);
+                self.change_tables(index, |metadata| {
+                    for name in remove {
+                        metadata.schema.keyspaces.remove(&name);
+                    }
+                    for keyspace in put {
+                        let name = keyspace.name.clone();
+                        metadata.schema.keyspaces.insert(name, Arc::new(keyspace));
+                    }
+                    metadata.retire(index, retire);
+                });
+            }
+            Command::EndRetired { ends } => self.end_retired(&ends),
+            Command::LeaveTables { leaves } => {
+                self.change_tables(index, |metadata| metadata.leave_tables(leaves));
             }
             Command::AnnounceGeneration { generation } => {
                 // Others are not proposed.
@@ -170,11 +187,34 @@ impl Metadata {
                     self.generations.push(Arc::new(generation));
                 }
             }
-            Command::ChangeFeeds { put, remove } => self.change_feeds(put, &remove),
+            Command::ChangeFeeds { put, remove } => {
+                self.change_tables(index, |metadata| metadata.change_feeds(put, &remove));
+            }
             Command::AssignFeeds { assignments } => self.assign_feeds(assignments),
-            Command::ReleaseFeeds { releases } => self.release_feeds(releases),
+            Command::ReleaseFeeds { releases } => {
+                self.change_tables(index, |metadata| metadata.release_feeds(releases));
+            }
             Command::FeedProgress { .. } => unreachable!("it was applied above"),
         }
+    }
+
+    /// Makes a change after which tables may be gone, and remembers which are.
+    fn change_tables(&mut self, index: u64, change: impl FnOnce(&mut Metadata)) {
+        let before = self.table_ids();
+        change(self);
+        self.purge_retired();
+        self.dropped_tables.extend(before.difference(&self.table_ids()));
+        self.note_settings(index);
+        let surplus = self.dropped_tables.len().saturating_sub(DROPPED_TABLES_MAX);
+        self.dropped_tables.drain(..surplus);
+    }
+
+    /// The tables that have data: those of the schema, and logs that are kept for changefeeds.
+    fn table_ids(&self) -> BTreeSet<TableId> {
+        let keyspaces = self.schema.keyspaces.values();
+        let tables = keyspaces.flat_map(|keyspace| keyspace.tables.values());
+        let logs = self.retired.iter().map(|table| &table.log);
+        tables.chain(logs).map(|table| table.id).collect()
     }
 
     /// Whether there was such a table and is no more; one that is neither here nor was dropped is yet
@@ -188,8 +228,9 @@ impl Metadata {
 
     /// Settings that no keyspace uses any more are forgotten, and others are new at this index.
     fn note_settings(&mut self, index: u64) {
-        let used: BTreeSet<&Replication> =
-            self.schema.keyspaces.values().map(|keyspace| &keyspace.replication).collect();
+        let of_keyspaces = self.schema.keyspaces.values().map(|keyspace| &keyspace.replication);
+        let of_retired = self.retired.iter().map(|table| &table.replication);
+        let used: BTreeSet<&Replication> = of_keyspaces.chain(of_retired).collect();
         self.settings.retain(|setting| used.contains(&setting.replication));
         let known: BTreeSet<&Replication> = self.settings.iter().map(|s| &s.replication).collect();
         let new: Vec<Replication> = used.difference(&known).map(|r| (*r).clone()).collect();
@@ -288,11 +329,6 @@ impl NodeRecord {
             tokens,
         }
     }
-}
-
-fn table_ids(schema: &Schema) -> BTreeSet<TableId> {
-    let tables = schema.keyspaces.values().flat_map(|keyspace| keyspace.tables.values());
-    tables.map(|table| table.id).collect()
 }
 
 /// JSON's keys are text; this one sorts as the number does.

@@ -398,6 +398,7 @@ impl Shard {
             tokio::task::spawn_local(self.clone().catch_up());
             tokio::task::spawn_local(self.clone().watch_clock());
             tokio::task::spawn_local(self.clone().run_feed_ownership());
+            tokio::task::spawn_local(self.clone().run_retirements());
         }
         if let Some(inbox) = self.inbox.take() {
             tokio::task::spawn_local(internode::serve(self.clone(), inbox));

@@ -9,7 +9,7 @@ use crate::metadata::{FeedRecord, FeedState};
 use crate::shard::{Message, Shard};
 use crate::view::View;
 use changefeed::Cursor;
-use changefeed::options::shown;
+use changefeed::options::{InitialScan, shown};
 use cql::plan::describe::DescribedFeed;
 use model::TableDef;
 use std::rc::Rc;
@@ -65,7 +65,7 @@ pub(super) async fn live(shard: &Rc<Shard>, table: &TableDef) -> Vec<Vec<u8>> {
         values.extend([
             ("last_sequence", whole(feed.progress.last_sequence)),
             ("skipped", whole(feed.progress.skipped)),
-            ("phase", phase(&feed).into()),
+            ("phase", phase(&feed, shard.view().metadata.is_draining(&feed)).into()),
             ("table", feed.definition.table_names().into()),
         ]);
         if let Some(skipped) = &feed.progress.last_skipped {
@@ -111,16 +111,19 @@ fn common(feed: &FeedRecord) -> Vec<(&'static str, Datum)> {
     values
 }
 
-/// What a feed is about.
-fn phase(feed: &FeedRecord) -> &'static str {
+/// What a feed is about; `is_draining`: a table that it is on was dropped.
+fn phase(feed: &FeedRecord, is_draining: bool) -> &'static str {
+    let is_scan = feed.definition.options.initial_scan == InitialScan::Only;
     match feed.state {
         FeedState::Paused if feed.owner.is_some() => "settling",
         FeedState::Paused | FeedState::Error => "stopped",
-        FeedState::Finished => "finished",
+        FeedState::Finished if is_scan => "finished",
+        FeedState::Finished => "table dropped",
         FeedState::Running if feed.owner.is_none() => "waiting for a node",
         FeedState::Running if feed.progress.closed_micros.is_none() => "starting",
         FeedState::Running if feed.progress.last_error.is_some() => "retrying",
         FeedState::Running if feed.is_scanning() => "scanning",
+        FeedState::Running if is_draining => "draining",
         FeedState::Running => "streaming",
     }
 }

@@ -268,7 +268,7 @@ async fn disk_usage(shard: &Rc<Shard>, view: &View, table: &TableDef) -> Vec<Vec
     }
     let mut rows = Rows::new(table);
     for (id, bytes) in bytes {
-        let Some(stored) = view.table(id) else { continue };
+        let Some(stored) = view.schema.table_by_id(id) else { continue };
         rows.add(vec![
             ("keyspace_name", (*stored.keyspace).into()),
             ("table_name", (*stored.name).into()),

@@ -1,7 +1,9 @@
 //! Changefeeds that begin with the rows of their tables, under writers that do not stop: whoever
 //! takes the events by key has the table.
 
-use crate::changefeeds::{ARGUMENTS, Receiver, TIME_MAX, keyspace, owner_among, shown};
+use crate::changefeeds::{
+    ARGUMENTS, Receiver, TIME_MAX, keyspace, owner_among, shown, wait_for_states,
+};
 use crate::several_nodes::QUORUM;
 use crate::support::{Node, Raw};
 use serde_json::Value;
@@ -112,15 +114,6 @@ fn wait_until_equal(receiver: &Receiver, raw: &mut Raw) {
             shown(raw)
         );
         thread::sleep(Duration::from_millis(50));
-    }
-}
-
-/// Waits until a feed is in this state.
-fn wait_for_state(raw: &mut Raw, state: &str) {
-    let deadline = Instant::now() + TIME_MAX;
-    while shown(raw)[0].2 != state {
-        assert!(Instant::now() < deadline, "{:?}", shown(raw));
-        thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -255,7 +248,7 @@ fn a_feed_that_is_a_scan_alone_finishes_and_lets_go_of_its_table() {
     raw.run("INSERT INTO shop.orders (id, line, status) VALUES (1, 9, 'x') USING TTL 1");
     thread::sleep(Duration::from_secs(2));
     raw.run(&receiver.statement("f", "shop.orders", ", initial_scan = 'only'"));
-    wait_for_state(&mut raw, "Finished");
+    wait_for_states(&mut raw, &["Finished"]);
     let events = receiver.events();
     assert_eq!(events.len() as i64, IDS * 4, "what has expired is not told");
     assert!(events.iter().all(|event| event["snapshot"] == true));
@@ -293,6 +286,10 @@ fn a_feed_whose_scan_is_under_way_is_resumed_from_where_it_stands_alone() {
         let (code, message) =
             raw.rows(&format!("RESUME CHANGEFEED f FROM {from}")).expect_err("it is refused");
         assert!(code == 0x2200 && message.contains("not finished its initial scan"), "{message}");
+    }
+    for statement in ["DROP TABLE shop.orders", "DROP KEYSPACE shop"] {
+        let (code, message) = raw.rows(statement).expect_err("rows are to be sent");
+        assert!(code == 0x2200 && message.contains("rows of its initial scan left"), "{message}");
     }
     raw.run("RESUME CHANGEFEED f");
     let phase = raw.rows("SELECT phase FROM system_views.changefeeds").expect("it is shown");

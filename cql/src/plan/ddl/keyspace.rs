@@ -3,7 +3,6 @@
 use super::super::PlanError;
 use super::super::system_schema::is_system_keyspace;
 use super::errors::{check_keyspace_name, check_user_keyspace, keyspace_exists, unknown_keyspace};
-use super::feeds::check_no_feeds;
 use super::properties::Properties;
 use super::replication::{factor_warnings, parse_replication};
 use super::{ChangeKind, ChangeTarget, DdlContext, SchemaChange};
@@ -79,9 +78,6 @@ pub(super) fn drop(drop: &DropKeyspace, schema: &Schema) -> Result<SchemaChange,
     let mut change = SchemaChange::default();
     match schema.keyspace(name) {
         Some(keyspace) => {
-            for table in keyspace.tables.values() {
-                check_no_feeds(table, "dropped")?;
-            }
             change.remove.push(keyspace.name.clone());
             change.event(ChangeKind::Dropped, ChangeTarget::Keyspace, name, "");
         }

@@ -26,17 +26,19 @@ pub(in super::super) fn ended_of(
     tables: impl Iterator<Item = TableId>,
     now: TimestampMicros,
 ) -> Option<TimestampMicros> {
-    let ttl_of = |table: TableId| Some(view.table(table)?.cdc_enabled()?.ttl_seconds);
+    let ttl_of = |table: TableId| Some(view.followed_table(table)?.0.cdc_enabled()?.ttl_seconds);
     tables.filter_map(|table| ended_micros(now, ttl_of(table)?)).max()
 }
 
 /// What ends a feed that has nothing yet of what lies between two times.
 pub(super) fn lost(interval: (TimestampMicros, TimestampMicros)) -> SourceError {
-    SourceError::Failed(lost_text(
-        interval,
-        "may be lost: the CDC log keeps rows for its ttl, and the feed begins further back",
-    ))
+    let why = "may be lost: the CDC log keeps rows for its ttl, and the feed begins further back";
+    SourceError::Failed(lost_text(interval, why) + HOW_TO_GO_ON)
 }
+
+/// For the user, behind what is lost of a log that is there.
+pub(in super::super) const HOW_TO_GO_ON: &str =
+    ". RESUME … FROM BEGINNING goes on with what is left";
 
 /// For the user: changes of an interval are what is said.
 pub(in super::super) fn lost_text(
@@ -49,7 +51,6 @@ pub(in super::super) fn lost_text(
     push_rfc3339_micros(&mut text, to);
     text.push(' ');
     text.push_str(are);
-    text.push_str(". RESUME … FROM BEGINNING goes on with what is left");
     text
 }
 

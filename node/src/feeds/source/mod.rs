@@ -259,10 +259,8 @@ fn layout(
     let mut settings = Vec::new();
     for table in tables {
         let gone = || SourceError::TableGone(*table);
-        let base = view.placed_table(*table).ok_or_else(gone)?;
-        let log =
-            base.definition.cdc_log.and_then(|log| view.placed_table(log)).ok_or_else(gone)?;
-        let shape = TableShape::new(&base.definition, &log.definition)
+        let (base, log) = view.followed_table(*table).ok_or_else(gone)?;
+        let shape = TableShape::new(base, &log.definition)
             .map_err(|error| SourceError::Failed(error.to_string()))?;
         let id = log.definition.id;
         shapes.insert(id, shape);
