@@ -37,7 +37,7 @@ use changefeed::sink::kafka::{self, KafkaSink};
 use changefeed::sink::webhook::{self, AddressPolicy, Target, Tls, WebhookSink};
 use changefeed::sink::{Sink, SinkError};
 use changefeed::source::{Batch, LogRow, Operation, Source, SourceError, TableShape};
-use changefeed::{BoundTable, FeedRender, Options};
+use changefeed::{BoundTable, FeedRender, Options, SharedMessages};
 use clap::Parser;
 use env::Env;
 use hdrhistogram::Histogram;
@@ -325,6 +325,7 @@ async fn run(arguments: Arguments) -> Fallible<()> {
         latency_micros: Histogram::new(3)?,
         errors: BTreeMap::new(),
     }));
+    let messages = SharedMessages::default();
     let stop = Stop::default();
     let mut delivered = Vec::new();
     let mut pumps = Vec::new();
@@ -336,7 +337,7 @@ async fn run(arguments: Arguments) -> Fallible<()> {
         let pump = Pump {
             source: Reader { tail: Rc::clone(&tail), next: 0 },
             scan: None,
-            render: FeedRender::new("feed", &options, sequencer, find),
+            render: FeedRender::new("feed", &options, sequencer, find).sharing(&messages),
             sink: sink(&env, &tls, &address)?,
             host: Feed { measured: Rc::clone(&measured), delivered: Rc::clone(&last) },
             pace: Pace {

@@ -104,7 +104,7 @@ pub struct Rendered {
 }
 
 /// Makes the messages of one feed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Renderer {
     feed: String,
     options: Options,
@@ -114,6 +114,48 @@ impl Renderer {
     /// For a feed of that name.
     pub fn new(feed: &str, options: &Options) -> Renderer {
         Renderer { feed: feed.to_owned(), options: options.clone() }
+    }
+
+    /// This one without what no message of a change shows: two that are equal so make the same
+    /// messages of the same rows of the same tables.
+    pub(crate) fn likeness(&self) -> Renderer {
+        let Options {
+            include_old_values,
+            filter,
+            event_kind,
+            envelope,
+            initial_scan,
+            tombstones,
+            on_error,
+            large_message,
+            max_message_bytes,
+            batch_size: _,
+            flush_interval_ms: _,
+            cursor: _,
+            resolved_interval_ms: _,
+            delivery: _,
+            retry_max: _,
+            retention_age_ms_max: _,
+            retention_bytes_max: _,
+            hmac_secret: _,
+            headers: _,
+            timeout_ms: _,
+            kafka: _,
+        } = self.options.clone();
+        let options = Options {
+            include_old_values,
+            filter,
+            event_kind,
+            envelope,
+            initial_scan,
+            tombstones,
+            on_error,
+            large_message,
+            max_message_bytes,
+            ..Options::default()
+        };
+        let feed = if envelope == Envelope::Plain { String::new() } else { self.feed.clone() };
+        Renderer { feed, options }
     }
 
     /// Appends the messages of a group's events, in order, those that a scan under way and the filter

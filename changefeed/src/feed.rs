@@ -1,6 +1,10 @@
 //! A feed's way from log rows to messages, as the pump takes it: rows are numbered, become events,
 //! pass the filter, and are written in the feed's envelope.
 
+mod shared;
+
+pub use shared::{SHARED_BYTES_MAX, SharedMessages};
+
 use crate::envelope::Renderer;
 use crate::options::Options;
 use crate::position::{Position, Sequence};
@@ -11,6 +15,7 @@ use crate::sink::Message;
 use crate::source::{LogRow, TableShape};
 use model::filter::Filter;
 use model::{TableId, TimestampMicros};
+use shared::Taker;
 use std::sync::Arc;
 
 /// A table of a feed, by the newest definition that the node has.
@@ -41,6 +46,8 @@ pub struct FeedRender<T> {
     sequencer: Sequencer,
     tables: T,
     skipped: Skipped,
+    /// If messages are shared with other feeds.
+    shared: Option<Taker>,
 }
 
 impl<T: Tables> FeedRender<T> {
@@ -48,7 +55,13 @@ impl<T: Tables> FeedRender<T> {
     /// be opened where the sequencer's maker said.
     pub fn new(feed: &str, options: &Options, sequencer: Sequencer, tables: T) -> FeedRender<T> {
         let (renderer, skipped) = (Renderer::new(feed, options), Skipped::default());
-        FeedRender { renderer, sequencer, tables, skipped }
+        FeedRender { renderer, sequencer, tables, skipped, shared: None }
+    }
+
+    /// Shares what it makes with feeds that tell of changes alike.
+    pub fn sharing(mut self, messages: &SharedMessages) -> FeedRender<T> {
+        self.shared = Some(messages.join(&self.renderer));
+        self
     }
 }
 
@@ -61,12 +74,23 @@ impl<T: Tables> Render for FeedRender<T> {
     ) -> Result<Option<Position>, String> {
         let Some(group) = self.sequencer.number_group(rows) else { return Ok(None) };
         let last = group.position(rows.len() - 1);
+        // Of other groups not all events are this feed's.
+        let mut shared =
+            self.shared.as_mut().filter(|_| scan.is_none() && group.delivered < group.first);
+        if let Some(skipped) = shared.as_mut().and_then(|shared| shared.take(&group, out)) {
+            self.skipped = std::mem::take(&mut self.skipped).then(skipped);
+            return Ok(Some(last));
+        }
         let Some(table) = self.tables.table(last.key.table) else {
             return Err("a change is of a table that the feed does not know".to_owned());
         };
+        let start = out.len();
         let rendered = self.renderer.render(&table.shape, group, scan, table.filter.as_ref(), out);
-        let rendered = rendered.map_err(|error| error.to_string())?;
-        self.skipped = std::mem::take(&mut self.skipped).then(rendered.skipped);
+        let skipped = rendered.map_err(|error| error.to_string())?.skipped;
+        if let Some(shared) = shared {
+            shared.keep(&group, &out[start..], &skipped);
+        }
+        self.skipped = std::mem::take(&mut self.skipped).then(skipped);
         Ok(Some(last))
     }
 

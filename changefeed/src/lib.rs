@@ -40,7 +40,7 @@ mod testing;
 
 pub use definition::{Cursor, Definition, FeedTable};
 pub use envelope::Renderer;
-pub use feed::{BoundTable, FeedRender};
+pub use feed::{BoundTable, FeedRender, SharedMessages};
 pub use options::{Options, SinkAddress, SinkKind};
 pub use position::{LogKey, Position};
 pub use source::{LogRow, TableShape};

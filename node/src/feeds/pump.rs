@@ -15,7 +15,7 @@ use changefeed::pump::{Backoff, End, Pace, Pump, Stop, recover};
 use changefeed::scan;
 use changefeed::sequence::Sequencer;
 use changefeed::source::shared::SharedLogs;
-use changefeed::{BoundTable, Cursor, FeedRender, TableShape};
+use changefeed::{BoundTable, Cursor, FeedRender, SharedMessages, TableShape};
 use cql::plan::prepare_filter;
 use model::{TableId, TimestampMicros};
 use std::collections::BTreeMap;
@@ -33,6 +33,8 @@ pub(super) struct Pumps {
     webhooks: Rc<Result<WebhookTerms, String>>,
     /// What they read, once for all on the same tables.
     logs: Rc<SharedLogs<ClusterLogs>>,
+    /// What they tell, once for all that tell it alike.
+    messages: Rc<SharedMessages>,
     /// What all of them hold.
     memory: Rc<FeedMemory>,
 }
@@ -47,7 +49,7 @@ impl Pumps {
         let holders = HOLDERS_PER_FEED * FEEDS_MAX;
         let memory = FeedMemory::new(feeds.memory_bytes_max, holders, feeds.memory_bytes.clone());
         let logs = SharedLogs::new(ClusterLogs(shared.clone()), memory.clone());
-        Pumps { shared, webhooks: Rc::new(webhooks), logs, memory }
+        Pumps { shared, webhooks: Rc::new(webhooks), logs, messages: Rc::default(), memory }
     }
 
     /// The pump of a feed, from where it stands; to be run on the thread of feeds.
@@ -58,7 +60,8 @@ impl Pumps {
         stop: Stop,
     ) -> impl Future<Output = End> + use<> {
         let (shared, webhooks) = (self.shared.clone(), self.webhooks.clone());
-        let (logs, memory) = (self.logs.clone(), self.memory.clone());
+        let (logs, messages, memory) =
+            (self.logs.clone(), self.messages.clone(), self.memory.clone());
         async move {
             let (definition, options) = (&feed.definition, &feed.definition.options);
             let mut sink = match sink::open(&shared, &webhooks, &feed) {
@@ -88,6 +91,7 @@ impl Pumps {
                 bound: BTreeMap::new(),
             };
             let render = FeedRender::new(&definition.name, options, sequencer, bound);
+            let render = render.sharing(&messages);
             let pace = pace(options);
             let host = owner;
             Pump { source, scan, render, sink, host, pace, stop, clock, backoff, memory }
