@@ -11,7 +11,8 @@
 //!
 //! **Batching.** While an envelope is on its way, items gather: appends that continue each other
 //! become one, and of acknowledgements of a group only the last counts. So under load an envelope
-//! carries many groups and many entries, and without load the first item leaves at once.
+//! carries many groups and many entries, and without load the first item leaves at once, unless it is
+//! put in patiently: nobody waits for that, and it leaves with others, or some milliseconds later.
 //!
 //! **Flow control by bytes.** An outbox holds *ranges* of entries; their bytes are fetched when an
 //! envelope is filled, and no more than [`BYTES_IN_FLIGHT_MAX`] is filled before the other end has
@@ -20,8 +21,9 @@
 //! **Losses.** The stream below may break, and be opened anew. Nothing is sent twice: envelopes are
 //! numbered, and whoever misses one ends the *session*. Both ends then report [`Event::Reset`], and
 //! leaders begin anew with their followers at the other end. A lost last envelope is noticed since
-//! the sender repeats how many it has sent until that is acknowledged. A link over which everything
-//! was taken is silent.
+//! the sender repeats how many it has sent until that is acknowledged. Every envelope acknowledges what
+//! came before it; one for that alone is sent only when it is asked for, by a repetition or since much
+//! is under way. A link over which everything was taken is silent.
 
 mod codec;
 mod envelope;

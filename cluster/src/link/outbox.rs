@@ -3,7 +3,8 @@
 use super::envelope::Item;
 use crate::consensus::{EntryId, LogIndex, Message, Term};
 use crate::placement::GroupId;
-use std::collections::{BTreeMap, VecDeque};
+use model::IdMap;
+use std::collections::VecDeque;
 
 /// Bytes of entries in one envelope, roughly: a larger one would hold up the other groups on the
 /// stream. One entry always fits.
@@ -35,7 +36,7 @@ pub(super) struct Outbox {
     /// How many items were taken out so far: positions count from the first ever.
     taken_count: u64,
     /// The position of each group's last item.
-    last_of: BTreeMap<GroupId, u64>,
+    last_of: IdMap<GroupId, u64>,
 }
 
 impl Outbox {

@@ -13,6 +13,13 @@ pub const BYTES_IN_FLIGHT_MAX: usize = 4 << 20;
 /// How long what was sent may go unacknowledged before it is said again how much that was.
 pub const REPEAT_NANOS: u64 = 100_000_000;
 
+/// When so many bytes are under way, the other end is to say what it has taken; below, it says so with
+/// what it sends anyhow, or when it is asked after [`REPEAT_NANOS`].
+const ANSWERED_BYTES_MIN: usize = BYTES_IN_FLIGHT_MAX / 2;
+
+/// How long items that nobody waits for wait for others to leave with.
+const PATIENCE_NANOS: u64 = 5_000_000;
+
 /// Sessions of one life; the sessions of the next begin above them.
 const SESSIONS_PER_LIFE: u64 = 1 << 32;
 
@@ -42,6 +49,8 @@ pub struct Link {
     /// Whether the other end should hear of `taken`.
     owes_acknowledgement: bool,
     repeat_at: Option<MonotonicNanos>,
+    /// Until when all that is in the outbox can wait; nothing if some of it cannot, or there is none.
+    patient_until: Option<MonotonicNanos>,
 }
 
 impl Link {
@@ -58,25 +67,37 @@ impl Link {
             is_refused: false,
             owes_acknowledgement: false,
             repeat_at: None,
+            patient_until: None,
         }
     }
 
     /// Puts a message of a group into the outbox.
     pub fn push(&mut self, group: GroupId, item: Item) {
+        self.patient_until = None;
+        self.outbox.push(group, item);
+    }
+
+    /// The same for a message that nobody waits for: it leaves with the next envelope, and soon all the
+    /// same if there is none.
+    pub fn push_patiently(&mut self, group: GroupId, item: Item, now: MonotonicNanos) {
+        if self.outbox.is_empty() {
+            self.patient_until = Some(now.after(PATIENCE_NANOS));
+        }
         self.outbox.push(group, item);
     }
 
     /// Whether [`Link::take`] has something now.
     pub fn is_ready(&self, now: MonotonicNanos) -> bool {
         let has_room = self.in_flight_bytes < BYTES_IN_FLIGHT_MAX;
-        (has_room && !self.outbox.is_empty())
+        let is_patient = self.patient_until.is_some_and(|moment| now < moment);
+        (has_room && !self.outbox.is_empty() && !is_patient)
             || self.owes_acknowledgement
             || self.repeat_at.is_some_and(|moment| moment <= now)
     }
 
     /// When [`Link::is_ready`] may turn true by itself; nothing on a link that is silent.
     pub fn next_tick(&self) -> Option<MonotonicNanos> {
-        self.repeat_at
+        [self.repeat_at, self.patient_until].into_iter().flatten().min()
     }
 
     /// The next envelope, if there is a reason to send one. The shell adds the entries of its appends.
@@ -86,6 +107,7 @@ impl Link {
         }
         let has_room = self.in_flight_bytes < BYTES_IN_FLIGHT_MAX;
         let items = if has_room && !self.outbox.is_empty() {
+            self.patient_until = None;
             let (items, bytes) = self.outbox.fill(entries);
             if !items.is_empty() {
                 self.sent.count += 1;
@@ -103,7 +125,8 @@ impl Link {
         }
         self.owes_acknowledgement = false;
         self.repeat_at = (!self.in_flight.is_empty()).then(|| now.after(REPEAT_NANOS));
-        let wants_answer = !self.in_flight.is_empty();
+        let is_much = self.in_flight_bytes >= ANSWERED_BYTES_MIN;
+        let wants_answer = !self.in_flight.is_empty() && (is_repeat || is_much);
         let Link { sent, taken, is_refused, .. } = *self;
         Some(Envelope { sent, taken, is_refused, wants_answer, items })
     }
@@ -134,8 +157,7 @@ impl Link {
                 events.push(Event::Items(items));
             }
         } else {
-            self.is_refused = true;
-            events.push(Event::Reset);
+            self.refuse(events);
         }
     }
 
@@ -178,6 +200,7 @@ impl Link {
         self.in_flight.clear();
         self.in_flight_bytes = 0;
         self.repeat_at = None;
+        self.patient_until = None;
     }
 
     /// Bytes that were sent and not yet taken.

@@ -92,12 +92,43 @@ fn a_silent_link_stays_silent() {
     link.push(ONE, accepted(1));
     let envelope = link.take(&Sized(1), NOW).unwrap();
     receive(&mut other, envelope);
+    assert_eq!(other.take(&Sized(1), NOW), None, "it says what it took when it is asked");
+    let question = link.take(&Sized(1), link.next_tick().unwrap()).unwrap();
+    receive(&mut other, question);
     let answer = other.take(&Sized(1), NOW).unwrap();
     assert!(receive(&mut link, answer).is_empty());
     for end in [&mut link, &mut other] {
         assert_eq!(end.take(&Sized(1), NOW.after(1 << 60)), None);
         assert_eq!(end.next_tick(), None);
     }
+}
+
+#[test]
+fn what_is_sent_anyhow_says_what_was_taken() {
+    let (mut link, mut other) = (Link::new(Incarnation(1)), Link::new(Incarnation(1)));
+    link.push(ONE, append(0, 1));
+    let envelope = link.take(&Sized(1), NOW).unwrap();
+    receive(&mut other, envelope);
+    other.push(ONE, accepted(1));
+    let answer = other.take(&Sized(1), NOW).unwrap();
+    assert_eq!(receive(&mut link, answer).len(), 1);
+    assert_eq!((link.in_flight_bytes(), link.next_tick()), (0, None));
+}
+
+#[test]
+fn what_nobody_waits_for_leaves_with_the_next_envelope_or_soon() {
+    let mut link = Link::new(Incarnation(1));
+    link.push_patiently(ONE, accepted(1), NOW);
+    let due = link.next_tick().unwrap();
+    link.push_patiently(TWO, accepted(1), NOW.after(1));
+    assert_eq!((link.take(&Sized(1), NOW), link.next_tick()), (None, Some(due)));
+    assert_eq!(link.clone().take(&Sized(1), due).unwrap().items.len(), 2);
+    link.push(TWO, append(0, 1));
+    let items = [(ONE, accepted(1)), (TWO, accepted(1)), (TWO, append(0, 1))];
+    assert_eq!(link.take(&Sized(1), NOW).unwrap().items, items);
+    link.push(ONE, accepted(2));
+    link.push_patiently(TWO, accepted(1), NOW);
+    assert_eq!(link.take(&Sized(1), NOW).unwrap().items.len(), 2, "what waits is not held back");
 }
 
 #[test]

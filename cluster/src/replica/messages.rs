@@ -195,6 +195,8 @@ impl<W> Replicas<W> {
         local: &mut Local<'_, L, S, P>,
     ) -> Result<(), L::Error> {
         let to = peer.host_id;
+        // Whoever leads from there asks anew, and waits for the answer.
+        self.groups.values_mut().for_each(|replica| replica.forget_accepted(to));
         let concerns = |replica: &Replica<W>| {
             replica.group.is_leader() && replica.shard_of(to) == Some(peer.shard)
         };
@@ -212,8 +214,27 @@ impl<W> Replicas<W> {
 
     // ---- Sending ----
 
+    /// Sends a message of a group's core. What a leader has been told before may wait for others:
+    /// a follower that hears what is committed says once more what it holds.
+    pub(super) fn send(&mut self, id: GroupId, to: HostId, message: Message, now: MonotonicNanos) {
+        let replica = self.groups.get_mut(&id);
+        let is_known = replica.is_some_and(|replica| replica.was_accepted(to, &message));
+        self.push_within(id, to, Item::Consensus(message), is_known.then_some(now));
+    }
+
     /// Puts a message of a group into the outbox of its member's link.
     pub(super) fn push(&mut self, id: GroupId, to: HostId, item: Item) {
+        self.push_within(id, to, item, None);
+    }
+
+    /// The same; with the time now if it may wait for others.
+    fn push_within(
+        &mut self,
+        id: GroupId,
+        to: HostId,
+        item: Item,
+        patient_from: Option<MonotonicNanos>,
+    ) {
         let Some(replica) = self.groups.get_mut(&id) else { return };
         let Some(shard) = replica.shard_of(to) else { return };
         if matches!(item, Item::Append { .. })
@@ -224,8 +245,10 @@ impl<W> Replicas<W> {
             }
             replica.catch_ups.swap_remove(at);
         }
-        if let Some(connection) = self.links.get(Peer { host_id: to, shard }) {
-            connection.link.push(id, item);
+        let Some(connection) = self.links.get(Peer { host_id: to, shard }) else { return };
+        match patient_from {
+            Some(now) => connection.link.push_patiently(id, item, now),
+            None => connection.link.push(id, item),
         }
     }
 

@@ -229,10 +229,7 @@ impl<W> Replicas<W> {
     /// Whether entries may be decided here: this node leads, has applied everything that was committed
     /// before, and is not handing over.
     pub fn may_decide(&self, id: GroupId) -> bool {
-        self.groups.get(&id).is_some_and(|r| {
-            let is_busy = r.leadership.is_transferring() || r.is_suspended || r.is_held_back();
-            r.group.is_settled() && !is_busy
-        })
+        self.groups.get(&id).is_some_and(Replica::may_decide)
     }
 
     /// Whether a read of what is applied here is linearizable: this member leads under a lease. To
@@ -635,7 +632,7 @@ impl<W> Replicas<W> {
                     self.append(id, LogIndex(index), log_epoch, entry, local)?;
                 }
             }
-            Effect::Send { to, message } => self.push(id, to, Item::Consensus(message)),
+            Effect::Send { to, message } => self.send(id, to, message, local.now),
             Effect::SendAppend { to, term, previous, last, commit } => {
                 self.push(id, to, Item::Append { term, previous, last, commit });
             }
