@@ -28,6 +28,7 @@
 //! for a mask of the partitions they touch.
 
 mod catch_up;
+mod ends;
 mod links;
 mod local;
 mod member;
@@ -37,6 +38,7 @@ mod replicas;
 mod tests;
 
 pub use catch_up::{LogRequest, RETRY_NANOS};
+pub use ends::LogEnds;
 pub use local::{Committed, HeldEntry, Local, LocalLog, LocalState, LogPosition, PartitionMask};
 pub use member::NewReplica;
 pub use messages::{BadEntry, ReceiveError};

@@ -18,9 +18,10 @@ use super::state::ShardState;
 use super::write::{Change, Waiter, WriteRequest};
 use super::{Message, Shard};
 use crate::view::View;
-use cluster::consensus::{EntryId, Term};
+use cluster::consensus::Term;
 use cluster::leadership::{ClosedMicros, ClosedTime};
 use cluster::liveness::MonotonicNanos;
+use cluster::replica::LogEnds;
 use cluster::{GroupId, Placement, RangeIndex};
 use env::Clock;
 use model::{IdMap, TableId, TimestampMicros};
@@ -64,6 +65,11 @@ impl Closing {
         if self.is_watched(group) { self.lateness.micros() } else { CLOSED_TRAILS_MICROS }
     }
 
+    /// How far behind the clock watched ranges are closed.
+    pub(super) fn lateness_micros(&self) -> i64 {
+        self.lateness.micros()
+    }
+
     pub(super) fn is_watched(&self, group: GroupId) -> bool {
         !self.watched.is_empty() && self.watched.contains_key(&group)
     }
@@ -82,24 +88,17 @@ impl Closing {
 
 impl ShardState {
     /// Somebody wants to know how far a group is closed: closes it as near to the clock as may be,
-    /// and says what may be told of it. Nothing if this member does not lead.
+    /// and says what may be told of it, and what was placed. Nothing if this member does not lead.
     ///
     /// All that lies at or below the time is applied here, and nothing will ever be placed there.
     pub(super) fn close(
         &mut self,
         group: GroupId,
-        wall: i64,
+        (wall, now): (i64, MonotonicNanos),
         clock: &Clock,
-    ) -> Option<ClosedMicros> {
-        if !self.replicas.may_decide(group) {
-            return None;
-        }
-        let id = |index| Some(EntryId { index, term: self.replicas.term_at(group, index)? });
-        let applied = id(self.replicas.applied(group))?;
-        let last = id(self.replicas.last_index(group))?;
-        let term = self.replicas.term(group);
+    ) -> Option<(ClosedMicros, TimestampMicros)> {
+        let LogEnds { term, applied, last } = self.replicas.ends_if_deciding(group)?;
         let (told, mut times) = (self.engine.placement(group.0), self.leader_times(group));
-        let now = MonotonicNanos(clock.monotonic_nanos());
         let until = MonotonicNanos(now.0.saturating_add(WATCH_NANOS));
         let watched = self.closing.watched.entry(group).or_insert(Watched { until, closed: None });
         watched.until = until;
@@ -122,7 +121,7 @@ impl ShardState {
         if let Some(reserved) = reservation {
             self.reserve(group, reserved, wall, clock);
         }
-        Some(believed)
+        Some((believed, times.placement.placed))
     }
 
     /// Proposes an entry that reserves a time. If the log does not take it, the next call tries
@@ -186,12 +185,11 @@ impl Shard {
     /// Closes those of the ranges that this shard leads.
     pub(super) fn close_ranges(&self, ranges: &[(RangeIndex, GroupId)]) -> Vec<ClosedRange> {
         let clock = &self.shared.env.clock;
-        let wall = clock.now_micros();
+        let moment = (clock.now_micros(), MonotonicNanos(clock.monotonic_nanos()));
         let closed = {
             let mut state = self.state.borrow_mut();
             let close = |&(range, group): &(RangeIndex, GroupId)| {
-                let closed = state.close(group, wall, clock)?;
-                let placed = state.leader_times(group).placement.placed;
+                let (closed, placed) = state.close(group, moment, clock)?;
                 Some(ClosedRange { range, closed, placed })
             };
             ranges.iter().filter_map(close).collect()

@@ -122,16 +122,18 @@ impl Shard {
             if is_late || is_moved {
                 return TailAnswer { ranges: led, closed: ask.above, rows: Vec::new() };
             }
-            // What lies ahead of the clock is closed no sooner than its time.
+            // What lies ahead of the clock is closed no sooner than its time, and what others may still
+            // be late for no sooner than that is over.
             let next = first.unwrap_or(i64::MAX).min(ask.wanted);
             let next = if ask.above < complete_above { next.min(ask.above) } else { next };
-            let ahead_micros = next.saturating_sub(clock.now_micros()).max(0);
-            let look_at = self.deadline_nanos(Duration::from_micros(ahead_micros.unsigned_abs()));
-            let earliest = self.deadline_nanos(LOOK_INTERVAL);
+            let ahead_micros = next.saturating_sub(clock.now_micros());
+            let lateness_micros = self.state.borrow().closing.lateness_micros();
+            let ripe_at = self.deadline_nanos(micros(ahead_micros.saturating_add(lateness_micros)));
+            let look_at = ripe_at.max(self.deadline_nanos(LOOK_INTERVAL)).min(late_at);
             tokio::select! {
                 biased;
-                () = self.tail_news.notified(), if look_at > earliest => {}
-                () = clock.sleep_until(look_at.max(earliest).min(late_at)) => {}
+                () = self.tail_news.notified(), if micros(ahead_micros) > LOOK_INTERVAL => {}
+                () = clock.sleep_until(look_at) => {}
             }
         }
     }
@@ -210,6 +212,11 @@ impl Shard {
             self.tail_news.notify_waiters();
         }
     }
+}
+
+/// That long, if it is not over.
+fn micros(micros: i64) -> Duration {
+    Duration::from_micros(micros.max(0).unsigned_abs())
 }
 
 #[cfg(test)]
