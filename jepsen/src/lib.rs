@@ -7,10 +7,12 @@
 //! ```text
 //!   cluster.rs    nodes as processes, each with its address and its folder of data
 //!   network.rs    what nodes say to each other goes through it, or does not
-//!   client.rs     a session whose errors tell: refused, or perhaps done
+//!   connection.rs what workloads need of a client: a driver's, or one in a simulation
+//!   client.rs     a driver's session whose errors tell: refused, or perhaps done
 //!   nemesis.rs    which faults, when
 //!   workload/     what clients ask, and which checker judges it
 //!   catalogue.rs  the workloads by their names
+//!   load.rs       clients that ask, on processes and on simulated nodes alike
 //!   run.rs        all of it together: load, faults, healing, last reads, verdict
 //!   history.rs    what was asked and answered
 //!   feeds/        changefeeds: a table, its readers, their faults, a history of their own
@@ -34,8 +36,10 @@ pub mod catalogue;
 pub mod checker;
 pub mod client;
 pub mod cluster;
+pub mod connection;
 pub mod feeds;
 pub mod history;
+pub mod load;
 pub mod nemesis;
 pub mod network;
 pub mod page;

@@ -1,5 +1,10 @@
 //! Replicas that are asked one by one in the end: all of them have the same, which is what a read at
 //! QUORUM shows, and that has every acknowledged write or a later one of its row.
+//!
+//! Rows are compared and not digests of them. A digest would be the word of the program under test,
+//! and says only that two replicas differ; rows say in what, and are held against what clients were
+//! told as well. What no read shows (tombstones, cells that lost) stays out; the law between a table
+//! and its log, which [`super::log`] and the simulation check, is about those too.
 
 use super::Verdict;
 use crate::history::{Call, Operation, Outcome};

@@ -4,8 +4,9 @@ use super::history::{Entry, Written};
 use super::receiver::{Receiver, TIMEOUT_MS};
 use super::topic::{TOPIC, Topic};
 use crate::checker::{Verdict, feed};
-use crate::client::{Client, Failure};
+use crate::client::Client;
 use crate::cluster::{Cluster, built_program};
+use crate::connection::{Connection, Failure};
 use crate::nemesis::{self, Inflicted, Pace};
 use crate::random::Random;
 use crate::run::RunOptions;
@@ -188,7 +189,7 @@ async fn create(
     topic: Option<&Topic>,
     replication_factor: u8,
 ) -> io::Result<()> {
-    let client = Client::connect(cluster.address(0)).await.map_err(io::Error::other)?;
+    let mut client = Client::connect(cluster.address(0)).await.map_err(io::Error::other)?;
     let mut statements = vec![
         format!(
             "CREATE KEYSPACE jepsen WITH replication = \
@@ -207,7 +208,7 @@ async fn create(
         recorder.add(Entry::Begin { feed: TOPIC.to_owned(), above: 0 });
     }
     for text in &statements {
-        let created = client.query(text).await;
+        let created = client.define(text).await;
         created.map_err(|error| io::Error::other(format!("{text}: {error:?}")))?;
     }
     Ok(())
@@ -225,13 +226,12 @@ fn into_webhook(name: &str, receiver: &Receiver, options: &str) -> String {
 async fn write_until(recorder: &Recorder, address: SocketAddr, mut random: Random, end: Instant) {
     while Instant::now() < end {
         tokio::time::sleep(REST).await;
-        let Ok(client) = Client::connect(address).await else { continue };
-        let Ok(insert) = client.prepare(INSERT).await else { continue };
+        let Ok(mut client) = Client::connect(address).await else { continue };
         while Instant::now() < end {
             let (key, value) = (random.below(KEYS) as i64, recorder.next_value.get());
             recorder.next_value.set(value + 1);
             let began = recorder.nanos();
-            let outcome = match client.execute(&insert, (key, value)).await {
+            let outcome = match client.execute(INSERT, &[key.into(), value.into()]).await {
                 Ok(_) => Written::Ok,
                 Err(Failure::Refused(_)) => Written::Fail,
                 Err(Failure::Unknown(_)) => Written::Info,
@@ -290,7 +290,7 @@ async fn finish(
         }
         tokio::time::sleep(POSITION_INTERVAL).await;
     }
-    let client = Client::connect(cluster.address(0)).await.map_err(io::Error::other)?;
+    let mut client = Client::connect(cluster.address(0)).await.map_err(io::Error::other)?;
     let failed = |failure| io::Error::other(format!("{failure:?}"));
     note_positions(recorder, &client).await.map_err(failed)?;
     let mut rows: Vec<(i64, i64)> =
@@ -302,7 +302,7 @@ async fn finish(
     let Some((above, _)) = told.get(told.len() / 2) else { return Ok(()) };
     recorder.add(Entry::Begin { feed: AGAIN.to_owned(), above: *above });
     let cursor = format!(", cursor = '{above}'");
-    client.query(&into_webhook(AGAIN, receiver, &cursor)).await.map_err(failed)?;
+    client.define(&into_webhook(AGAIN, receiver, &cursor)).await.map_err(failed)?;
     let owed = told.len() - told.len() / 2 - 1;
     while told_by(&receiver.entries(), AGAIN).len() < owed && Instant::now() < deadline {
         tokio::time::sleep(POSITION_INTERVAL).await;

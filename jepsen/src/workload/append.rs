@@ -4,14 +4,14 @@
 //! Every append is a conditional batch of one partition whose condition always holds, so the leader
 //! decides where it stands among all others.
 
-use super::{Workload, foreign, malformed};
+use super::{Workload, foreign, rows};
 use crate::checker::{self, Verdict};
-use crate::client::{Client, Failure};
+use crate::connection::{Cell, Connection, Failure, Level, malformed};
 use crate::history::{Call, Operation};
 use crate::random::Random;
-use scylla::statement::Consistency;
-use scylla::statement::prepared::PreparedStatement;
-use scylla::value::{CqlValue, Row};
+
+const READ: &str = "SELECT k, v FROM jepsen.lists WHERE p = ?";
+const UPDATE: &str = "UPDATE jepsen.lists SET v = v + ? WHERE p = ? AND k = ? IF nothing = null";
 
 /// Partitions worked on at a time, and lists in each.
 const ACTIVE_COUNT: u64 = 3;
@@ -27,14 +27,6 @@ pub struct Appends {
     active: [(u32, i64); ACTIVE_COUNT as usize],
 }
 
-/// Its statements.
-#[derive(Debug)]
-pub struct Prepared {
-    read: PreparedStatement,
-    one: PreparedStatement,
-    both: PreparedStatement,
-}
-
 impl Appends {
     fn partition(&self, at: usize) -> i64 {
         self.active[at].1 * ACTIVE_COUNT as i64 + at as i64
@@ -42,24 +34,9 @@ impl Appends {
 }
 
 impl Workload for Appends {
-    type Prepared = Prepared;
-
     fn tables(&self) -> &[&'static str] {
         &["CREATE TABLE jepsen.lists (p bigint, k bigint, v list<bigint>, nothing int, \
            PRIMARY KEY (p, k))"]
-    }
-
-    async fn prepare(client: &Client) -> Result<Prepared, Failure> {
-        const UPDATE: &str =
-            "UPDATE jepsen.lists SET v = v + ? WHERE p = ? AND k = ? IF nothing = null";
-        let mut read = client.prepare("SELECT k, v FROM jepsen.lists WHERE p = ?").await?;
-        read.set_consistency(Consistency::Serial);
-        let both = format!("BEGIN BATCH {UPDATE}; {UPDATE}; APPLY BATCH");
-        Ok(Prepared {
-            read,
-            one: client.prepare(UPDATE).await?,
-            both: client.prepare(&both).await?,
-        })
     }
 
     fn next(&mut self, random: &mut Random) -> Operation {
@@ -79,43 +56,41 @@ impl Workload for Appends {
         Operation::Append { partition: self.partition(at), values }
     }
 
-    async fn perform(
-        client: &Client,
-        prepared: &Prepared,
+    async fn perform<C: Connection>(
+        client: &mut C,
         operation: Operation,
     ) -> Result<Operation, Failure> {
         match operation {
             Operation::Append { partition, ref values } => {
-                let answer = match values[..] {
-                    [(key, value)] => {
-                        client.execute(&prepared.one, (vec![value], partition, key)).await?
-                    }
-                    [(one, first), (other, second)] => {
-                        let first = (vec![first], partition, one);
-                        let second = (vec![second], partition, other);
-                        let values = (first.0, first.1, first.2, second.0, second.1, second.2);
-                        client.execute(&prepared.both, values).await?
-                    }
-                    _ => return Err(foreign(&operation)),
+                let cells = |(key, value): &(i64, i64)| -> [Cell; 3] {
+                    [[*value][..].into(), partition.into(), (*key).into()]
                 };
-                let rows = answer.into_rows_result().map_err(malformed)?;
-                let row = rows.first_row::<Row>().map_err(malformed)?;
-                match row.columns.first() {
-                    Some(Some(CqlValue::Boolean(true))) => Ok(operation),
-                    other => Err(malformed(format!("applied is {other:?}"))),
+                let cells: Vec<Cell> = values.iter().flat_map(cells).collect();
+                let text = if values.len() == 1 {
+                    UPDATE.to_owned()
+                } else {
+                    format!(
+                        "BEGIN BATCH {} APPLY BATCH",
+                        format!("{UPDATE}; ").repeat(values.len())
+                    )
+                };
+                let rows = client.execute(&text, &cells).await?;
+                if !rows::is_applied(&rows)? {
+                    return Err(malformed("a condition that always holds was refused"));
                 }
+                Ok(operation)
             }
             Operation::ReadLists { partition, .. } => {
-                let answer = client.execute(&prepared.read, (partition,)).await?;
-                let rows = answer.into_rows_result().map_err(malformed)?;
+                let rows = client.execute_at(Level::Serial, READ, &[partition.into()]).await?;
                 // A key that nobody has appended to has no row, and is an empty list.
                 let mut lists: Vec<(i64, Vec<i64>)> =
                     (0..KEYS).map(|key| (key, Vec::new())).collect();
-                for row in rows.rows::<(i64, Option<Vec<i64>>)>().map_err(malformed)? {
-                    let (key, values) = row.map_err(malformed)?;
-                    let list = lists.get_mut(key as usize);
+                for row in rows {
+                    let [key, values] = &row[..] else { return Err(malformed("two columns")) };
+                    let key = key.number()?.unwrap_or(-1) as usize;
+                    let list = lists.get_mut(key);
                     list.ok_or_else(|| malformed("a key that nobody wrote"))?.1 =
-                        values.unwrap_or_default();
+                        values.numbers()?;
                 }
                 Ok(Operation::ReadLists { partition, lists })
             }

@@ -1,11 +1,14 @@
 //! Logged batches that write one row into each of two partitions, which other replicas hold.
 
-use super::{Workload, foreign};
+use super::{Workload, foreign, rows};
 use crate::checker::{self, Verdict};
-use crate::client::{Client, Failure};
+use crate::connection::{Cell, Connection, Failure};
 use crate::history::{Call, Operation};
 use crate::random::Random;
-use scylla::statement::prepared::PreparedStatement;
+
+const BATCH: &str = "BEGIN BATCH \
+    INSERT INTO jepsen.left_side (k, v) VALUES (?, ?); \
+    INSERT INTO jepsen.right_side (k, v) VALUES (?, ?); APPLY BATCH";
 
 /// Partitions of each side.
 const PARTITIONS: i64 = 16;
@@ -19,20 +22,11 @@ pub struct Batches {
 }
 
 impl Workload for Batches {
-    type Prepared = PreparedStatement;
-
     fn tables(&self) -> &[&'static str] {
         &[
             "CREATE TABLE jepsen.left_side (k bigint, v bigint, PRIMARY KEY (k, v))",
             "CREATE TABLE jepsen.right_side (k bigint, v bigint, PRIMARY KEY (k, v))",
         ]
-    }
-
-    async fn prepare(client: &Client) -> Result<PreparedStatement, Failure> {
-        let text = "BEGIN BATCH \
-                    INSERT INTO jepsen.left_side (k, v) VALUES (?, ?); \
-                    INSERT INTO jepsen.right_side (k, v) VALUES (?, ?); APPLY BATCH";
-        client.prepare(text).await
     }
 
     fn next(&mut self, random: &mut Random) -> Operation {
@@ -43,20 +37,20 @@ impl Workload for Batches {
         Operation::AddBoth { value: self.next_value }
     }
 
-    async fn perform(
-        client: &Client,
-        batch: &PreparedStatement,
+    async fn perform<C: Connection>(
+        client: &mut C,
         operation: Operation,
     ) -> Result<Operation, Failure> {
         match operation {
             Operation::AddBoth { value } => {
                 let (left, right) = (value % PARTITIONS, PARTITIONS + value / 7 % PARTITIONS);
-                client.execute(batch, (left, value, right, value)).await?;
+                let values = [left, value, right, value].map(Cell::from);
+                client.execute(BATCH, &values).await?;
                 Ok(operation)
             }
             Operation::ReadBoth { .. } => {
-                let left = side(client, "SELECT v FROM jepsen.left_side").await?;
-                let right = side(client, "SELECT v FROM jepsen.right_side").await?;
+                let left = rows::elements(client, "SELECT v FROM jepsen.left_side").await?;
+                let right = rows::elements(client, "SELECT v FROM jepsen.right_side").await?;
                 Ok(Operation::ReadBoth { left, right })
             }
             other => Err(foreign(&other)),
@@ -76,11 +70,4 @@ impl Workload for Batches {
     fn check(&self, calls: &[Call]) -> Verdict {
         checker::batch::check(calls)
     }
-}
-
-async fn side(client: &Client, text: &str) -> Result<Vec<i64>, Failure> {
-    let rows: Vec<(i64,)> = client.rows(text).await?;
-    let mut values: Vec<i64> = rows.into_iter().map(|(value,)| value).collect();
-    values.sort_unstable();
-    Ok(values)
 }

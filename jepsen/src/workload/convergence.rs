@@ -2,13 +2,14 @@
 //! that a node which was away for long has to be sent its ranges as they are; in the end each node is
 //! asked for all that it has.
 
-use super::{Workload, foreign};
+use super::{Workload, foreign, rows};
 use crate::checker::{self, Verdict};
-use crate::client::{Client, Failure};
+use crate::connection::{Asked, Connection, Failure, Level, PAGE_ROWS};
 use crate::history::{Call, Operation};
 use crate::random::Random;
-use scylla::statement::Consistency;
-use scylla::statement::prepared::PreparedStatement;
+
+const UPSERT: &str = "INSERT INTO jepsen.replicated (k, c, v, padding) VALUES (?, ?, ?, ?)";
+const READ: &str = "SELECT k, c, v FROM jepsen.replicated";
 
 /// Partitions, and rows in each.
 const PARTITIONS: u64 = 64;
@@ -24,16 +25,7 @@ pub struct Replicas {
     next_value: i64,
 }
 
-/// Its statements.
-#[derive(Debug)]
-pub struct Prepared {
-    upsert: PreparedStatement,
-    padding: String,
-}
-
 impl Workload for Replicas {
-    type Prepared = Prepared;
-
     fn tables(&self) -> &[&'static str] {
         &["CREATE TABLE jepsen.replicated (k bigint, c bigint, v bigint, padding text, \
            PRIMARY KEY (k, c))"]
@@ -41,12 +33,6 @@ impl Workload for Replicas {
 
     fn configuration(&self) -> &'static str {
         "commitlog_segment_size: 256KiB\ncommitlog_total_space: 4MiB\n"
-    }
-
-    async fn prepare(client: &Client) -> Result<Prepared, Failure> {
-        let upsert = "INSERT INTO jepsen.replicated (k, c, v, padding) VALUES (?, ?, ?, ?)";
-        let upsert = client.prepare(upsert).await?;
-        Ok(Prepared { upsert, padding: "x".repeat(PADDING_BYTES) })
     }
 
     fn next(&mut self, random: &mut Random) -> Operation {
@@ -58,27 +44,23 @@ impl Workload for Replicas {
         }
     }
 
-    async fn perform(
-        client: &Client,
-        prepared: &Prepared,
+    async fn perform<C: Connection>(
+        client: &mut C,
         operation: Operation,
     ) -> Result<Operation, Failure> {
-        const SELECT: &str = "SELECT k, c, v FROM jepsen.replicated";
         match operation {
             Operation::Upsert { key, clustering, value } => {
-                let values = (key, clustering, value, &prepared.padding);
-                client.execute(&prepared.upsert, values).await?;
+                let padding = "x".repeat(PADDING_BYTES);
+                let values = [key.into(), clustering.into(), value.into(), padding.as_str().into()];
+                client.execute(UPSERT, &values).await?;
                 Ok(operation)
             }
             Operation::ReadTable { .. } => {
-                let mut rows = client.rows(SELECT).await?;
-                rows.sort_unstable();
-                Ok(Operation::ReadTable { rows })
+                Ok(Operation::ReadTable { rows: rows::triples(&client.read_all(READ).await?)? })
             }
             Operation::ReadReplica { node, .. } => {
-                let mut rows = client.rows_at(SELECT, Consistency::One).await?;
-                rows.sort_unstable();
-                Ok(Operation::ReadReplica { node, rows })
+                let pages = client.read_pages(Level::One, READ, PAGE_ROWS, Asked::ThisNode);
+                Ok(Operation::ReadReplica { node, rows: rows::triples(&pages.await?)? })
             }
             other => Err(foreign(&other)),
         }

@@ -1,12 +1,13 @@
 //! Counters: a few rows that all clients raise; what is told as done is counted once.
 
-use super::{Workload, foreign, malformed};
+use super::{Workload, foreign};
 use crate::checker::{self, Verdict};
-use crate::client::{Client, Failure};
+use crate::connection::{Cell, Connection, Failure};
 use crate::history::{Call, Operation};
 use crate::random::Random;
-use scylla::statement::prepared::PreparedStatement;
-use scylla::value::Counter;
+
+const READ: &str = "SELECT c FROM jepsen.counters WHERE k = ?";
+const ADD: &str = "UPDATE jepsen.counters SET c = c + ? WHERE k = ?";
 
 /// Counters.
 const COUNTERS: u64 = 8;
@@ -19,25 +20,9 @@ const READ_ONE_OF: u64 = 20;
 #[derive(Clone, Debug, Default)]
 pub struct Counters;
 
-/// Its statements.
-#[derive(Debug)]
-pub struct Prepared {
-    read: PreparedStatement,
-    add: PreparedStatement,
-}
-
 impl Workload for Counters {
-    type Prepared = Prepared;
-
     fn tables(&self) -> &[&'static str] {
         &["CREATE TABLE jepsen.counters (k bigint PRIMARY KEY, c counter)"]
-    }
-
-    async fn prepare(client: &Client) -> Result<Prepared, Failure> {
-        Ok(Prepared {
-            read: client.prepare("SELECT c FROM jepsen.counters WHERE k = ?").await?,
-            add: client.prepare("UPDATE jepsen.counters SET c = c + ? WHERE k = ?").await?,
-        })
     }
 
     fn next(&mut self, random: &mut Random) -> Operation {
@@ -48,21 +33,20 @@ impl Workload for Counters {
         Operation::Increment { key, by: 1 + random.below(INCREMENT_MAX) as i64 }
     }
 
-    async fn perform(
-        client: &Client,
-        prepared: &Prepared,
+    async fn perform<C: Connection>(
+        client: &mut C,
         operation: Operation,
     ) -> Result<Operation, Failure> {
         match operation {
             Operation::Increment { key, by } => {
-                client.execute(&prepared.add, (Counter(by), key)).await?;
+                client.execute(ADD, &[by.into(), key.into()]).await?;
                 Ok(operation)
             }
             Operation::ReadCounter { key, .. } => {
-                let answer = client.execute(&prepared.read, (key,)).await?;
-                let rows = answer.into_rows_result().map_err(malformed)?;
-                let row = rows.maybe_first_row::<(Option<Counter>,)>().map_err(malformed)?;
-                let value = row.and_then(|(counter,)| counter).map_or(0, |counter| counter.0);
+                let rows = client.execute(READ, &[key.into()]).await?;
+                let cell = rows.first().and_then(|row| row.first());
+                // A counter that nobody has raised has no row, and is 0.
+                let value = cell.map_or(Ok(None), Cell::number)?.unwrap_or(0);
                 Ok(Operation::ReadCounter { key, value: Some(value) })
             }
             other => Err(foreign(&other)),

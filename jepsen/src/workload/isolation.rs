@@ -1,15 +1,15 @@
 //! Partitions of which all rows are written by one batch, and read by one query: at SERIAL, at QUORUM,
 //! and at ONE, which any replica answers with what it has.
 
-use super::rows::Rotation;
-use super::{Workload, foreign, malformed};
+use super::rows::{self, Rotation};
+use super::{Workload, foreign};
 use crate::checker::Verdict;
 use crate::checker::isolation::{self, ROWS};
-use crate::client::{Client, Failure};
+use crate::connection::{Cell, Connection, Failure, Level};
 use crate::history::{Call, Operation};
 use crate::random::Random;
-use scylla::statement::Consistency;
-use scylla::statement::prepared::PreparedStatement;
+
+const READ: &str = "SELECT v FROM jepsen.partitions WHERE k = ?";
 
 /// The workload.
 #[derive(Clone, Debug, Default)]
@@ -18,32 +18,9 @@ pub struct Partitions {
     last_value: i64,
 }
 
-/// Its statements.
-#[derive(Debug)]
-pub struct Prepared {
-    read: PreparedStatement,
-    read_any: PreparedStatement,
-    write: PreparedStatement,
-}
-
 impl Workload for Partitions {
-    type Prepared = Prepared;
-
     fn tables(&self) -> &[&'static str] {
         &["CREATE TABLE jepsen.partitions (k bigint, c int, v bigint, PRIMARY KEY (k, c))"]
-    }
-
-    async fn prepare(client: &Client) -> Result<Prepared, Failure> {
-        let inserts: Vec<String> = (0..ROWS)
-            .map(|row| format!("INSERT INTO jepsen.partitions (k, c, v) VALUES (?, {row}, ?);"))
-            .collect();
-        let batch = format!("BEGIN UNLOGGED BATCH {} APPLY BATCH", inserts.join(" "));
-        let select = "SELECT v FROM jepsen.partitions WHERE k = ?";
-        let (mut read, mut read_any) =
-            (client.prepare(select).await?, client.prepare(select).await?);
-        read.set_consistency(Consistency::Serial);
-        read_any.set_consistency(Consistency::One);
-        Ok(Prepared { read, read_any, write: client.prepare(&batch).await? })
     }
 
     fn next(&mut self, random: &mut Random) -> Operation {
@@ -58,25 +35,21 @@ impl Workload for Partitions {
         }
     }
 
-    async fn perform(
-        client: &Client,
-        prepared: &Prepared,
+    async fn perform<C: Connection>(
+        client: &mut C,
         operation: Operation,
     ) -> Result<Operation, Failure> {
         match operation {
             Operation::WriteAll { key, value } => {
-                let values: Vec<i64> = (0..ROWS).flat_map(|_| [key, value]).collect();
-                client.execute(&prepared.write, values).await?;
+                let values: Vec<Cell> =
+                    (0..ROWS).flat_map(|_| [key.into(), value.into()]).collect();
+                client.execute(&write(), &values).await?;
                 Ok(operation)
             }
             Operation::ReadAll { key, is_of_any, .. } => {
-                let statement = if is_of_any { &prepared.read_any } else { &prepared.read };
-                let answer = client.execute(statement, (key,)).await?;
-                let rows = answer.into_rows_result().map_err(malformed)?;
-                let values = rows.rows::<(i64,)>().map_err(malformed)?;
-                let values: Result<Vec<i64>, _> =
-                    values.map(|row| row.map(|(value,)| value)).collect();
-                Ok(Operation::ReadAll { key, is_of_any, values: values.map_err(malformed)? })
+                let level = if is_of_any { Level::One } else { Level::Serial };
+                let rows = client.execute_at(level, READ, &[key.into()]).await?;
+                Ok(Operation::ReadAll { key, is_of_any, values: rows::values(&rows)? })
             }
             other => Err(foreign(&other)),
         }
@@ -97,4 +70,11 @@ impl Workload for Partitions {
     fn check(&self, calls: &[Call]) -> Verdict {
         isolation::check(calls)
     }
+}
+
+/// The batch that writes all rows of a partition.
+fn write() -> String {
+    let insert = |row| format!("INSERT INTO jepsen.partitions (k, c, v) VALUES (?, {row}, ?);");
+    let inserts: String = (0..ROWS).map(insert).collect();
+    format!("BEGIN UNLOGGED BATCH {inserts} APPLY BATCH")
 }

@@ -1,18 +1,22 @@
 //! A table with a change log: rows are written again and again, then table and log are read whole.
 
-use super::{Workload, foreign};
+use super::{Workload, foreign, rows};
 use crate::checker::{self, Verdict};
-use crate::client::{Client, Failure};
+use crate::connection::{Connection, Failure, Row, malformed};
 use crate::history::{Call, Operation};
 use crate::random::Random;
-use scylla::statement::prepared::PreparedStatement;
 use scylla::value::CqlTimeuuid;
+
+const UPSERT: &str = "INSERT INTO jepsen.logged (k, c, v) VALUES (?, ?, ?)";
+const READ_TABLE: &str = "SELECT k, c, v FROM jepsen.logged";
+const READ_LOG: &str =
+    "SELECT k, c, v, \"cdc$time\", \"cdc$operation\" FROM jepsen.logged_scylla_cdc_log";
 
 /// Partitions, and rows in each.
 const PARTITIONS: u64 = 16;
 const ROWS: u64 = 5;
 /// What the log calls an upsert by INSERT.
-const INSERT: i8 = 2;
+const INSERT: i64 = 2;
 
 /// The workload.
 #[derive(Clone, Debug, Default)]
@@ -20,19 +24,10 @@ pub struct Log {
     next_value: i64,
 }
 
-/// A row of the log: (key, clustering, value, time, operation).
-type LogRow = (i64, i64, Option<i64>, CqlTimeuuid, i8);
-
 impl Workload for Log {
-    type Prepared = PreparedStatement;
-
     fn tables(&self) -> &[&'static str] {
         &["CREATE TABLE jepsen.logged (k bigint, c bigint, v bigint, PRIMARY KEY (k, c)) \
            WITH cdc = {'enabled': true}"]
-    }
-
-    async fn prepare(client: &Client) -> Result<PreparedStatement, Failure> {
-        client.prepare("INSERT INTO jepsen.logged (k, c, v) VALUES (?, ?, ?)").await
     }
 
     fn next(&mut self, random: &mut Random) -> Operation {
@@ -44,31 +39,25 @@ impl Workload for Log {
         }
     }
 
-    async fn perform(
-        client: &Client,
-        upsert: &PreparedStatement,
+    async fn perform<C: Connection>(
+        client: &mut C,
         operation: Operation,
     ) -> Result<Operation, Failure> {
         match operation {
             Operation::Upsert { key, clustering, value } => {
-                client.execute(upsert, (key, clustering, value)).await?;
+                client.execute(UPSERT, &[key.into(), clustering.into(), value.into()]).await?;
                 Ok(operation)
             }
             Operation::ReadTable { .. } => {
-                let mut rows = client.rows("SELECT k, c, v FROM jepsen.logged").await?;
-                rows.sort_unstable();
-                Ok(Operation::ReadTable { rows })
+                let rows = client.read_all(READ_TABLE).await?;
+                Ok(Operation::ReadTable { rows: rows::triples(&rows)? })
             }
             Operation::ReadLog { .. } => {
-                let text = "SELECT k, c, v, \"cdc$time\", \"cdc$operation\" \
-                            FROM jepsen.logged_scylla_cdc_log";
-                let mut rows: Vec<LogRow> = client.rows(text).await?;
-                rows.sort_by_key(|(key, _, _, time, _)| (*key, *time));
-                let changes = rows.into_iter().filter(|row| row.4 == INSERT);
-                let rows = changes.filter_map(|(key, clustering, value, _, _)| {
-                    value.map(|value| (key, clustering, value))
-                });
-                Ok(Operation::ReadLog { rows: rows.collect() })
+                let rows = client.read_all(READ_LOG).await?;
+                let upserts = rows.iter().map(upsert).filter_map(Result::transpose);
+                let mut upserts = upserts.collect::<Result<Vec<_>, Failure>>()?;
+                upserts.sort_by_key(|((key, ..), time)| (*key, *time));
+                Ok(Operation::ReadLog { rows: upserts.into_iter().map(|(row, _)| row).collect() })
             }
             other => Err(foreign(&other)),
         }
@@ -80,5 +69,19 @@ impl Workload for Log {
 
     fn check(&self, calls: &[Call]) -> Verdict {
         checker::log::check(calls)
+    }
+}
+
+/// The upsert that a row of the log tells of, with its time, if it is one.
+fn upsert(row: &Row) -> Result<Option<((i64, i64, i64), CqlTimeuuid)>, Failure> {
+    let [key, clustering, value, time, operation] = &row[..] else {
+        return Err(malformed("a row of the log has five columns"));
+    };
+    let is_upsert = operation.number()? == Some(INSERT);
+    match (key.number()?, clustering.number()?, value.number()?) {
+        (Some(key), Some(clustering), Some(value)) if is_upsert => {
+            Ok(Some(((key, clustering, value), time.time()?)))
+        }
+        _ => Ok(None),
     }
 }

@@ -2,14 +2,15 @@
 //! plain writes, and reads at SERIAL: one order holds for all of them.
 
 use super::rows::{self, Rotation};
-use super::{Workload, foreign, malformed};
+use super::{Workload, foreign};
 use crate::checker::{Verdict, linearizable};
-use crate::client::{Client, Failure};
+use crate::connection::{Connection, Failure, Level};
 use crate::history::{Call, Operation};
 use crate::random::Random;
-use scylla::statement::Consistency;
-use scylla::statement::prepared::PreparedStatement;
-use scylla::value::{CqlValue, Row};
+
+const READ: &str = "SELECT v FROM jepsen.transactions WHERE k = ?";
+const WRITE: &str = "INSERT INTO jepsen.transactions (k, v) VALUES (?, ?)";
+const COMPARE_AND_SET: &str = "UPDATE jepsen.transactions SET v = ? WHERE k = ? IF v = ?";
 
 /// Values of a register: few, so that a compare-and-set often finds what it asks for.
 const VALUES: u64 = 5;
@@ -20,31 +21,9 @@ pub struct Transactions {
     rotation: Rotation,
 }
 
-/// Its statements.
-#[derive(Debug)]
-pub struct Prepared {
-    read: PreparedStatement,
-    write: PreparedStatement,
-    compare_and_set: PreparedStatement,
-}
-
 impl Workload for Transactions {
-    type Prepared = Prepared;
-
     fn tables(&self) -> &[&'static str] {
         &["CREATE TABLE jepsen.transactions (k bigint PRIMARY KEY, v bigint)"]
-    }
-
-    async fn prepare(client: &Client) -> Result<Prepared, Failure> {
-        let mut read = client.prepare("SELECT v FROM jepsen.transactions WHERE k = ?").await?;
-        read.set_consistency(Consistency::Serial);
-        let write = "INSERT INTO jepsen.transactions (k, v) VALUES (?, ?)";
-        let compare_and_set = "UPDATE jepsen.transactions SET v = ? WHERE k = ? IF v = ?";
-        Ok(Prepared {
-            read,
-            write: client.prepare(write).await?,
-            compare_and_set: client.prepare(compare_and_set).await?,
-        })
     }
 
     fn next(&mut self, random: &mut Random) -> Operation {
@@ -60,28 +39,21 @@ impl Workload for Transactions {
         }
     }
 
-    async fn perform(
-        client: &Client,
-        prepared: &Prepared,
+    async fn perform<C: Connection>(
+        client: &mut C,
         operation: Operation,
     ) -> Result<Operation, Failure> {
         match operation {
-            Operation::Read { key, .. } => rows::read(client, &prepared.read, key).await,
+            Operation::Read { key, .. } => rows::read(client, Level::Serial, READ, key).await,
             Operation::Write { key, value } => {
-                client.execute(&prepared.write, (key, value)).await?;
+                client.execute(WRITE, &[key.into(), value.into()]).await?;
                 Ok(operation)
             }
             Operation::CompareAndSet { key, from, to, .. } => {
-                let answer = client.execute(&prepared.compare_and_set, (to, key, from)).await?;
-                let rows = answer.into_rows_result().map_err(malformed)?;
-                // A refusal also shows the value that was found.
-                let row = rows.first_row::<Row>().map_err(malformed)?;
-                match row.columns.first() {
-                    Some(Some(CqlValue::Boolean(applied))) => {
-                        Ok(Operation::CompareAndSet { key, from, to, applied: Some(*applied) })
-                    }
-                    other => Err(malformed(format!("applied is {other:?}"))),
-                }
+                let values = [to.into(), key.into(), from.into()];
+                let rows = client.execute(COMPARE_AND_SET, &values).await?;
+                let applied = Some(rows::is_applied(&rows)?);
+                Ok(Operation::CompareAndSet { key, from, to, applied })
             }
             other => Err(foreign(&other)),
         }

@@ -30,29 +30,22 @@ pub mod schema;
 pub mod set;
 
 use crate::checker::Verdict;
-use crate::client::{Client, Failure};
+use crate::connection::{Connection, Failure};
 use crate::history::{Call, Operation};
 use crate::random::Random;
 use std::future::Future;
 
 /// One kind of test.
 pub trait Workload {
-    /// What a client has prepared.
-    type Prepared;
-
     /// The tables, in a keyspace `jepsen` that is there.
     fn tables(&self) -> &[&'static str];
-
-    /// Prepares what [`Workload::perform`] needs.
-    fn prepare(client: &Client) -> impl Future<Output = Result<Self::Prepared, Failure>>;
 
     /// The next thing to ask.
     fn next(&mut self, random: &mut Random) -> Operation;
 
     /// Asks it; returns it with what was told.
-    fn perform(
-        client: &Client,
-        prepared: &Self::Prepared,
+    fn perform<C: Connection>(
+        client: &mut C,
         operation: Operation,
     ) -> impl Future<Output = Result<Operation, Failure>>;
 
@@ -82,9 +75,4 @@ pub trait Workload {
 /// A statement that is not the workload's.
 fn foreign(operation: &Operation) -> Failure {
     Failure::Refused(format!("this workload does not ask {operation:?}"))
-}
-
-/// An answer of another shape than asked for, which leaves open what was done.
-fn malformed(error: impl std::fmt::Display) -> Failure {
-    Failure::Unknown(error.to_string())
 }

@@ -6,10 +6,14 @@
 use super::rows;
 use super::{Workload, foreign};
 use crate::checker::{self, Verdict};
-use crate::client::{Client, Failure};
+use crate::connection::{Connection, Failure, Level};
 use crate::history::{Call, Operation};
 use crate::random::Random;
-use scylla::statement::prepared::PreparedStatement;
+
+const READ: &str = "SELECT v FROM jepsen.overwritten WHERE k = ?";
+const WRITE: &str =
+    "INSERT INTO jepsen.overwritten (k, v, padding) VALUES (?, ?, ?) USING TIMESTAMP ?";
+const DELETE: &str = "DELETE FROM jepsen.overwritten USING TIMESTAMP ? WHERE k = ?";
 
 /// Rows.
 const ROWS: u64 = 40;
@@ -26,33 +30,10 @@ pub struct Overwrites {
     last_key: i64,
 }
 
-/// Its statements.
-#[derive(Debug)]
-pub struct Prepared {
-    read: PreparedStatement,
-    write: PreparedStatement,
-    delete: PreparedStatement,
-    padding: String,
-}
-
 impl Workload for Overwrites {
-    type Prepared = Prepared;
-
     fn tables(&self) -> &[&'static str] {
         &["CREATE TABLE jepsen.overwritten (k bigint PRIMARY KEY, v bigint, padding text) \
            WITH gc_grace_seconds = 1"]
-    }
-
-    async fn prepare(client: &Client) -> Result<Prepared, Failure> {
-        let write =
-            "INSERT INTO jepsen.overwritten (k, v, padding) VALUES (?, ?, ?) USING TIMESTAMP ?";
-        let delete = "DELETE FROM jepsen.overwritten USING TIMESTAMP ? WHERE k = ?";
-        Ok(Prepared {
-            read: client.prepare("SELECT v FROM jepsen.overwritten WHERE k = ?").await?,
-            write: client.prepare(write).await?,
-            delete: client.prepare(delete).await?,
-            padding: "x".repeat(PADDING_BYTES),
-        })
     }
 
     fn next(&mut self, random: &mut Random) -> Operation {
@@ -69,20 +50,20 @@ impl Workload for Overwrites {
         Operation::Put { key: self.last_key, timestamp: self.timestamp, value }
     }
 
-    async fn perform(
-        client: &Client,
-        prepared: &Prepared,
+    async fn perform<C: Connection>(
+        client: &mut C,
         operation: Operation,
     ) -> Result<Operation, Failure> {
         match operation {
-            Operation::Read { key, .. } => rows::read(client, &prepared.read, key).await,
+            Operation::Read { key, .. } => rows::read(client, Level::Quorum, READ, key).await,
             Operation::Put { key, timestamp, value: Some(value) } => {
-                let values = (key, value, &prepared.padding, timestamp);
-                client.execute(&prepared.write, values).await?;
+                let padding = "x".repeat(PADDING_BYTES);
+                let values = [key.into(), value.into(), padding.as_str().into(), timestamp.into()];
+                client.execute(WRITE, &values).await?;
                 Ok(operation)
             }
             Operation::Put { key, timestamp, value: None } => {
-                client.execute(&prepared.delete, (timestamp, key)).await?;
+                client.execute(DELETE, &[timestamp.into(), key.into()]).await?;
                 Ok(operation)
             }
             other => Err(foreign(&other)),

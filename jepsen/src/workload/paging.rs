@@ -1,12 +1,15 @@
 //! A set that is read page by page, by small pages and large ones, while rows come and go around those
-//! that stay.
+//! that stay. Each page is asked of another node, which has nothing but the paging state to go by.
 
-use super::{Workload, foreign};
+use super::{Workload, foreign, rows};
 use crate::checker::{self, Verdict};
-use crate::client::{Client, Failure};
+use crate::connection::{Asked, Cell, Connection, Failure, Level};
 use crate::history::{Call, Operation};
 use crate::random::Random;
-use scylla::statement::prepared::PreparedStatement;
+
+const ADD: &str = "INSERT INTO jepsen.pages (k, v) VALUES (?, ?)";
+const REMOVE: &str = "DELETE FROM jepsen.pages WHERE k = ? AND v = ?";
+const READ: &str = "SELECT v FROM jepsen.pages";
 
 /// Partitions that the elements are spread over.
 const PARTITIONS: i64 = 40;
@@ -24,25 +27,9 @@ pub struct Pages {
     staying_count: i64,
 }
 
-/// Its statements.
-#[derive(Debug)]
-pub struct Prepared {
-    add: PreparedStatement,
-    remove: PreparedStatement,
-}
-
 impl Workload for Pages {
-    type Prepared = Prepared;
-
     fn tables(&self) -> &[&'static str] {
         &["CREATE TABLE jepsen.pages (k bigint, v bigint, PRIMARY KEY (k, v))"]
-    }
-
-    async fn prepare(client: &Client) -> Result<Prepared, Failure> {
-        Ok(Prepared {
-            add: client.prepare("INSERT INTO jepsen.pages (k, v) VALUES (?, ?)").await?,
-            remove: client.prepare("DELETE FROM jepsen.pages WHERE k = ? AND v = ?").await?,
-        })
     }
 
     fn next(&mut self, random: &mut Random) -> Operation {
@@ -59,26 +46,23 @@ impl Workload for Pages {
         Operation::Blink { value }
     }
 
-    async fn perform(
-        client: &Client,
-        prepared: &Prepared,
+    async fn perform<C: Connection>(
+        client: &mut C,
         operation: Operation,
     ) -> Result<Operation, Failure> {
         match operation {
             Operation::Add { value } => {
-                client.execute(&prepared.add, (value % PARTITIONS, value)).await?;
+                client.execute(ADD, &row(value)).await?;
                 Ok(operation)
             }
             Operation::Blink { value } => {
-                client.execute(&prepared.add, (value % PARTITIONS, value)).await?;
-                client.execute(&prepared.remove, (value % PARTITIONS, value)).await?;
+                client.execute(ADD, &row(value)).await?;
+                client.execute(REMOVE, &row(value)).await?;
                 Ok(operation)
             }
             Operation::Scan { page_rows, .. } => {
-                let text = "SELECT v FROM jepsen.pages";
-                let rows: Vec<(i64,)> = client.rows_by_pages(text, page_rows).await?;
-                let values = rows.into_iter().map(|(value,)| value).collect();
-                Ok(Operation::Scan { page_rows, values })
+                let pages = client.read_pages(Level::Quorum, READ, page_rows, Asked::EachInTurn);
+                Ok(Operation::Scan { page_rows, values: rows::values(&pages.await?)? })
             }
             other => Err(foreign(&other)),
         }
@@ -92,4 +76,8 @@ impl Workload for Pages {
     fn check(&self, calls: &[Call]) -> Verdict {
         checker::paging::check(calls)
     }
+}
+
+fn row(value: i64) -> [Cell; 2] {
+    [(value % PARTITIONS).into(), value.into()]
 }

@@ -4,15 +4,15 @@
 //! - [`ReadsAtOne`]: reads at ONE, which any replica answers with what it has.
 //! - [`SkewedClocks`]: writes with timestamps of clients whose clocks differ by a second.
 
-use super::register::{Prepared, Registers};
+use super::register::{READ, Registers};
 use super::{Workload, foreign, rows};
 use crate::checker::Verdict;
-use crate::client::{Client, Failure};
+use crate::connection::{Connection, Failure, Level};
 use crate::history::{Call, Operation};
 use crate::random::Random;
-use scylla::statement::Consistency;
-use scylla::statement::prepared::PreparedStatement;
 use std::time::{SystemTime, UNIX_EPOCH};
+
+const WRITE: &str = "INSERT INTO jepsen.registers (k, v) VALUES (?, ?) USING TIMESTAMP ?";
 
 /// How far the clock of every second write is behind.
 const SKEW_MICROS: i64 = 1_000_000;
@@ -22,28 +22,22 @@ const SKEW_MICROS: i64 = 1_000_000;
 pub struct ReadsAtOne(Registers);
 
 impl Workload for ReadsAtOne {
-    type Prepared = Prepared;
-
     fn tables(&self) -> &[&'static str] {
         self.0.tables()
-    }
-
-    async fn prepare(client: &Client) -> Result<Prepared, Failure> {
-        let mut prepared = Registers::prepare(client).await?;
-        prepared.read.set_consistency(Consistency::One);
-        Ok(prepared)
     }
 
     fn next(&mut self, random: &mut Random) -> Operation {
         self.0.next(random)
     }
 
-    async fn perform(
-        client: &Client,
-        prepared: &Prepared,
+    async fn perform<C: Connection>(
+        client: &mut C,
         operation: Operation,
     ) -> Result<Operation, Failure> {
-        Registers::perform(client, prepared, operation).await
+        match operation {
+            Operation::Read { key, .. } => rows::read(client, Level::One, READ, key).await,
+            other => Registers::perform(client, other).await,
+        }
     }
 
     fn last_reads(&self) -> Vec<Operation> {
@@ -60,33 +54,25 @@ impl Workload for ReadsAtOne {
 pub struct SkewedClocks(Registers);
 
 impl Workload for SkewedClocks {
-    type Prepared = (Prepared, PreparedStatement);
-
     fn tables(&self) -> &[&'static str] {
         self.0.tables()
-    }
-
-    async fn prepare(client: &Client) -> Result<Self::Prepared, Failure> {
-        let write = "INSERT INTO jepsen.registers (k, v) VALUES (?, ?) USING TIMESTAMP ?";
-        Ok((Registers::prepare(client).await?, client.prepare(write).await?))
     }
 
     fn next(&mut self, random: &mut Random) -> Operation {
         self.0.next(random)
     }
 
-    async fn perform(
-        client: &Client,
-        (prepared, write): &Self::Prepared,
+    async fn perform<C: Connection>(
+        client: &mut C,
         operation: Operation,
     ) -> Result<Operation, Failure> {
         match operation {
-            Operation::Read { key, .. } => rows::read(client, &prepared.read, key).await,
+            Operation::Read { key, .. } => rows::read(client, Level::Quorum, READ, key).await,
             Operation::Write { key, value } => {
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 let skew_micros = value % 2 * SKEW_MICROS;
                 let micros = i64::try_from(now.as_micros()).unwrap_or(i64::MAX) - skew_micros;
-                client.execute(write, (key, value, micros)).await?;
+                client.execute(WRITE, &[key.into(), value.into(), micros.into()]).await?;
                 Ok(operation)
             }
             other => Err(foreign(&other)),

@@ -3,10 +3,12 @@
 use super::rows::{self, Rotation};
 use super::{Workload, foreign};
 use crate::checker::{Verdict, linearizable};
-use crate::client::{Client, Failure};
+use crate::connection::{Connection, Failure, Level};
 use crate::history::{Call, Operation};
 use crate::random::Random;
-use scylla::statement::prepared::PreparedStatement;
+
+pub(super) const READ: &str = "SELECT v FROM jepsen.registers WHERE k = ?";
+const WRITE: &str = "INSERT INTO jepsen.registers (k, v) VALUES (?, ?)";
 
 /// The workload.
 #[derive(Clone, Debug, Default)]
@@ -15,25 +17,9 @@ pub struct Registers {
     last_value: i64,
 }
 
-/// Its statements.
-#[derive(Debug)]
-pub struct Prepared {
-    pub(super) read: PreparedStatement,
-    write: PreparedStatement,
-}
-
 impl Workload for Registers {
-    type Prepared = Prepared;
-
     fn tables(&self) -> &[&'static str] {
         &["CREATE TABLE jepsen.registers (k bigint PRIMARY KEY, v bigint)"]
-    }
-
-    async fn prepare(client: &Client) -> Result<Prepared, Failure> {
-        Ok(Prepared {
-            read: client.prepare("SELECT v FROM jepsen.registers WHERE k = ?").await?,
-            write: client.prepare("INSERT INTO jepsen.registers (k, v) VALUES (?, ?)").await?,
-        })
     }
 
     fn next(&mut self, random: &mut Random) -> Operation {
@@ -45,15 +31,14 @@ impl Workload for Registers {
         Operation::Write { key, value: self.last_value }
     }
 
-    async fn perform(
-        client: &Client,
-        prepared: &Prepared,
+    async fn perform<C: Connection>(
+        client: &mut C,
         operation: Operation,
     ) -> Result<Operation, Failure> {
         match operation {
-            Operation::Read { key, .. } => rows::read(client, &prepared.read, key).await,
+            Operation::Read { key, .. } => rows::read(client, Level::Quorum, READ, key).await,
             Operation::Write { key, value } => {
-                client.execute(&prepared.write, (key, value)).await?;
+                client.execute(WRITE, &[key.into(), value.into()]).await?;
                 Ok(operation)
             }
             other => Err(foreign(&other)),

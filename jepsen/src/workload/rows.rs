@@ -3,11 +3,9 @@
 //! A few are worked on at a time, so that calls meet; each only for some calls, so that the search for
 //! an order of them stays small, and then another row takes its place.
 
-use super::malformed;
-use crate::client::{Client, Failure};
+use crate::connection::{Connection, Failure, Level, Row, malformed, numbers};
 use crate::history::Operation;
 use crate::random::Random;
-use scylla::statement::prepared::PreparedStatement;
 
 /// Registers worked on at a time.
 const ACTIVE_COUNT: usize = 4;
@@ -49,12 +47,41 @@ impl Rotation {
 
 /// Reads a register by `SELECT v … WHERE k = ?`.
 pub(super) async fn read(
-    client: &Client,
-    select: &PreparedStatement,
+    client: &mut impl Connection,
+    level: Level,
+    select: &str,
     key: i64,
 ) -> Result<Operation, Failure> {
-    let answer = client.execute(select, (key,)).await?;
-    let rows = answer.into_rows_result().map_err(malformed)?;
-    let row = rows.maybe_first_row::<(i64,)>().map_err(malformed)?;
-    Ok(Operation::Read { key, value: row.map(|(value,)| value) })
+    let rows = client.execute_at(level, select, &[key.into()]).await?;
+    let value = numbers(&rows)?.first().map(|[value]| *value);
+    Ok(Operation::Read { key, value })
+}
+
+/// Whether a conditional write was made. A refusal also shows the values that were found.
+pub(super) fn is_applied(rows: &[Row]) -> Result<bool, Failure> {
+    let cell = rows.first().and_then(|row| row.first());
+    cell.ok_or_else(|| malformed("a conditional write was answered without a row"))?.boolean()
+}
+
+/// The elements of a set: a column of the rows of a query, ascending.
+pub(super) async fn elements(
+    client: &mut impl Connection,
+    select: &str,
+) -> Result<Vec<i64>, Failure> {
+    let rows = client.read_all(select).await?;
+    let mut values = values(&rows)?;
+    values.sort_unstable();
+    Ok(values)
+}
+
+/// The numbers of rows that have one.
+pub(super) fn values(rows: &[Row]) -> Result<Vec<i64>, Failure> {
+    Ok(numbers(rows)?.into_iter().map(|[value]| value).collect())
+}
+
+/// The numbers of rows that have three, in their order.
+pub(super) fn triples(rows: &[Row]) -> Result<Vec<(i64, i64, i64)>, Failure> {
+    let mut rows: Vec<(i64, i64, i64)> = numbers(rows)?.into_iter().map(Into::into).collect();
+    rows.sort_unstable();
+    Ok(rows)
 }

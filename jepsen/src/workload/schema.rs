@@ -6,9 +6,11 @@
 
 use super::{Workload, foreign};
 use crate::checker::{self, Verdict};
-use crate::client::{Client, Failure};
+use crate::connection::{Cell, Connection, Failure};
 use crate::history::{Call, Operation};
 use crate::random::Random;
+
+const READ: &str = "SELECT table_name FROM system_schema.tables WHERE keyspace_name = 'jepsen'";
 
 /// What the names of the tables begin with; a number follows.
 const PREFIX: &str = "made_";
@@ -22,14 +24,8 @@ pub struct Tables {
 }
 
 impl Workload for Tables {
-    type Prepared = ();
-
     fn tables(&self) -> &[&'static str] {
         &[]
-    }
-
-    async fn prepare(_client: &Client) -> Result<(), Failure> {
-        Ok(())
     }
 
     fn next(&mut self, _random: &mut Random) -> Operation {
@@ -40,19 +36,22 @@ impl Workload for Tables {
         Operation::Add { value: self.next_value }
     }
 
-    async fn perform(client: &Client, (): &(), operation: Operation) -> Result<Operation, Failure> {
+    async fn perform<C: Connection>(
+        client: &mut C,
+        operation: Operation,
+    ) -> Result<Operation, Failure> {
         match operation {
             Operation::Add { value } => {
                 let table = format!("jepsen.{PREFIX}{value}");
-                client.query(&format!("CREATE TABLE {table} (k int PRIMARY KEY)")).await?;
+                client.define(&format!("CREATE TABLE {table} (k int PRIMARY KEY)")).await?;
                 Ok(operation)
             }
             Operation::ReadSet { .. } => {
                 client.agree().await?;
-                let text = "SELECT table_name FROM system_schema.tables \
-                            WHERE keyspace_name = 'jepsen'";
-                let names: Vec<(String,)> = client.rows(text).await?;
-                let numbers = names.iter().filter_map(|(name,)| name.strip_prefix(PREFIX));
+                let rows = client.read_all(READ).await?;
+                let cells = rows.iter().filter_map(|row| row.first());
+                let names: Vec<&str> = cells.map(Cell::text).collect::<Result<_, _>>()?;
+                let numbers = names.iter().filter_map(|name| name.strip_prefix(PREFIX));
                 let mut values: Vec<i64> =
                     numbers.filter_map(|number| number.parse().ok()).collect();
                 values.sort_unstable();

@@ -1,12 +1,14 @@
 //! A set: each element is a row of its own, in one of a few partitions; all rows are read at the end,
 //! and now and then meanwhile.
 
-use super::{Workload, foreign};
+use super::{Workload, foreign, rows};
 use crate::checker::{self, Verdict};
-use crate::client::{Client, Failure};
+use crate::connection::{Connection, Failure};
 use crate::history::{Call, Operation};
 use crate::random::Random;
-use scylla::statement::prepared::PreparedStatement;
+
+const ADD: &str = "INSERT INTO jepsen.elements (k, v) VALUES (?, ?)";
+const READ: &str = "SELECT v FROM jepsen.elements";
 
 /// Partitions that the elements are spread over.
 const PARTITIONS: i64 = 64;
@@ -20,14 +22,8 @@ pub struct Set {
 }
 
 impl Workload for Set {
-    type Prepared = PreparedStatement;
-
     fn tables(&self) -> &[&'static str] {
         &["CREATE TABLE jepsen.elements (k bigint, v bigint, PRIMARY KEY (k, v))"]
-    }
-
-    async fn prepare(client: &Client) -> Result<PreparedStatement, Failure> {
-        client.prepare("INSERT INTO jepsen.elements (k, v) VALUES (?, ?)").await
     }
 
     fn next(&mut self, random: &mut Random) -> Operation {
@@ -38,21 +34,17 @@ impl Workload for Set {
         Operation::Add { value: self.next_value }
     }
 
-    async fn perform(
-        client: &Client,
-        add: &PreparedStatement,
+    async fn perform<C: Connection>(
+        client: &mut C,
         operation: Operation,
     ) -> Result<Operation, Failure> {
         match operation {
             Operation::Add { value } => {
-                client.execute(add, (value % PARTITIONS, value)).await?;
+                client.execute(ADD, &[(value % PARTITIONS).into(), value.into()]).await?;
                 Ok(operation)
             }
             Operation::ReadSet { .. } => {
-                let rows: Vec<(i64,)> = client.rows("SELECT v FROM jepsen.elements").await?;
-                let mut values: Vec<i64> = rows.into_iter().map(|(value,)| value).collect();
-                values.sort_unstable();
-                Ok(Operation::ReadSet { values })
+                Ok(Operation::ReadSet { values: rows::elements(client, READ).await? })
             }
             other => Err(foreign(&other)),
         }
