@@ -139,7 +139,8 @@ impl Client {
         panic!("{name}: no node to connect to: {last:?}");
     }
 
-    async fn connect_once(
+    /// Connects, if there is a node now.
+    pub(crate) async fn connect_once(
         home: &Home,
         name: &str,
         dialect: Dialect,
@@ -204,13 +205,9 @@ impl Client {
 
     /// Reads all pages of a query.
     pub(crate) async fn read_all(&mut self, text: &str, rows: u32) -> Result<Page, ClientError> {
-        let statement = Statement::of_text(text);
         let mut all = Page::default();
         loop {
-            let mut parameters = QueryParameters::with_consistency(self.consistency);
-            parameters.page_size = Some(rows);
-            parameters.paging_state = all.paging_state.take();
-            let page = self.run_with(&statement, parameters).await?;
+            let page = self.read_page(text, rows, all.paging_state.take()).await?;
             all.columns = page.columns;
             all.rows.extend(page.rows);
             all.paging_state = page.paging_state;
@@ -218,6 +215,19 @@ impl Client {
                 return Ok(all);
             }
         }
+    }
+
+    /// Reads the page of a query that begins at this place, or the first.
+    pub(crate) async fn read_page(
+        &mut self,
+        text: &str,
+        rows: u32,
+        paging_state: Option<Bytes>,
+    ) -> Result<Page, ClientError> {
+        let mut parameters = QueryParameters::with_consistency(self.consistency);
+        parameters.page_size = Some(rows);
+        parameters.paging_state = paging_state;
+        self.run_with(&Statement::of_text(text), parameters).await
     }
 
     async fn run_with(

@@ -190,6 +190,7 @@ impl Cluster {
         self.sim.crash(name.as_str());
         control.disk.restart(survival);
         state.is_serving.set(false);
+        state.thaw();
     }
 
     /// Starts a node that is down; nothing if it is not.
@@ -198,6 +199,16 @@ impl Cluster {
         if !self.sim.is_host_running(name) {
             self.sim.bounce(name);
         }
+    }
+
+    /// Stops a node's process where it stands; it goes on when it is thawed.
+    pub(crate) fn freeze(&self, node: usize) {
+        self.machines[node].state.freeze();
+    }
+
+    /// Lets a node go on that was frozen.
+    pub(crate) fn thaw(&self, node: usize) {
+        self.machines[node].state.thaw();
     }
 
     /// Breaks what is between two nodes.

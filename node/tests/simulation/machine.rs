@@ -1,15 +1,20 @@
-//! A simulated machine: a node on a disk and clocks of its own, that is started again after a crash.
+//! A simulated machine: a node on a disk and clocks of its own, that is started again after a crash,
+//! and can be frozen as SIGSTOP freezes a process: time goes on, what is sent to it arrives, and
+//! nothing in it runs.
 
 use crate::followed::Followed;
 use crate::operator::Operator;
 use env::{EntropySource, Env, SimControl};
 use node::{CommitLogSync, Config, Limits, LogFormat, Node, StartError, Webhooks};
 use std::cell::{Cell, RefCell};
-use std::future::pending;
+use std::future::{pending, poll_fn};
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::{Poll, Waker};
 use std::time::{Duration, UNIX_EPOCH};
+use tokio::task::LocalSet;
 use turmoil::Sim;
 
 /// The wall clock when a simulation begins.
@@ -41,6 +46,39 @@ pub(crate) struct NodeState {
     pub followed: Followed,
     /// Why it did not start.
     pub start_error: RefCell<Option<String>>,
+    is_frozen: Cell<bool>,
+    /// Whoever polls a node that is frozen.
+    thaws: RefCell<Option<Waker>>,
+}
+
+impl NodeState {
+    /// Nothing in the node runs from now on.
+    pub(crate) fn freeze(&self) {
+        self.is_frozen.set(true);
+    }
+
+    /// It goes on where it stood, and finds that time has passed.
+    pub(crate) fn thaw(&self) {
+        self.is_frozen.set(false);
+        if let Some(waker) = self.thaws.take() {
+            waker.wake();
+        }
+    }
+
+    /// Runs a node with all its tasks, but for the times when it is frozen.
+    async fn run(&self, node: impl Future<Output = turmoil::Result> + 'static) -> turmoil::Result {
+        let tasks = LocalSet::new();
+        let node = tasks.spawn_local(node);
+        let mut running = pin!(tasks.run_until(node));
+        let ended = poll_fn(|context| {
+            if self.is_frozen.get() {
+                *self.thaws.borrow_mut() = Some(context.waker().clone());
+                return Poll::Pending;
+            }
+            running.as_mut().poll(context)
+        });
+        ended.await?
+    }
 }
 
 /// A network without machines.
@@ -69,7 +107,8 @@ pub(crate) fn boot(
     let mut env = env.clone();
     // A machine that starts again does not draw its old random numbers.
     env.entropy = EntropySource::simulated(seed.wrapping_mul(1_000) + boot);
-    run_node(env, config, control.clone(), state.clone())
+    let (control, state) = (control.clone(), state.clone());
+    async move { state.clone().run(run_node(env, config, control, state)).await }
 }
 
 async fn run_node(

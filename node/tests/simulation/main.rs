@@ -7,11 +7,13 @@
 //! client       a CQL client over the simulated network
 //! clients      how clients begin and end in a simulation
 //! operator     asks a node for things over HTTP
+//! faults       what goes wrong with the nodes of a cluster
 //! trace        everything that clients sent and got, for comparing two runs
 //! statements   random statements of every shape
 //! change_log   a CDC log and its table, read over CQL, and the law between them
 //! followed     the log as a feed on each node hears it
 //! workload     clients of a cluster, and what must hold for them at every moment
+//! histories    the workloads and checkers of the crate jepsen, on the same clusters
 //! told         that the log tells of each change once
 //! generations  that its streams are those of the time
 //! planted      bugs that the other tests must notice
@@ -33,8 +35,10 @@ mod crowded;
 mod determinism;
 mod disk_faults;
 mod expiry;
+mod faults;
 mod followed;
 mod generations;
+mod histories;
 mod joining;
 mod list_batches;
 mod lost_answers;

@@ -4,7 +4,8 @@
 //! meanwhile and on the ring that is left, which is the one that was asked for.
 
 use crate::clients::HasClients;
-use crate::cluster::{Cluster, Cut, Order};
+use crate::cluster::{Cluster, Order};
+use crate::faults::{Fault, inflict};
 use crate::followed;
 use crate::joining::wait_for_members_of;
 use crate::seeds;
@@ -22,6 +23,15 @@ const QUIET_TICKS_MAX: u64 = 3_000;
 const FAULT_TICKS_MAX: u64 = 3_000;
 /// Faults while the ring changes; after them it has to come to its end.
 const FAULTS_MAX: u64 = 4;
+const FAULTS: [Fault; 7] = [
+    Fault::Kill,
+    Fault::PowerCut,
+    Fault::PowerCutOfAll,
+    Fault::Isolate,
+    Fault::Part,
+    Fault::Pause,
+    Fault::Quiet,
+];
 /// How far ahead a generation is announced: further than anybody is cut off.
 const GENERATION_AHEAD_MILLIS: u64 = FAULT_TICKS_MAX + 3_000;
 
@@ -45,53 +55,10 @@ impl Changing {
 
     /// Lets one thing go wrong for a while, or nothing.
     fn disturb(&mut self) {
-        let ticks = 1 + self.entropy.below(FAULT_TICKS_MAX);
         let quiet = self.entropy.below(QUIET_TICKS_MAX);
         self.cluster.steps(quiet);
-        let running = self.running.clone();
-        let node = self.any(&running);
-        let others: Vec<usize> = running.iter().copied().filter(|other| *other != node).collect();
-        let cuts = [Cut::BothWays, Cut::OneWay, Cut::Held];
-        let cut = cuts[self.entropy.below(3) as usize];
-        let survivals = [Survival::SyncedOnly, Survival::LastFileTorn, Survival::Random];
-        let survival = survivals[self.entropy.below(3) as usize];
-        let cluster = &mut self.cluster;
-        match self.entropy.below(6) {
-            0 => {
-                cluster.crash(node, Survival::Everything);
-                cluster.steps(ticks);
-                cluster.restart(node);
-            }
-            1 => {
-                cluster.crash(node, survival);
-                cluster.steps(ticks / 8);
-                cluster.restart(node);
-            }
-            2 => {
-                for node in &running {
-                    cluster.crash(*node, survival);
-                }
-                cluster.steps(ticks / 8);
-                for node in &running {
-                    cluster.restart(*node);
-                }
-            }
-            3 => {
-                for other in &others {
-                    cluster.cut(node, *other, cut);
-                }
-                cluster.steps(ticks);
-                for other in &others {
-                    cluster.mend(node, *other, cut);
-                }
-            }
-            4 => {
-                cluster.cut(node, others[0], cut);
-                cluster.steps(ticks);
-                cluster.mend(node, others[0], cut);
-            }
-            _ => cluster.steps(ticks),
-        }
+        let running: Vec<usize> = self.running.iter().copied().collect();
+        inflict(&mut self.cluster, &FAULTS, &running, FAULT_TICKS_MAX, &mut self.entropy);
     }
 
     fn disturb_some(&mut self) {

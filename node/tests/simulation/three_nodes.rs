@@ -1,67 +1,29 @@
 //! Three nodes that founded one cluster, everything on all of them, while nodes are killed, lose
-//! power, are cut off from each other, and have their clocks set. What holds meanwhile and in the end
+//! power, are stopped, cut off from each other, and have their clocks set. What holds meanwhile and in the end
 //! is the [`workload`](crate::workload)'s.
 
 use crate::clients::HasClients;
-use crate::cluster::{Cluster, Cut};
+use crate::cluster::Cluster;
+use crate::faults::{Fault, inflict};
 use crate::followed;
 use crate::joining::{NODES, wait_for_members};
 use crate::seeds;
 use crate::trace::hash;
 use crate::workload::{FOLLOWED, Workload};
-use env::disk::Survival;
-use env::{Entropy, EntropySource};
+use env::EntropySource;
 
 /// Ticks between two faults, and while one lasts, at most.
 const QUIET_TICKS_MAX: u64 = 1_500;
 const FAULT_TICKS_MAX: u64 = 4_000;
-/// How far a clock is set; all together, less than a node bears at its start.
-const JUMP_MICROS_MAX: u64 = 800_000;
-
-/// Lets one thing go wrong, and mends it.
-fn disturb(cluster: &mut Cluster, entropy: &mut Entropy) {
-    let node = entropy.below(NODES as u64) as usize;
-    let others = [(node + 1) % NODES, (node + 2) % NODES];
-    let ticks = entropy.below(FAULT_TICKS_MAX);
-    let survivals = [Survival::SyncedOnly, Survival::LastFileTorn, Survival::Random];
-    let survival = survivals[entropy.below(3) as usize];
-    let cuts = [Cut::BothWays, Cut::OneWay, Cut::Held];
-    let cut = cuts[entropy.below(3) as usize];
-    match entropy.below(6) {
-        0 => {
-            // The process dies; the machine goes on.
-            cluster.crash(node, Survival::Everything);
-            cluster.steps(ticks);
-            cluster.restart(node);
-        }
-        1 => {
-            cluster.crash(node, survival);
-            cluster.steps(ticks / 8);
-            cluster.restart(node);
-        }
-        2 => {
-            (0..NODES).for_each(|node| cluster.crash(node, survival));
-            cluster.steps(ticks / 8);
-            (0..NODES).for_each(|node| cluster.restart(node));
-        }
-        3 => {
-            for other in others {
-                cluster.cut(node, other, cut);
-            }
-            cluster.steps(ticks);
-            for other in others {
-                cluster.mend(node, other, cut);
-            }
-        }
-        4 => {
-            cluster.cut(node, others[0], cut);
-            cluster.steps(ticks);
-            cluster.mend(node, others[0], cut);
-        }
-        _ => cluster
-            .jump_wall(node, entropy.below(JUMP_MICROS_MAX * 2) as i64 - JUMP_MICROS_MAX as i64),
-    }
-}
+const FAULTS: [Fault; 7] = [
+    Fault::Kill,
+    Fault::PowerCut,
+    Fault::PowerCutOfAll,
+    Fault::Isolate,
+    Fault::Part,
+    Fault::Pause,
+    Fault::Clock,
+];
 
 /// Everything that clients saw, and what the disks hold in the end.
 fn run(seed: u64, factor: usize, faults: u64) -> Vec<String> {
@@ -73,7 +35,7 @@ fn run(seed: u64, factor: usize, faults: u64) -> Vec<String> {
     let mut entropy = EntropySource::simulated(seed).generator("faults");
     for _ in 0..faults {
         cluster.steps(entropy.below(QUIET_TICKS_MAX));
-        disturb(&mut cluster, &mut entropy);
+        inflict(&mut cluster, &FAULTS, &[0, 1, 2], FAULT_TICKS_MAX, &mut entropy);
     }
     cluster.steps(QUIET_TICKS_MAX);
     workload.end(&mut cluster, &[0, 1, 2]);
