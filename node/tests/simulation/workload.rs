@@ -41,6 +41,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 /// How long a client waits for an answer.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(20);
+/// How long a client rests between two calls, at most. A few calls in the time in which a fault is
+/// noticed are as good as a hundred, and what is written has to be read back and folded.
+const REST_MILLIS_MAX: u64 = 20;
 const SWITCH_PAUSE: Duration = Duration::from_millis(700);
 
 /// Each table with rows of one client each: its name, its options, and whether every change of it
@@ -236,11 +239,18 @@ async fn work(homes: Vec<Home>, number: i32, seed: u64, is_to_end: Rc<Cell<bool>
     worker.client.patience = ANSWER_PATIENCE;
     while !is_to_end.get() {
         worker.do_something().await;
+        worker.rest().await;
     }
     worker.known
 }
 
 impl Worker {
+    /// Lets some time pass.
+    async fn rest(&mut self) {
+        let millis = self.entropy.below(REST_MILLIS_MAX);
+        self.homes[0].clock.sleep(Duration::from_millis(millis)).await;
+    }
+
     /// Goes on with any of the nodes.
     async fn reconnect(&mut self) {
         self.homes[0].clock.sleep(PAUSE).await;
