@@ -327,7 +327,9 @@ impl Follower {
             {
                 let State { merge, .. } = &*self.inner.state.borrow();
                 let is_slowest = || self.lowest(merge) <= merge.closed() && !merge.is_ready();
-                let is_room = merge.bytes() <= WAITING_BYTES_MAX && self.inner.memory.has_room();
+                // Where no rows wait, nobody would tell of room.
+                let is_room = merge.bytes() == 0
+                    || (merge.bytes() <= WAITING_BYTES_MAX && self.inner.memory.has_room());
                 if is_room || is_slowest() {
                     return;
                 }
