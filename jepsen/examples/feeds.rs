@@ -122,5 +122,8 @@ fn run(arguments: RunArguments) -> io::Result<bool> {
 
 fn tell(report: &FeedReport) -> bool {
     println!("{report}");
+    for lag in feeds::lags(&report.history) {
+        println!("{lag}");
+    }
     report.verdict == Verdict::Valid
 }

@@ -6,6 +6,7 @@
 //!   topic.rs      a real Kafka broker that is killed, read by a consumer that is killed
 //!   run.rs        clients, nemesis and readers together; then everything that is owed is waited for
 //!   history.rs    what was written and told
+//!   lag.rs        how late positions were
 //! ```
 //! The judge is [`crate::checker::feed`]. `cargo run --release -p jepsen --example feeds -- --help`
 //! runs a test; a history that it left is judged again by the same program.
@@ -13,8 +14,10 @@
 pub mod history;
 #[path = "../../../changefeed/tests/broker/kafka/mod.rs"]
 mod kafka;
+mod lag;
 mod receiver;
 mod run;
 mod topic;
 
+pub use lag::{Lag, lags};
 pub use run::{FeedReport, judge, run};
