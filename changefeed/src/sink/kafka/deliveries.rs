@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 #[derive(Debug, Default)]
 pub(super) struct Deliveries {
     state: Mutex<State>,
-    /// Wakes the sink when something was reported.
+    /// Wakes the sink when what it waits for was reported.
     changed: Notify,
 }
 
@@ -25,6 +25,10 @@ struct State {
     outcomes: VecDeque<Option<Result<(), RDKafkaErrorCode>>>,
     /// How many were reported in all.
     reported: usize,
+    /// How many are under way.
+    under_way: usize,
+    /// The sink is woken when no more than so many are.
+    woken_at: usize,
     /// What the library last complained of since anything went well: a broker that is away, a password
     /// that is wrong. It says so once in half a minute, however often it tries.
     complaint: Option<String>,
@@ -56,13 +60,16 @@ impl Deliveries {
     pub(super) fn begin(&self) -> usize {
         let mut state = self.state();
         state.outcomes.push_back(None);
+        state.under_way += 1;
         state.first + state.outcomes.len() - 1
     }
 
     /// Takes back the last message, which the library did not take.
     pub(super) fn take_back(&self) {
-        let last = self.state().outcomes.pop_back();
+        let mut state = self.state();
+        let last = state.outcomes.pop_back();
         assert_eq!(last, Some(None), "a message that was not taken is last and under way");
+        state.under_way -= 1;
     }
 
     /// Notes what the library says of a message.
@@ -77,8 +84,12 @@ impl Deliveries {
             state.complaint = None;
         }
         state.reported += 1;
+        state.under_way -= 1;
+        let is_awaited = outcome.is_err() || state.under_way == state.woken_at;
         drop(state);
-        self.changed.notify_one();
+        if is_awaited {
+            self.changed.notify_one();
+        }
     }
 
     /// Takes what was acknowledged from the front of the row.
@@ -97,8 +108,17 @@ impl Deliveries {
         Front { acknowledged, failed, reported: state.reported }
     }
 
-    /// Returns when something was reported since the last return, or is.
-    pub(super) async fn changed(&self) {
+    /// Returns when all messages are settled, or half of those that are under way if there are more to
+    /// give, or one has failed; also when that was so since the last return. Woken for each report of
+    /// thousands, the sink would do little but look.
+    pub(super) async fn settled(&self, are_more_to_give: bool) {
+        {
+            let mut state = self.state();
+            if state.under_way == 0 {
+                return;
+            }
+            state.woken_at = if are_more_to_give { state.under_way / 2 } else { 0 };
+        }
         self.changed.notified().await;
     }
 
@@ -125,6 +145,9 @@ impl Deliveries {
 #[cfg(test)]
 mod tests {
     use super::{Deliveries, Front, RDKafkaErrorCode};
+    use std::future::Future;
+    use std::pin::{Pin, pin};
+    use std::task::{Context, Waker};
 
     #[test]
     fn only_a_prefix_is_acknowledged() {
@@ -146,6 +169,36 @@ mod tests {
         deliveries.take_back();
         assert_eq!(deliveries.count(), 2);
     }
+
+    #[test]
+    fn the_sink_is_woken_when_few_enough_are_under_way_and_by_failures() {
+        let deliveries = Deliveries::default();
+        for number in 0..5 {
+            assert_eq!(deliveries.begin(), number);
+        }
+        let mut context = Context::from_waker(Waker::noop());
+        let mut is_done = |waiting: &mut Pin<&mut dyn Future<Output = ()>>| {
+            waiting.as_mut().poll(&mut context).is_ready()
+        };
+        let mut half: Pin<&mut dyn Future<Output = ()>> = pin!(deliveries.settled(true));
+        assert!(!is_done(&mut half));
+        deliveries.report(0, Ok(()));
+        deliveries.report(1, Ok(()));
+        assert!(!is_done(&mut half));
+        deliveries.report(2, Ok(()));
+        assert!(is_done(&mut half));
+        let mut all: Pin<&mut dyn Future<Output = ()>> = pin!(deliveries.settled(false));
+        assert!(!is_done(&mut all));
+        deliveries.report(3, Err(RDKafkaErrorCode::InvalidRecord));
+        assert!(is_done(&mut all), "one has failed");
+        let mut last: Pin<&mut dyn Future<Output = ()>> = pin!(deliveries.settled(true));
+        assert!(!is_done(&mut last));
+        deliveries.report(4, Ok(()));
+        assert!(is_done(&mut last));
+        let mut none: Pin<&mut dyn Future<Output = ()>> = pin!(deliveries.settled(false));
+        assert!(is_done(&mut none), "nothing is under way");
+    }
+
     #[test]
     fn a_complaint_stays_until_something_goes_well() {
         let deliveries = Deliveries::default();

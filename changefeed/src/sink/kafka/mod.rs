@@ -343,7 +343,7 @@ impl KafkaSink {
             }
             tokio::select! {
                 biased;
-                () = deliveries.changed() => {}
+                () = deliveries.settled(given < records.len()) => {}
                 () = clock.sleep_until(deadline) => {}
             }
         }
