@@ -57,6 +57,15 @@ impl Cursor {
         }
     }
 
+    /// A time in microseconds such that whatever lies above it in the log lies behind this.
+    pub fn lies_up_to(&self) -> TimestampMicros {
+        match self {
+            Cursor::Time(micros) => *micros,
+            Cursor::Row(position) => position.key.micros(),
+            Cursor::Sequence(sequence) => crate::sequence::last_micros_of(*sequence),
+        }
+    }
+
     /// The same, or that position if it lies further on.
     pub fn or_further(self, position: Position) -> Cursor {
         match self {

@@ -33,6 +33,13 @@ fn first_of(micros: TimestampMicros) -> Sequence {
     u64::try_from(millis).unwrap_or(0).min(SEQUENCE_MAX >> RANK_BITS) << RANK_BITS
 }
 
+/// The last microsecond of the millisecond that a number was counted in: changes above it have higher
+/// ones.
+pub fn last_micros_of(sequence: Sequence) -> TimestampMicros {
+    let millis = (sequence >> RANK_BITS) as i64 + FIRST_MILLI;
+    millis * 1_000 + 999
+}
+
 /// The log rows of one change of one partition, numbered.
 #[derive(Clone, Copy, Debug)]
 pub struct Group<'a> {

@@ -195,26 +195,20 @@ impl Host for Owner {
 
 /// How a feed stands whose pump began with `base`.
 fn progress_of(base: &Progress, status: &Status) -> Progress {
+    // A reader begins before its place, to count what lies there: what is closed below that place says
+    // nothing.
     let closed = status.resolved.map(|resolved| resolved.closed);
-    let cursor = match (status.position, closed) {
-        (Some(position), Some(closed))
-            if closed.saturating_sub(position.key.micros()) > POSITION_AGE_MICROS_MAX =>
+    let closed = closed.filter(|closed| *closed >= base.cursor.lies_up_to());
+    let stands = status.position.map_or(base.cursor, Cursor::Row);
+    let cursor = match (stands, closed) {
+        (Cursor::Row(position), Some(closed))
+            if closed.saturating_sub(position.key.micros()) <= POSITION_AGE_MICROS_MAX =>
         {
-            Cursor::Time(closed)
+            stands
         }
-        (Some(position), _) => Cursor::Row(position),
-        (None, _) => match (base.cursor, closed) {
-            (Cursor::Time(micros), Some(closed)) => Cursor::Time(micros.max(closed)),
-            // Reading what is behind a number begins before it, so the time says nothing at first.
-            (cursor, _) => cursor,
-        },
+        (_, Some(closed)) => Cursor::Time(closed),
+        (_, None) => stands,
     };
-    // A reader begins before its place, to count what lies there.
-    let closed = closed.filter(|closed| match base.cursor {
-        Cursor::Time(micros) => *closed >= micros,
-        Cursor::Row(position) => *closed >= position.key.micros(),
-        Cursor::Sequence(_) => true,
-    });
     let sequence = status.position.map_or(0, |position| position.sequence);
     Progress {
         cursor,
@@ -226,5 +220,45 @@ fn progress_of(base: &Progress, status: &Status) -> Progress {
         last_error: status.last_error.clone(),
         closed_micros: closed.or(base.closed_micros),
         scanned: status.scanned.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metadata::test_feed;
+    use changefeed::Position;
+    use changefeed::pump::Resolved;
+    use changefeed::sequence::position_at;
+
+    /// 2026-01-01, in microseconds and as a number.
+    const NOW: i64 = 1_767_225_600_000_000;
+    const SEQUENCE: u64 = (1_767_225_600_000 - 1_577_836_800_000) << 12;
+
+    fn cursor_after(begun: Cursor, position: Option<Position>, closed: i64) -> Progress {
+        let base = Progress { cursor: begun, ..test_feed("f", None).progress };
+        let resolved = Some(Resolved { closed, sequence: 0 });
+        progress_of(&base, &Status { position, resolved, ..Status::default() })
+    }
+
+    #[test]
+    fn time_that_passes_without_changes_moves_a_feed_wherever_it_began() {
+        let row = position_at(NOW, SEQUENCE);
+        for (begun, near) in [
+            (Cursor::Time(NOW), Cursor::Time(NOW + 1_000)),
+            (Cursor::Row(row), Cursor::Row(row)),
+            (Cursor::Sequence(SEQUENCE), Cursor::Time(NOW + 1_000)),
+        ] {
+            let told = |closed| cursor_after(begun, None, closed);
+            // A reader begins before its place.
+            assert_eq!((told(NOW - 1).cursor, told(NOW - 1).closed_micros), (begun, None));
+            assert_eq!(told(NOW + 1_000).cursor, near);
+            assert_eq!(told(NOW + 1_000).closed_micros, Some(NOW + 1_000));
+            let far = NOW + POSITION_AGE_MICROS_MAX + 1;
+            assert_eq!(told(far).cursor, Cursor::Time(far), "{begun:?}");
+        }
+        let next = position_at(NOW + 500, SEQUENCE + 1);
+        let moved = cursor_after(Cursor::Sequence(SEQUENCE), Some(next), NOW + 1_000);
+        assert_eq!((moved.cursor, moved.last_sequence), (Cursor::Row(next), SEQUENCE + 1));
     }
 }

@@ -27,6 +27,8 @@ use std::sync::Arc;
 pub(super) const FEEDS_MAX: usize = 1_000;
 /// Longest name of a feed, in bytes.
 const NAME_BYTES_MAX: usize = 222;
+/// Rows may be placed so far ahead of the clock, which may be another node's.
+const AHEAD_MICROS_MAX: i64 = 10_000_000;
 /// A sequence is a whole number that every JSON reader has exactly.
 const SEQUENCE_MAX: u64 = (1 << 53) - 1;
 
@@ -143,6 +145,10 @@ fn create_feed(
             Cursor::Time(millis.saturating_mul(1_000).saturating_sub(1))
         }
     };
+    if options.cursor.is_some() {
+        check_logs(&tables)?;
+        check_past(cursor, now_micros)?;
+    }
     let scans = options.initial_scan != InitialScan::No;
     let tables = tables.iter().map(|table| FeedTable { id: table.id, name: table.name.clone() });
     let definition = Definition {
@@ -225,6 +231,7 @@ fn resumed(
     if let Some(from) = from {
         feed.line = feed.epoch;
         feed.progress.cursor = cursor_of(from)?;
+        check_past(feed.progress.cursor, circumstances.now_micros)?;
         feed.progress.closed_micros = None;
     }
     // What lies before the place that it was kept behind has to be there by itself.
@@ -251,6 +258,30 @@ fn finished<T>(feed: &FeedRecord) -> Result<T, PlanError> {
         }
     };
     refuse(format!("changefeed '{name}' {done}: there is nothing left that it would do"))
+}
+
+/// A feed that begins at some change begins in a log that is there.
+fn check_logs(tables: &[Arc<TableDef>]) -> Result<(), PlanError> {
+    match tables.iter().find(|table| table.cdc_enabled().is_none()) {
+        None => Ok(()),
+        Some(table) => refuse(format!(
+            "cursor: {}.{} has no log so far in which a changefeed could begin. Leave cursor out, or set \
+             initial_scan = 'yes' to begin with the rows that are there",
+            table.keyspace, table.name
+        )),
+    }
+}
+
+/// What is yet to come would be passed over in silence.
+fn check_past(cursor: Cursor, now_micros: i64) -> Result<(), PlanError> {
+    if cursor.lies_up_to() <= now_micros.saturating_add(AHEAD_MICROS_MAX) {
+        return Ok(());
+    }
+    let what = match cursor {
+        Cursor::Sequence(_) => "sequence",
+        Cursor::Time(_) | Cursor::Row(_) => "time",
+    };
+    refuse(format!("that {what} lies in the future: a changefeed begins at what has happened"))
 }
 
 fn cursor_of(from: &ResumeFrom) -> Result<Cursor, PlanError> {

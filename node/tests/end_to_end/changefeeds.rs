@@ -57,7 +57,7 @@ impl Receiver {
         self.events.lock().expect("nobody panics with it").clone()
     }
 
-    fn forget(&self) {
+    pub(crate) fn forget(&self) {
         self.events.lock().expect("nobody panics with it").clear();
     }
 

@@ -19,6 +19,7 @@ mod cdc_cluster;
 mod cdc_consumer;
 mod cdc_watermarks;
 mod changefeed_drops;
+mod changefeed_positions;
 mod changefeed_scans;
 mod changefeeds;
 mod changefeeds_kafka;

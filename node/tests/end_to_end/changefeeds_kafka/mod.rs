@@ -5,6 +5,7 @@
 //! ([`Told`]) must tell of every write that was acknowledged, in the order of each key, and come to
 //! the table that is there.
 
+mod marks;
 mod one_node;
 mod owners;
 mod ring;

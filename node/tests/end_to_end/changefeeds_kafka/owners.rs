@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 const ARGUMENTS: &[&str] = &["--memory", "128M"];
 
 /// Three nodes, and a feed `f` of theirs into the topic `changes`.
-struct Three {
-    nodes: [Node; 3],
+pub(super) struct Three {
+    pub(super) nodes: [Node; 3],
     host_ids: [Vec<u8>; 3],
 }
 
 impl Three {
-    fn start(kafka: &Kafka, options: &str) -> Three {
+    pub(super) fn start(kafka: &Kafka, options: &str) -> Three {
         let nodes = Node::start_together(ARGUMENTS);
         let host_ids = [0, 1, 2].map(|at: usize| host_id(&nodes[at]));
         let mut raw = Raw::ready(&nodes[0]);
@@ -25,7 +25,7 @@ impl Three {
     }
 
     /// Who delivers the feed, as one of the nodes knows it.
-    fn owner(&self, asked: usize) -> Option<usize> {
+    pub(super) fn owner(&self, asked: usize) -> Option<usize> {
         let owner = cell(&mut Raw::ready(&self.nodes[asked]), "f", "owner")?;
         self.host_ids.iter().position(|id| *id == owner)
     }
