@@ -134,12 +134,11 @@ impl Connection for Client {
                 answer = page.ok();
             }
             // Whose turn it is may be down; whoever is connected with is asked then.
-            let (page, next) = match answer {
-                Some(answer) => answer,
-                None => {
-                    let page = self.session.query_single_page(statement.clone(), (), state).await;
-                    page.map_err(|error| failure(&error))?
-                }
+            let (page, next) = if let Some(answer) = answer {
+                answer
+            } else {
+                let page = self.session.query_single_page(statement.clone(), (), state).await;
+                page.map_err(|error| failure(&error))?
             };
             all.extend(rows(page)?);
             match next.into_paging_control_flow() {

@@ -379,7 +379,9 @@ mod tests {
         drop(data);
         let data = open(&disk, None).unwrap();
         let (log, tables) = (data.log(1), data.tables(1));
-        [data.log(0), log.clone()].iter().for_each(|log| set_segment(&disk, log, Some(7)));
+        for log in [&data.log(0), &log] {
+            set_segment(&disk, log, Some(7));
+        }
         data.belong_to(&disk, &cluster, &[7, 7]).unwrap();
         drop(data);
         // The log goes on between two starts.

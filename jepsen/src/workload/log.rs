@@ -72,8 +72,11 @@ impl Workload for Log {
     }
 }
 
+/// Key, clustering and value of a row that was written, and when.
+type Upsert = ((i64, i64, i64), CqlTimeuuid);
+
 /// The upsert that a row of the log tells of, with its time, if it is one.
-fn upsert(row: &Row) -> Result<Option<((i64, i64, i64), CqlTimeuuid)>, Failure> {
+fn upsert(row: &Row) -> Result<Option<Upsert>, Failure> {
     let [key, clustering, value, time, operation] = &row[..] else {
         return Err(malformed("a row of the log has five columns"));
     };

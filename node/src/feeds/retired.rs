@@ -12,7 +12,7 @@
 //!
 //! All of it can be done twice, so a leader that dies leaves nothing behind.
 
-use crate::metadata::{Command, RetiredEnd, RetiredTable};
+use crate::metadata::{Command, Metadata, RetiredEnd, RetiredTable};
 use crate::remote::Deadline;
 use crate::shard::{Change, Shard, WriteRequest};
 use cluster::GroupId;
@@ -32,7 +32,7 @@ impl Shard {
             self.shared.env.clock.sleep(INTERVAL).await;
             if self.leads_metadata() {
                 self.find_ends().await;
-                let leaves = self.with_metadata(|metadata| metadata.feeds_to_leave());
+                let leaves = self.with_metadata(Metadata::feeds_to_leave);
                 for leave in &leaves {
                     tracing::info!("changefeed '{}' has told all of a dropped table", leave.name);
                 }

@@ -65,13 +65,21 @@ pub(crate) fn inflict(
 }
 
 fn crash(cluster: &mut Cluster, nodes: &[usize], survival: Survival, ticks: u64) {
-    nodes.iter().for_each(|node| cluster.crash(*node, survival));
+    for node in nodes {
+        cluster.crash(*node, survival);
+    }
     cluster.steps(ticks);
-    nodes.iter().for_each(|node| cluster.restart(*node));
+    for node in nodes {
+        cluster.restart(*node);
+    }
 }
 
 fn part(cluster: &mut Cluster, node: usize, others: &[usize], cut: Cut, ticks: u64) {
-    others.iter().for_each(|other| cluster.cut(node, *other, cut));
+    for other in others {
+        cluster.cut(node, *other, cut);
+    }
     cluster.steps(ticks);
-    others.iter().for_each(|other| cluster.mend(node, *other, cut));
+    for other in others {
+        cluster.mend(node, *other, cut);
+    }
 }

@@ -126,7 +126,7 @@ impl Connected {
 
 impl Connection for Connected {
     async fn define(&mut self, text: &str) -> Result<(), Failure> {
-        self.client.query(text).await.map(drop).map_err(failure)
+        self.client.query(text).await.map(drop).map_err(|error| failure(&error))
     }
 
     async fn execute_at(
@@ -143,7 +143,7 @@ impl Connection for Connected {
             is_prepared: true,
             default_timestamp: None,
         };
-        self.client.run(&statement).await.map(rows).map_err(failure)
+        self.client.run(&statement).await.map(rows).map_err(|error| failure(&error))
     }
 
     async fn read_pages(
@@ -163,12 +163,11 @@ impl Connection for Connected {
                 page = self.page_of(turn, (level, text, page_rows), state.clone()).await;
             }
             // Whose turn it is may be down; whoever is connected with is asked then.
-            let page = match page {
-                Some(page) => page,
-                None => {
-                    let page = self.client.read_page(text, page_rows, state.clone()).await;
-                    page.map_err(failure)?
-                }
+            let page = if let Some(page) = page {
+                page
+            } else {
+                let page = self.client.read_page(text, page_rows, state.clone()).await;
+                page.map_err(|error| failure(&error))?
             };
             state.clone_from(&page.paging_state);
             all.extend(rows(page));
@@ -181,7 +180,7 @@ impl Connection for Connected {
     async fn agree(&mut self) -> Result<(), Failure> {
         let clock = self.homes[self.node].clock.clone();
         let deadline = clock.now_micros() + AGREEMENT_TIME_MAX.as_micros() as i64;
-        while !self.is_agreed().await.map_err(failure)? {
+        while !self.is_agreed().await.map_err(|error| failure(&error))? {
             if clock.now_micros() > deadline {
                 return Err(Failure::Unknown("the nodes do not agree".to_owned()));
             }
@@ -199,7 +198,7 @@ fn consistency(level: Level) -> Consistency {
     }
 }
 
-fn failure(error: ClientError) -> Failure {
+fn failure(error: &ClientError) -> Failure {
     if error.is_not_applied() {
         Failure::Refused(format!("{error:?}"))
     } else {

@@ -110,7 +110,9 @@ fn a_change_of_the_schema_waits_for_the_nodes_that_decide() {
         let mut cluster = Cluster::new(seed, NODES);
         wait_for_members(&mut cluster);
         let pairs = [(0, 1), (0, 2), (1, 2)];
-        pairs.iter().for_each(|(one, other)| cluster.cut(*one, *other, Cut::Held));
+        for (one, other) in pairs {
+            cluster.cut(one, other, Cut::Held);
+        }
         // Until no support is left.
         cluster.steps(1_500);
         let home = cluster.home(0);
@@ -120,7 +122,9 @@ fn a_change_of_the_schema_waits_for_the_nodes_that_decide() {
         });
         cluster.steps(2_000);
         assert!(made.borrow().is_none(), "{:?}", made.borrow());
-        pairs.iter().for_each(|(one, other)| cluster.mend(*one, *other, Cut::Held));
+        for (one, other) in pairs {
+            cluster.mend(one, other, Cut::Held);
+        }
         let made = cluster.finish(&made);
         assert!(made.is_ok(), "seed {seed}: {made:?}");
     }

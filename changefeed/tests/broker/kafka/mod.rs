@@ -121,11 +121,11 @@ impl Broker {
         let ports = protocols.map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port"));
         let addresses =
             ports.map(|listener| listener.local_addr().expect("an address").to_string());
-        let (mut listeners, mut protocol_map) = (String::new(), String::new());
-        for (protocol, address) in protocols.iter().zip(&addresses) {
-            listeners += &format!(",{protocol}://{address}");
-            protocol_map += &format!(",{protocol}:{protocol}");
-        }
+        let places = protocols.iter().zip(&addresses);
+        let listeners: String =
+            places.flat_map(|(protocol, address)| [",", protocol, "://", address]).collect();
+        let protocol_map: String =
+            protocols.iter().flat_map(|protocol| [",", protocol, ":", protocol]).collect();
         let before = fs::read_to_string(self.properties()).expect("our own file");
         let properties: String = before
             .lines()
