@@ -31,12 +31,12 @@ pub fn lags(entries: &[Entry]) -> Vec<Lag> {
     for entry in entries {
         match entry {
             Entry::Told { nanos, place, sequence, .. } => {
-                let first = arrived.entry(&place.feed).or_default().entry(*sequence);
+                let first = arrived.entry(place.feed.as_str()).or_default().entry(*sequence);
                 let first = first.or_insert(*nanos);
                 *first = (*first).min(*nanos);
             }
             Entry::Position { nanos, feed, sequence, .. } => {
-                positions.push((*nanos, feed, *sequence));
+                positions.push((*nanos, feed.as_str(), *sequence));
             }
             _ => {}
         }
