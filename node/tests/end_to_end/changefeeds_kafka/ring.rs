@@ -68,7 +68,9 @@ fn snapshot_and_stream_are_the_table_while_nodes_join_die_and_leave() {
     // The scan begins while a node joins, and its owner dies.
     let (dead, writers, mut acknowledged) = thread::scope(|scope| {
         let joining = scope.spawn(|| new[0].restart());
-        raw.run(&kafka.statement("f", "changes", FEED));
+        // While the ring changes, nobody may lead what decides on feeds for a moment.
+        let create = kafka.statement("IF NOT EXISTS f", "changes", FEED);
+        wait_for("a feed", || raw.rows_at(&create, QUORUM).ok());
         let dead = owner(there, &there[0]);
         let stays = &there[(dead + 1) % 3];
         let writers = Writers::start(100_000, [stays, stays, stays]);
