@@ -246,12 +246,6 @@ fn check_together(options: &Options) -> Result<(), OptionError> {
             "cursor and initial_scan exclude each other: a scan begins with the rows as they are",
         ));
     }
-    if options.delivery == Delivery::ExactlyOnce && options.initial_scan != InitialScan::No {
-        return Err(OptionError::new(
-            "initial_scan and delivery 'exactly_once' exclude each other: the rows of a scan may come \
-             twice",
-        ));
-    }
     if options.include_old_values && options.event_kind == EventKind::KeyOnly {
         return Err(OptionError::new(
             "include_old_values and event_kind 'key_only' exclude each other",

@@ -250,11 +250,6 @@ fn what_a_scan_does_not_go_with_is_said() {
             "changefeed option initial_scan must be one of no, yes, only, not 'maybe'",
         ),
         (
-            &[("initial_scan", "only"), ("delivery", "exactly_once")],
-            "initial_scan and delivery 'exactly_once' exclude each other: the rows of a scan may \
-             come twice",
-        ),
-        (
             &[("initial_scan", "yes"), ("cursor", "5")],
             "cursor and initial_scan exclude each other: a scan begins with the rows as they are",
         ),

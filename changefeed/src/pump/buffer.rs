@@ -133,6 +133,11 @@ impl Buffer {
         Buffer { takes_whole_groups: true, ..Buffer::new(clock, memory) }
     }
 
+    /// Whether every batch ends behind a whole group, also the rows of a scan, which are one.
+    pub(super) fn takes_whole_groups(&self) -> bool {
+        self.takes_whole_groups
+    }
+
     /// Waits until there is room, here and in the memory of all feeds.
     pub(super) async fn room(&self) {
         while !self.has_room() {

@@ -27,7 +27,7 @@ use env::planted::{Bug, is_planted};
 use super::buffer::{Advance, Buffer, Taken};
 use super::{Backoff, End, Host, MarkOf, Pace, Resolved, Status, Stop};
 use crate::scan::Scanned;
-use crate::sink::{Failure, Message, Sink, SinkError};
+use crate::sink::{Failure, Message, Reached, Sink, SinkError};
 
 /// Of the key of a message that was left out, so much is shown.
 const KEY_BYTES_SHOWN_MAX: usize = 200;
@@ -133,9 +133,8 @@ impl<H: Host> Deliver<H> {
             let sent = match self.sink.transactional() {
                 None => self.sink.send(&messages[done..end]).await,
                 Some(sink) => {
-                    let position = advances[end - 1].position;
-                    let position = position.expect("such a sink is sent whole groups of rows");
-                    sink.commit(&messages[done..end], position).await
+                    let reached = reached(&advances[done..end], &self.status);
+                    sink.commit(&messages[done..end], reached).await
                 }
             };
             let acknowledged = match &sent {
@@ -304,5 +303,15 @@ impl<H: Host> Deliver<H> {
         }
         self.status.retries += 1;
         Ok(())
+    }
+}
+
+/// How far a feed is that has come so far, and then goes these steps, behind whole groups of rows.
+fn reached(steps: &[Advance], before: &Status) -> Reached {
+    let position = steps.last().and_then(|last| last.position);
+    let scanned = steps.iter().rev().find_map(|step| step.scanned.clone());
+    Reached {
+        position: position.expect("such a sink is sent whole groups of rows"),
+        scanned: scanned.or_else(|| before.scanned.clone()),
     }
 }

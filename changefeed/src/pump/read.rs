@@ -24,6 +24,14 @@ pub(super) async fn read<S: Source, R: Render>(
     buffer: &Buffer,
     chunk_memory: Account,
 ) {
+    if let Some(InitialScan { scanned, is_all: true, .. }) =
+        scan.as_ref().filter(|scan| scan.scanned.is_complete)
+    {
+        // Whoever sent the last of it did not live to say so.
+        let scanned = Some(Arc::new(scanned.clone()));
+        buffer.push(std::iter::empty(), Advance { scanned, ..Advance::default() });
+        return buffer.finish(End::Finished);
+    }
     let scan = scan.filter(|scan| !scan.scanned.is_complete).map(|scan| Scanner {
         rows: scan.rows,
         state: Scanning::new(scan.scanned, !scan.is_all),
@@ -144,7 +152,8 @@ impl<S: Source, R: Render> Reader<'_, S, R> {
         // Whoever goes on from here must not tell scanned rows of changes that are in them.
         let position = position_at(self.closed, self.render.resolved(self.closed));
         let (position, scanned) = (Some(position), Some(scanned));
-        self.push(Advance { position, scanned, ..Advance::default() });
+        let skipped = self.render.take_skipped();
+        self.push(Advance { position, skipped, scanned, ..Advance::default() });
         match &self.scan {
             Some(scan) if !is_complete => scan.memory.set(0),
             _ => self.scan = None,
@@ -152,14 +161,17 @@ impl<S: Source, R: Render> Reader<'_, S, R> {
         if is_complete && is_all { Err(End::Finished) } else { Ok(()) }
     }
 
-    /// Makes messages of rows as they are at the closed time.
+    /// Makes messages of rows as they are at the closed time. They go on as they are made, or as one
+    /// with what follows from them.
     async fn tell_rows(&mut self, chunk: Chunk) -> Result<(), End> {
         for row in chunk.into_rows() {
             self.buffer.room().await;
             let rendered = self.render.render_scanned(&row, self.closed, &mut self.messages);
             rendered.map_err(End::Failed)?;
-            let skipped = self.render.take_skipped();
-            self.push(Advance { skipped, ..Advance::default() });
+            if !self.buffer.takes_whole_groups() {
+                let skipped = self.render.take_skipped();
+                self.push(Advance { skipped, ..Advance::default() });
+            }
             self.give_turn(1).await;
         }
         Ok(())

@@ -3,10 +3,9 @@
 use env::Clock;
 
 use super::{Backoff, End, Host, Status, Stop};
-use crate::position::Position;
-use crate::sink::{Failure, Sink, SinkError};
+use crate::sink::{Failure, Reached, Sink, SinkError};
 
-/// The position that the sink's destination has, if it keeps any; from here on nobody else sends for
+/// How far the feed has come as the sink's destination has it, if it keeps that; from here on nobody else sends for
 /// the feed. Waits for a destination that is away, without end, and tells the host.
 pub async fn recover(
     sink: &mut dyn Sink,
@@ -14,7 +13,7 @@ pub async fn recover(
     stop: &Stop,
     clock: &Clock,
     backoff: &mut Backoff,
-) -> Result<Option<Position>, End> {
+) -> Result<Option<Reached>, End> {
     if sink.transactional().is_none() {
         return Ok(None);
     }
@@ -23,9 +22,9 @@ pub async fn recover(
             return Err(End::Lost);
         }
         let SinkError { failure, text, retry_after, .. } = match attempt(sink).await {
-            Ok(position) => {
+            Ok(reached) => {
                 backoff.reset();
-                return Ok(position);
+                return Ok(reached);
             }
             Err(error) => error,
         };
@@ -44,7 +43,7 @@ pub async fn recover(
     }
 }
 
-async fn attempt(sink: &mut dyn Sink) -> Result<Option<Position>, SinkError> {
+async fn attempt(sink: &mut dyn Sink) -> Result<Option<Reached>, SinkError> {
     sink.open().await?;
     match sink.transactional() {
         Some(sink) => sink.recover().await,

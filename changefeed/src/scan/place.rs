@@ -48,6 +48,40 @@ pub struct PlaceWithin {
     pub clustering: Option<Box<[u8]>>,
 }
 
+impl Ord for Place {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let within = || match (&self.within, &other.within) {
+            (Some(within), Some(other)) => within.cmp(other),
+            // Behind all of the table.
+            (within, other) => within.is_none().cmp(&other.is_none()),
+        };
+        self.table.cmp(&other.table).then_with(within)
+    }
+}
+
+impl PartialOrd for Place {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for PlaceWithin {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let clustering = || match (&self.clustering, &other.clustering) {
+            (Some(clustering), Some(other)) => clustering.cmp(other),
+            // Behind all of the partition.
+            (clustering, other) => clustering.is_none().cmp(&other.is_none()),
+        };
+        (self.token, &self.key).cmp(&(other.token, &other.key)).then_with(clustering)
+    }
+}
+
+impl PartialOrd for PlaceWithin {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
 impl Place {
     /// Behind all of a table.
     pub fn end_of(table: TableId) -> Place {
@@ -73,6 +107,12 @@ impl Place {
 }
 
 impl Scanned {
+    /// The one of two that has come further.
+    pub fn further<'a>(&'a self, other: &'a Scanned) -> &'a Scanned {
+        let place = |scanned: &'a Scanned| (scanned.is_complete, scanned.to.as_ref());
+        if place(self) < place(other) { other } else { self }
+    }
+
     /// The part of the tables that was scanned, from 0 to 1, by the tokens: tables count alike,
     /// whatever they hold.
     pub fn fraction(&self, tables: impl Iterator<Item = TableId>) -> f64 {
@@ -185,6 +225,27 @@ mod tests {
         assert_eq!(covered(&place(5, -3, b"k", None)), 6);
         assert_eq!(covered(&Place::end_of(TableId(5))), 8);
         assert_eq!(covered(&Place::end_of(TableId(3))), 0);
+    }
+
+    #[test]
+    fn places_are_in_the_order_of_rows_each_behind_its_own() {
+        let ascending = [
+            None,
+            Some(place(4, 9, b"k", None)),
+            Some(Place::end_of(TableId(4))),
+            Some(place(5, -3, b"j", None)),
+            Some(place(5, -3, b"k", Some(b"m"))),
+            Some(place(5, -3, b"k", Some(b"ma"))),
+            Some(place(5, -3, b"k", None)),
+            Some(place(5, 2, b"a", Some(b""))),
+            Some(Place::end_of(TableId(5))),
+        ];
+        assert!(ascending.is_sorted_by(|one, other| one < other));
+        let at = |to: &Option<Place>| Scanned { to: to.clone(), ..Scanned::default() };
+        let [less, more] = [&ascending[3], &ascending[4]].map(at);
+        assert_eq!((less.further(&more), more.further(&less)), (&more, &more));
+        let all = Scanned { is_complete: true, ..less.clone() };
+        assert_eq!((all.further(&more), less.further(&all)), (&all, &all));
     }
 
     #[test]

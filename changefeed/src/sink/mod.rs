@@ -17,11 +17,13 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::position::Position;
+use crate::scan::Scanned;
 
 pub mod kafka;
 pub mod memory;
@@ -68,7 +70,7 @@ pub trait Sink {
     /// after any that has suspects, it may go on with whatever it likes.
     fn send<'a>(&'a mut self, batch: &'a [Message]) -> Sending<'a>;
 
-    /// This sink as one that keeps the feed's position, if it is one: then messages go by
+    /// This sink as one that keeps how far the feed has come, if it is one: then messages go by
     /// [`TransactionalSink::commit`] alone.
     fn transactional(&mut self) -> Option<&mut dyn TransactionalSink> {
         None
@@ -79,23 +81,32 @@ pub trait Sink {
     fn mark<'a>(&'a mut self, text: &'a Bytes) -> Sending<'a>;
 }
 
-/// What a transactional sink knows of the feed's position; see [`Sending`] for dropping it.
-pub type Recovering<'a> = Pin<Box<dyn Future<Output = Result<Option<Position>, SinkError>> + 'a>>;
+/// How far a feed has come, as its destination keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reached {
+    /// Everything up to here was sent.
+    pub position: Position,
+    /// How far the scan has come that the feed began with; none if it began without.
+    pub scanned: Option<Arc<Scanned>>,
+}
 
-/// A destination that takes messages and the feed's position behind them in one step, from one
+/// What a transactional sink knows of how far the feed has come; see [`Sending`] for dropping it.
+pub type Recovering<'a> = Pin<Box<dyn Future<Output = Result<Option<Reached>, SinkError>> + 'a>>;
+
+/// A destination that takes messages and how far the feed has come with them in one step, from one
 /// sender at a time: whoever calls [`TransactionalSink::recover`] last.
 pub trait TransactionalSink {
-    /// Shuts out every other sender of the feed for good, and returns the position that came with
-    /// the last messages that the destination has; none if it has none.
+    /// Shuts out every other sender of the feed for good, and returns what came with the last messages
+    /// that the destination has; none if it has none.
     fn recover(&mut self) -> Recovering<'_>;
 
-    /// Sends messages and the position behind the last of them: readers see all or nothing of it.
+    /// Sends messages, and how far the feed has come with them: readers see all or nothing of it.
     /// `Ok` only if they do, and nobody else has sent for the feed since this sink recovered.
     ///
     /// Nothing is ever acknowledged in part. After [`Failure::Transient`] it is not known what came
-    /// of it: the caller calls again with the same messages and position, and they are not sent
-    /// twice, or drops the sink.
-    fn commit<'a>(&'a mut self, batch: &'a [Message], position: Position) -> Sending<'a>;
+    /// of it: the caller calls again with the same messages and the same of the rest, and they are
+    /// not sent twice, or drops the sink.
+    fn commit<'a>(&'a mut self, batch: &'a [Message], reached: Reached) -> Sending<'a>;
 }
 
 /// Whether trying again may help.

@@ -2,6 +2,7 @@
 //! once.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cdc::time_uuid::log_time_uuid;
@@ -9,9 +10,9 @@ use changefeed::Position;
 use changefeed::memory::FeedMemory;
 use changefeed::position::LogKey;
 use changefeed::pump::{Backoff, End, MarkOf, Pace, Pump, Render, Stop, recover};
-use changefeed::scan::Scanning;
+use changefeed::scan::{Scanned, Scanning};
 use changefeed::sink::kafka::{KafkaSink, Settings, Transactions};
-use changefeed::sink::{Failure, Message, Sink};
+use changefeed::sink::{Failure, Message, Reached, Sink};
 use changefeed::source::{LogRow, MemoryLog};
 use env::Env;
 
@@ -34,18 +35,30 @@ async fn commit(
 ) -> Result<(), Failure> {
     loop {
         let sink = sink.transactional().expect("it has transactions");
-        match sink.commit(batch, position).await {
+        let reached = Reached { position, scanned: scanned_to(position) };
+        match sink.commit(batch, reached).await {
             Err(error) if error.failure == Failure::Transient => {}
             outcome => return outcome.map_err(|error| error.failure),
         }
     }
 }
 
+/// How far a scan had come at some position.
+fn scanned_to(position: Position) -> Option<Arc<Scanned>> {
+    let rows = position.sequence;
+    Some(Arc::new(Scanned { rows, ..Scanned::default() }))
+}
+
 async fn recovered(sink: &mut KafkaSink) -> Option<Position> {
     loop {
         let sink = sink.transactional().expect("it has transactions");
         match sink.recover().await {
-            Ok(position) => return position,
+            Ok(reached) => {
+                return reached.map(|Reached { position, scanned }| {
+                    assert_eq!(scanned, scanned_to(position), "they were committed together");
+                    position
+                });
+            }
             Err(error) => assert_eq!(error.failure, Failure::Transient, "{error}"),
         }
     }
@@ -144,7 +157,7 @@ async fn own(env: Env, settings: Settings, log: MemoryLog, notes: Notes, stop: S
     let mut sink: Box<dyn Sink> = Box::new(KafkaSink::new(&env, settings));
     let mut backoff = Backoff::new(env.entropy.generator("backoff"));
     let begin = match recover(&mut *sink, &notes, &stop, &env.clock, &mut backoff).await {
-        Ok(begin) => begin,
+        Ok(begin) => begin.map(|reached| reached.position),
         Err(end) => return end,
     };
     let pace = Pace {

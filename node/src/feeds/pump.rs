@@ -55,27 +55,30 @@ impl Pumps {
     /// The pump of a feed, from where it stands; to be run on the thread of feeds.
     pub(super) fn run(
         &self,
-        feed: FeedRecord,
-        owner: Owner,
+        mut feed: FeedRecord,
+        mut owner: Owner,
         stop: Stop,
     ) -> impl Future<Output = End> + use<> {
         let (shared, webhooks) = (self.shared.clone(), self.webhooks.clone());
         let (logs, messages, memory) =
             (self.logs.clone(), self.messages.clone(), self.memory.clone());
         async move {
-            let (definition, options) = (&feed.definition, &feed.definition.options);
             let mut sink = match sink::open(&shared, &webhooks, &feed) {
                 Ok(sink) => sink,
                 Err(reason) => return End::Failed(reason),
             };
-            let entropy = shared.env.entropy.generator(&format!("feed {}", definition.name));
+            let entropy = shared.env.entropy.generator(&format!("feed {}", feed.definition.name));
             let (clock, mut backoff) = (shared.env.clock.clone(), Backoff::new(entropy));
-            let mut cursor = feed.progress.cursor;
             match recover(&mut *sink, &owner, &stop, &clock, &mut backoff).await {
-                Ok(Some(position)) => cursor = cursor.or_further(position),
+                Ok(Some(reached)) => {
+                    feed.progress.advance_to(reached);
+                    owner.begin_from(&feed.progress);
+                }
                 Ok(None) => {}
                 Err(end) => return end,
             }
+            let (definition, options) = (&feed.definition, &feed.definition.options);
+            let cursor = feed.progress.cursor;
             let (sequencer, above) = match cursor {
                 Cursor::Time(micros) => Sequencer::start(micros.saturating_add(1)),
                 Cursor::Row(position) => Sequencer::resume(&position),

@@ -176,6 +176,13 @@ pub(super) struct Owner {
     latest: RefCell<Progress>,
 }
 
+impl Owner {
+    /// The pump begins further on than was saved.
+    pub(super) fn begin_from(&mut self, progress: &Progress) {
+        self.base = progress.clone();
+    }
+}
+
 impl Host for Owner {
     fn may_send(&self) -> bool {
         self.shared.feeds.permit.holds_at(self.shared.env.clock.monotonic_nanos())

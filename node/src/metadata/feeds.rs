@@ -15,6 +15,7 @@
 
 use super::Metadata;
 use changefeed::scan::Scanned;
+use changefeed::sink::Reached;
 use changefeed::{Cursor, Definition};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -172,6 +173,19 @@ impl FeedRecord {
     }
 }
 
+impl Progress {
+    /// A destination may know that the feed has come further than is saved, with its position, with its
+    /// scan, or with both.
+    pub(crate) fn advance_to(&mut self, reached: Reached) {
+        self.cursor = self.cursor.or_further(reached.position);
+        let Some(scanned) = reached.scanned else { return };
+        let is_news = self.scanned.as_ref().is_none_or(|own| own.further(&scanned) != &**own);
+        if is_news {
+            self.scanned = Some(scanned);
+        }
+    }
+}
+
 impl Metadata {
     /// Feeds that are new or another, and feeds that are no more.
     pub(super) fn change_feeds(&mut self, put: Vec<FeedRecord>, remove: &[Arc<str>]) {
@@ -317,6 +331,24 @@ pub(crate) mod tests {
         assert_eq!((feed.progress.events_delivered, feed.owner, feed.epoch), (10, Some(2), 2));
         let metadata = apply(vec![assign(1, Some(2)), progress_of(2, vec![report(2, 15, None)])]);
         assert_eq!(metadata.feeds["f"].progress, progress(15));
+    }
+
+    #[test]
+    fn a_feed_has_come_as_far_as_its_destination_knows() {
+        let position = |micros| changefeed::sequence::position_at(micros, 7);
+        let scanned = |rows, is_complete| Some(Arc::new(Scanned { to: None, rows, is_complete }));
+        let saved = Progress { scanned: scanned(1, false), ..progress(50) };
+        let after = |at, scanned| {
+            let mut progress = saved.clone();
+            progress.advance_to(Reached { position: position(at), scanned });
+            (progress.cursor, progress.scanned)
+        };
+        let (behind, done) = (scanned(1, false), scanned(9, true));
+        assert_eq!(after(49, behind.clone()), (Cursor::Time(50), behind.clone()));
+        assert_eq!(after(51, behind.clone()), (Cursor::Row(position(51)), behind));
+        assert_eq!(after(50, done.clone()), (Cursor::Time(50), done.clone()));
+        assert_eq!(after(51, None).1, saved.scanned);
+        assert_eq!(after(51, done.clone()), (Cursor::Row(position(51)), done));
     }
 
     #[test]

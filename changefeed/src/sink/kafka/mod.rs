@@ -279,6 +279,10 @@ impl KafkaSink {
             code if is_being_created(code) => {
                 format!("topic {topic} does not exist, and the brokers do not create it")
             }
+            RDKafkaErrorCode::OffsetMetadataTooLarge => format!(
+                "topic {topic}: how far the scan has come takes more than brokers keep of it \
+                 (offset.metadata.max.bytes), since the table has keys that are so long"
+            ),
             RDKafkaErrorCode::Fail
             | RDKafkaErrorCode::BrokerTransportFailure
             | RDKafkaErrorCode::OperationTimedOut
@@ -428,6 +432,7 @@ fn judge(code: RDKafkaErrorCode) -> Failure {
         | Code::UnsupportedForMessageFormat
         | Code::InvalidRecord
         | Code::PolicyViolation
+        | Code::OffsetMetadataTooLarge
         | Code::GroupAuthorizationFailed
         | Code::TransactionalIdAuthorizationFailed => Failure::Permanent,
         Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch => Failure::Overtaken,

@@ -2,7 +2,8 @@
 //! every event once.
 //!
 //! The position is the offset of a consumer group that nobody is in: its commit is a part of the
-//! transaction, and its metadata has the place as JSON. Brokers keep one producer for each
+//! transaction, and its metadata has the place as JSON, with that of the scan that the feed began with.
+//! Brokers keep one producer for each
 //! transactional id and shut out the one before when the next begins; that aborts, or brings to its
 //! end, what the former had begun. So whoever begins reads a place that cannot change any more
 //! but by its own commits, and [`Known`] says whether it is the one that it left:
@@ -29,7 +30,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{DEFAULTS, KafkaSink, Record};
 use crate::position::Position;
-use crate::sink::{Failure, Message, Recovering, Sending, SinkError, TransactionalSink};
+use crate::scan::Scanned;
+use crate::sink::{Failure, Message, Reached, Recovering, Sending, SinkError, TransactionalSink};
 
 /// The partition of the feed's topic that the group's offset is of: every topic has it.
 const PARTITION: i32 = 0;
@@ -53,6 +55,9 @@ pub(super) struct Place {
     line: u64,
     #[serde(flatten)]
     position: Position,
+    /// Of a feed that began with a scan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    scanned: Option<Arc<Scanned>>,
 }
 
 /// What this sink knows of the text that the brokers have as the feed's place.
@@ -221,14 +226,16 @@ impl TransactionalSink for KafkaSink {
             let place = found.as_deref().and_then(|text| serde_json::from_str::<Place>(text).ok());
             self.known = Known::Left(found);
             let line = self.transactions().line;
-            Ok(place.filter(|place| place.line == line).map(|place| place.position))
+            let place = place.filter(|place| place.line == line);
+            Ok(place.map(|Place { position, scanned, .. }| Reached { position, scanned }))
         })
     }
 
-    fn commit<'a>(&'a mut self, batch: &'a [Message], position: Position) -> Sending<'a> {
+    fn commit<'a>(&'a mut self, batch: &'a [Message], reached: Reached) -> Sending<'a> {
         Box::pin(async move {
             let records: Vec<Record<'_>> = batch.iter().map(Record::of).collect();
-            let place = Place { line: self.transactions().line, position };
+            let Reached { position, scanned } = reached;
+            let place = Place { line: self.transactions().line, position, scanned };
             self.commit_records(&records, Some(&place)).await
         })
     }
@@ -239,12 +246,14 @@ mod tests {
     use super::Place;
     use crate::position::{LogKey, Position};
     use model::TableId;
+    use std::sync::Arc;
 
     /// What former versions left with the brokers stays readable.
     #[test]
     fn the_json_of_a_place_does_not_change_unnoticed() {
         let key = LogKey { time: [1; 16], table: TableId(2), stream: [3; 16], batch_seq_no: 4 };
-        let place = Place { line: 5, position: Position { key, sequence: 6 } };
+        let position = Position { key, sequence: 6 };
+        let place = Place { line: 5, position, scanned: None };
         let text = serde_json::to_string(&place).unwrap();
         let expected = format!(
             r#"{{"line":5,"time":"{}","table":"{:032x}","stream":"{}","batch_seq_no":4,"sequence":6}}"#,
@@ -254,5 +263,10 @@ mod tests {
         );
         assert_eq!(text, expected);
         assert_eq!(serde_json::from_str::<Place>(&text).unwrap(), place);
+        let place = Place { scanned: Some(Arc::default()), ..place };
+        let scanned = r#","scanned":{"to":null,"rows":0,"is_complete":false}}"#;
+        let expected = text.replace('}', scanned);
+        assert_eq!(serde_json::to_string(&place).unwrap(), expected);
+        assert_eq!(serde_json::from_str::<Place>(&expected).unwrap(), place);
     }
 }

@@ -1,8 +1,11 @@
 //! Three nodes and a broker, while the node dies that delivers the feed, or sleeps and wakes up.
 
-use super::{Kafka, TABLE, Told, Writers, cell, host_id, wait_for};
+use super::{Kafka, TABLE, Told, Writers, cell, host_id, table, wait_for};
 use crate::changefeeds::keyspace;
+use crate::several_nodes::QUORUM;
 use crate::support::{Node, Raw};
+use serde_json::Value;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 const ARGUMENTS: &[&str] = &["--memory", "128M"];
@@ -16,11 +19,15 @@ pub(super) struct Three {
 impl Three {
     pub(super) fn start(kafka: &Kafka, options: &str) -> Three {
         let nodes = Node::start_together(ARGUMENTS);
-        let host_ids = [0, 1, 2].map(|at: usize| host_id(&nodes[at]));
         let mut raw = Raw::ready(&nodes[0]);
         for statement in [&keyspace(3), TABLE, &kafka.statement("f", "changes", options)] {
             raw.run(statement);
         }
+        Three::of(nodes)
+    }
+
+    fn of(nodes: [Node; 3]) -> Three {
+        let host_ids = [0, 1, 2].map(|at: usize| host_id(&nodes[at]));
         Three { nodes, host_ids }
     }
 
@@ -106,6 +113,61 @@ fn every_event_is_told_once_whoever_sleeps_or_dies_where_the_feed_says_so() {
     let mut raw = Raw::ready(&three.nodes[left[0]]);
     let told = Told::wait_for_all(&consumer, &acknowledged, &mut raw);
     assert_eq!(told.repeats, 0, "of {} events", told.firsts.len());
+}
+
+/// A part of the tables is one transaction with how far the scan has come: whoever goes on with it
+/// sends no row again.
+#[test]
+fn every_row_is_scanned_once_although_the_owner_dies_where_the_feed_says_so() {
+    const ROWS: i64 = 500;
+    let Some(kafka) = Kafka::start() else { return };
+    let nodes = Node::start_together(ARGUMENTS);
+    let mut raw = Raw::ready(&nodes[0]);
+    for statement in
+        [&keyspace(3), "CREATE TABLE shop.orders (id int PRIMARY KEY, v bigint, note text)"]
+    {
+        raw.run(statement);
+    }
+    // A part of the scan has a few hundred of them.
+    let note = "long".repeat(6_000);
+    for id in 0..ROWS {
+        let row = format!("INSERT INTO shop.orders (id, v, note) VALUES ({id}, 0, '{note}')");
+        raw.rows_at(&row, QUORUM).expect("it is written");
+    }
+    let options = ", initial_scan = 'yes', delivery = 'exactly_once'";
+    let consumer = kafka.broker.follow("changes", "replay");
+    raw.run(&kafka.statement("f", "changes", options));
+    let mut three = Three::of(nodes);
+    let dead = three.owner(0).expect("somebody delivers it");
+    wait_for("the first rows", || (!consumer.arrivals().is_empty()).then_some(()));
+    three.nodes[dead].kill();
+    let asked = others(dead)[0];
+    let mut raw = Raw::ready(&three.nodes[asked]);
+    println!("the owner was killed at {:?} of the scan", cell(&mut raw, "f", "scan_progress"));
+    for id in 0..20 {
+        let update = format!("UPDATE shop.orders SET v = {} WHERE id = {id}", id + 1);
+        wait_for("a write", || raw.rows_at(&update, QUORUM).ok());
+    }
+    let wanted = table(&mut raw);
+    assert_eq!(wanted.len() as i64, ROWS);
+    let told = wait_for("the table in the topic", || {
+        let told = consumer.arrivals();
+        let events = told.iter().map(|arrival| serde_json::from_str(&arrival.record.value));
+        let events: Vec<Value> = events.map(|event| event.expect("an event")).collect();
+        let number = |value: &Value| value.as_i64().expect("a number");
+        let found = events.iter().map(|e| (number(&e["key"]["id"]), number(&e["new_row"]["v"])));
+        (found.collect::<BTreeMap<_, _>>() == wanted).then_some(events)
+    });
+    let mut scanned: Vec<&Value> = told.iter().filter(|event| event["snapshot"] == true).collect();
+    let mut all: Vec<String> =
+        told.iter().map(|e| format!("{} {}", e["sequence"], e["key"])).collect();
+    scanned.sort_by_key(|event| event["key"]["id"].as_i64());
+    let ids = scanned.iter().map(|event| event["key"]["id"].as_i64().expect("an id"));
+    assert!(ids.eq(0..ROWS), "every row is scanned once");
+    all.sort_unstable();
+    let count = all.len();
+    all.dedup();
+    assert_eq!(all.len(), count, "no event came twice");
 }
 
 /// The broker is away when the owner falls asleep: the owner's client library holds messages, and
