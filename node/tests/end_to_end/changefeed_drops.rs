@@ -31,7 +31,8 @@ fn the_rest_of_a_dropped_table_is_delivered_over_a_restart_beside_a_new_one_of_i
     let mut raw = Raw::ready(&node);
     raw.run(&keyspace(1));
     raw.run(TABLE);
-    raw.run(&receiver.statement("f", "shop.orders", ", filter = 'status = ''new'''"));
+    let filter = ", include_old_values = true, filter = 'status = ''new'''";
+    raw.run(&receiver.statement("f", "shop.orders", filter));
     raw.run(&of_paused.statement("g", "shop.orders", ""));
     raw.run("PAUSE CHANGEFEED g");
     receiver.close(true);
