@@ -69,6 +69,10 @@ impl Tables {
         tables
     }
 
+    fn is_exact(&self) -> bool {
+        self.feeds[0].options.delivery == Delivery::ExactlyOnce
+    }
+
     fn set_clock(&mut self, clock: i64) {
         self.clock = clock;
         self.feeds.iter_mut().for_each(|feed| feed.range.clock = clock);
@@ -378,6 +382,9 @@ impl World {
 
     /// What one owner sends of a key ascends, but for what it sends again.
     fn check_order(&self) {
+        if self.is_exact {
+            self.check_that_all_came_once();
+        }
         let mut newest: BTreeMap<(u64, String), u64> = BTreeMap::new();
         let mut sent = BTreeSet::new();
         for (epoch, event) in self.outside.received.borrow().iter() {
@@ -415,7 +422,7 @@ async fn history(seed: u64, options: &str) -> (u64, usize) {
     let tables = Rc::new(RefCell::new(tables));
     let (clock, _) = Clock::simulated_on_tokio(0);
     let outside = Rc::default();
-    let is_exact = tables.borrow().feeds[0].options.delivery == Delivery::ExactlyOnce;
+    let is_exact = tables.borrow().is_exact();
     let world =
         World { tables: tables.clone(), outside, clock, begins_at, is_all: false, is_exact };
     let (mut running, mut stop) = world.appoint(&mut random);
@@ -459,9 +466,6 @@ async fn history(seed: u64, options: &str) -> (u64, usize) {
     stop.request();
     running.await.unwrap();
     world.check_order();
-    if is_exact {
-        world.check_that_all_came_once();
-    }
     for (at, (found, feed)) in
         world.replayed(kind).into_iter().zip(&tables.borrow().feeds).enumerate()
     {
