@@ -345,11 +345,7 @@ impl Shard {
         let (row_limit, mut ahead, mut pause) = (command.row_limit, 1, Pause::default());
         'chunks: while at <= last {
             if page.row_count >= row_limit {
-                page.resume = page.last_key().map(|key| ResumePoint {
-                    key: key.into(),
-                    clustering: None,
-                    partition_rows: 0,
-                });
+                page.resume = behind_last_partition(&page);
                 return Ok(page);
             }
             command.row_limit = row_limit - page.row_count;
@@ -480,4 +476,9 @@ impl Shard {
             .map_err(|_| ReadError::Overloaded("the shard has too many requests waiting"))?;
         answer.await.unwrap_or(Err(ReadError::Overloaded("the node is going down")))
     }
+}
+
+/// Where what follows on a page goes on that ends with a whole partition.
+fn behind_last_partition(page: &Page) -> Option<ResumePoint> {
+    page.last_key().map(|key| ResumePoint { key: key.into(), clustering: None, partition_rows: 0 })
 }
