@@ -28,11 +28,11 @@ impl Log {
             feed
         });
         let put = put.collect();
-        log.apply(Command::ChangeFeeds { put, remove: Vec::new() });
+        log.apply(&Command::ChangeFeeds { put, remove: Vec::new() });
         log
     }
 
-    fn apply(&mut self, command: Command) {
+    fn apply(&mut self, command: &Command) {
         let command = Command::from_bytes(&command.to_bytes()).expect("it is JSON");
         self.0.apply(self.0.index + 1, command);
     }
@@ -44,7 +44,7 @@ impl Log {
         let change = SchemaChange { put, remove, ..SchemaChange::default() };
         let (retire, warnings) = self.0.retired_by(&change).expect("nothing is in the way");
         let SchemaChange { put, remove, .. } = change;
-        self.apply(Command::ChangeSchema { put, remove, retire });
+        self.apply(&Command::ChangeSchema { put, remove, retire });
         warnings
     }
 
@@ -70,7 +70,7 @@ impl Log {
     fn leave(&mut self) -> Vec<(String, FeedState, String)> {
         let leaves = self.0.feeds_to_leave();
         if !leaves.is_empty() {
-            self.apply(Command::LeaveTables { leaves });
+            self.apply(&Command::LeaveTables { leaves });
         }
         let feeds = self.0.feeds.values();
         let told = feeds.map(|feed| {
@@ -94,8 +94,8 @@ fn a_log_is_kept_until_every_feed_has_passed_its_end() {
     // Its end is not known yet.
     log.closed("f", 9_000);
     let before = log.leave();
-    log.apply(Command::EndRetired { ends: vec![RetiredEnd { table, ends_at_micros: 50 }] });
-    log.apply(Command::EndRetired { ends: vec![RetiredEnd { table, ends_at_micros: 70 }] });
+    log.apply(&Command::EndRetired { ends: vec![RetiredEnd { table, ends_at_micros: 50 }] });
+    log.apply(&Command::EndRetired { ends: vec![RetiredEnd { table, ends_at_micros: 70 }] });
     assert_eq!(log.0.retired[0].ends_at_micros, Some(50));
     log.closed("f", 49);
     log.closed("g", 50);
@@ -116,10 +116,10 @@ fn a_log_that_is_kept_for_nobody_is_forgotten() {
     log.drop_table("a");
     log.drop_table("c");
     assert_eq!(log.0.retired.len(), 1, "no feed is on c");
-    log.apply(Command::ChangeFeeds { put: Vec::new(), remove: vec!["f".into()] });
+    log.apply(&Command::ChangeFeeds { put: Vec::new(), remove: vec!["f".into()] });
     assert_eq!(log.0.retired.len(), 1);
     let release = FeedRelease { name: "g".into(), epoch: 1, reason: "lost".to_owned() };
-    log.apply(Command::ReleaseFeeds { releases: vec![release] });
+    log.apply(&Command::ReleaseFeeds { releases: vec![release] });
     assert!(log.0.retired.is_empty());
     assert_eq!(log.0.feeds["g"].definition.table_names(), "b", "it can go on with the other");
 }
@@ -134,7 +134,7 @@ fn a_keyspace_goes_with_all_its_tables_and_its_logs_stay_where_they_are() {
     assert!(warnings.len() == 2 && warnings[0].contains("k.a is kept for changefeed 'f'"));
     assert_eq!(log.0.retired.len(), 2);
     assert_eq!(log.0.settings.len(), 1, "their groups are");
-    log.apply(Command::ChangeFeeds { put: Vec::new(), remove: vec!["f".into()] });
+    log.apply(&Command::ChangeFeeds { put: Vec::new(), remove: vec!["f".into()] });
     assert!(log.0.retired.is_empty() && log.0.settings.is_empty());
 }
 
@@ -153,8 +153,8 @@ fn what_was_decided_under_another_epoch_is_void() {
     let table = log.id("a");
     log.drop_table("a");
     let leave = |epoch| FeedLeave { name: "f".into(), epoch, tables: vec![table] };
-    log.apply(Command::LeaveTables { leaves: vec![leave(7)] });
+    log.apply(&Command::LeaveTables { leaves: vec![leave(7)] });
     assert_eq!(log.0.feeds["f"].state, FeedState::Running);
-    log.apply(Command::LeaveTables { leaves: vec![leave(1)] });
+    log.apply(&Command::LeaveTables { leaves: vec![leave(1)] });
     assert_eq!(log.0.feeds["f"].state, FeedState::Finished);
 }
