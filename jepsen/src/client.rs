@@ -203,7 +203,7 @@ impl SerializeValue for Cell {
 }
 
 /// What an error says of the request: the promise is that these, and only these, mean not applied.
-fn failure(error: &ExecutionError) -> Failure {
+pub(crate) fn failure(error: &ExecutionError) -> Failure {
     let text = error.to_string();
     let was_never_sent = matches!(
         error,

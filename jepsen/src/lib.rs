@@ -16,6 +16,7 @@
 //!   run.rs        all of it together: load, faults, healing, last reads, verdict
 //!   history.rs    what was asked and answered
 //!   feeds/        changefeeds: a table, its readers, their faults, a history of their own
+//!   clients/      real clients: drivers, cqlsh and scylla-cdc, and their way back
 //!   page.rs       a page about one test, in a folder with its history and logs
 //!   campaign.rs   many tests, and a page that says what came of them
 //!   checker/      whether that can be true; pure, and tested on histories that are wrong
@@ -35,6 +36,7 @@ pub mod campaign;
 pub mod catalogue;
 pub mod checker;
 pub mod client;
+pub mod clients;
 pub mod cluster;
 pub mod connection;
 pub mod feeds;

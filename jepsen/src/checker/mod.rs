@@ -5,6 +5,7 @@
 //! - [`counter`]: what is read lies between what was surely added and what may have been.
 //! - [`batch`]: of a logged batch both rows are there, or neither.
 //! - [`feed`]: changefeeds tell of all of a table's writes, in order, and again only with a cause.
+//! - [`followed`]: a reader of a change log saw what is in it, in its order, each once.
 //! - [`append`]: transactions on lists have one order, which keeps that of time.
 //! - [`overwrite`]: the highest timestamp wins, and nothing deleted comes back.
 //! - [`isolation`]: of what is written together nobody sees a part.
@@ -20,6 +21,7 @@ pub mod batch;
 pub mod convergence;
 pub mod counter;
 pub mod feed;
+pub mod followed;
 pub mod isolation;
 pub mod linearizable;
 pub mod log;
