@@ -45,6 +45,16 @@ pub enum Bug {
     PagesSkipARange,
     /// A feed's position is saved before its sink has acknowledged.
     SavesBeforeDelivery,
+    /// What changes in rows while they are scanned is left out of the scan.
+    ScansMissChanges,
+    /// A change of the ring is finished whatever its groups still lack.
+    RingChangesWithoutMoving,
+    /// Groups that an earlier change of the ring has moved count as moved by the next.
+    RingChangesUnfenced,
+    /// A log counts as closed up to where most of it is, whoever says nothing.
+    ClosesOverThePaused,
+    /// A change of the schema that no majority has answered is told as made.
+    SchemaByAMinority,
 }
 
 /// Whether a bug is planted on this thread.

@@ -24,6 +24,7 @@ pub use place::{Place, PlaceWithin, Scanned};
 
 use crate::event::{Change, Event, EventError, RowCells, RowKind};
 use chunk::EventPlace;
+use env::planted::{Bug, is_planted};
 use model::TimestampMicros;
 use std::fmt;
 use std::future::Future;
@@ -102,6 +103,7 @@ impl Scanning {
             .is_some_and(|to| to.covers(table, place.token, &place.key, &place.position));
         // The deletion of a range or a partition may be of both parts.
         let held = self.held.as_mut().filter(|held| held.table() == table);
+        let held = held.filter(|_| !is_planted(Bug::ScansMissChanges));
         if let Some(held) = held.filter(|_| !is_scanned || event.kind == RowKind::Partition) {
             held.merge(&event, place)?;
         }

@@ -252,6 +252,14 @@ fn run_with<W: Workload + Clone + 'static>(
     (events, workload.check(&calls))
 }
 
+/// Tables are made while nodes are cut off from the others.
+#[cfg(debug_assertions)]
+pub(crate) fn make_tables_apart(seed: u64) {
+    let (_, verdict) =
+        run_with(&Tables::default(), seed, &[Fault::Isolate], TABLE_PAUSE_MILLIS_MAX);
+    assert_eq!(verdict, Verdict::Valid, "seed {seed}");
+}
+
 fn holds<W: Workload + Clone + 'static>(workload: &W) {
     holds_with(workload, PAUSE_MILLIS_MAX);
 }

@@ -14,6 +14,7 @@
 //! followed     the log as a feed on each node hears it
 //! workload     clients of a cluster, and what must hold for them at every moment
 //! histories    the workloads and checkers of the crate jepsen, on the same clusters
+//! single_copies  a ring of one copy of each row, that grows and shrinks
 //! told         that the log tells of each change once
 //! generations  that its streams are those of the time
 //! planted      bugs that the other tests must notice
@@ -52,6 +53,7 @@ mod power_cuts;
 mod replay;
 mod restarts;
 mod ring_changes;
+mod single_copies;
 mod statements;
 mod three_nodes;
 mod told;

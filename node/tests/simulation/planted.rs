@@ -1,6 +1,9 @@
 //! Bugs planted in the node, each of which one of the other tests notices (`docs/planted-bugs.md`).
 
-use crate::{bit_rot, counting, crowded, lost_answers, power_cuts, replay};
+use crate::{
+    bit_rot, counting, crowded, histories, lost_answers, power_cuts, replay, single_copies,
+    three_nodes,
+};
 use env::planted::{Bug, is_noticed};
 
 /// Seeds that a test is given to notice a bug.
@@ -60,4 +63,24 @@ fn unavailable_told_after_sending_is_noticed() {
 #[test]
 fn a_page_that_skips_a_range_is_noticed() {
     notice(Bug::PagesSkipARange, crowded::read_pages);
+}
+
+#[test]
+fn a_ring_change_that_moves_nothing_is_noticed() {
+    notice(Bug::RingChangesWithoutMoving, single_copies::run);
+}
+
+#[test]
+fn a_ring_change_that_counts_moves_of_another_is_noticed() {
+    notice(Bug::RingChangesUnfenced, single_copies::run);
+}
+
+#[test]
+fn a_log_closed_over_a_node_that_stands_still_is_noticed() {
+    notice(Bug::ClosesOverThePaused, three_nodes::pause);
+}
+
+#[test]
+fn a_schema_that_a_minority_decides_is_noticed() {
+    notice(Bug::SchemaByAMinority, histories::make_tables_apart);
 }

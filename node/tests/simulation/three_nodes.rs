@@ -26,16 +26,26 @@ const FAULTS: [Fault; 7] = [
 ];
 
 /// Everything that clients saw, and what the disks hold in the end.
-fn run(seed: u64, factor: usize, faults: u64) -> Vec<String> {
+fn run(seed: u64, factor: usize, count: u64) -> Vec<String> {
+    run_with(seed, factor, &FAULTS, count)
+}
+
+/// The same, and nothing goes wrong but that nodes stand still.
+#[cfg(debug_assertions)]
+pub(crate) fn pause(seed: u64) {
+    run_with(seed, 3, &[Fault::Pause], 4);
+}
+
+fn run_with(seed: u64, factor: usize, faults: &[Fault], count: u64) -> Vec<String> {
     let mut cluster = Cluster::new(seed, NODES);
     let follower = seed as usize % NODES;
     cluster.follow(follower, &FOLLOWED);
     wait_for_members(&mut cluster);
     let workload = Workload::start(&mut cluster, follower, factor);
     let mut entropy = EntropySource::simulated(seed).generator("faults");
-    for _ in 0..faults {
+    for _ in 0..count {
         cluster.steps(entropy.below(QUIET_TICKS_MAX));
-        inflict(&mut cluster, &FAULTS, &[0, 1, 2], FAULT_TICKS_MAX, &mut entropy);
+        inflict(&mut cluster, faults, &[0, 1, 2], FAULT_TICKS_MAX, &mut entropy);
     }
     cluster.steps(QUIET_TICKS_MAX);
     workload.end(&mut cluster, &[0, 1, 2]);

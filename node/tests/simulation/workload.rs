@@ -94,7 +94,7 @@ fn defined() -> Vec<Defined> {
 }
 
 /// Tries until it works: nodes may still be finding each other.
-async fn insist(client: &mut Client, home: &Home, text: &str) {
+pub(crate) async fn insist(client: &mut Client, home: &Home, text: &str) {
     let deadline = home.clock.now_micros() + PATIENCE.as_micros() as i64;
     while let Err(error) = client.query(text).await {
         let is_there = matches!(&error, ClientError::Refused(0x2400, _));
