@@ -10,12 +10,15 @@ use crate::node::{Shared, StartError};
 use cluster::HostId;
 use cluster::founding::{Decision, SeedState, decide};
 use cluster::peer::{Identity, IntroductionError, RefusalCode, introduce};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
 
 /// How long to wait before the seeds are asked again.
 const ROUND_PAUSE: Duration = Duration::from_millis(250);
+/// How long whoever has this node's address may take to say who it is.
+const OWN_ADDRESS_TIME_MAX: Duration = Duration::from_millis(500);
 /// How often the log says what is waited for.
 const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -108,11 +111,24 @@ async fn ask_all(shared: &Arc<Shared>) -> Vec<Heard> {
     heard
 }
 
+/// Asks the seed that has this node's own address, which mostly is this node. It may be another, if
+/// this one is told to give out the address of that. Who cannot reach its own address from inside is
+/// believed.
+async fn ask_own_address(shared: &Shared, us: SocketAddr) -> Heard {
+    let asking = introduce(&shared.env, &shared.registry, us);
+    if let Ok(Err(error)) = tokio::time::timeout(OWN_ADDRESS_TIME_MAX, asking).await
+        && let state @ (SeedState::Taken | SeedState::Foreign) = state_of(&error)
+    {
+        return Heard::new(state, error.to_string());
+    }
+    Heard::new(SeedState::Itself, "is this node")
+}
+
 /// Asks one seed, at each of its addresses until one answers.
 async fn ask(shared: &Shared, seed: &Seed) -> Heard {
     let us = shared.broadcast_address();
     if seed.is_at(us) {
-        return Heard::new(SeedState::Itself, "is this node");
+        return ask_own_address(shared, us).await;
     }
     let addresses = shared.env.net.resolve(&seed.host, seed.port.unwrap_or(us.port())).await;
     let addresses = match addresses {

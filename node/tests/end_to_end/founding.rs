@@ -53,6 +53,20 @@ fn a_seed_of_another_cluster_is_an_error_of_who_named_it() {
 }
 
 #[test]
+fn a_node_with_the_address_of_another_is_told_whose_it_is() {
+    let other = Node::start_with(&["--memory", "64M"]);
+    let port = other.storage_port().to_string();
+    // It listens elsewhere and says that it is where the other one is: that seed is not itself.
+    let given_out = ["--listen-address", "127.0.0.3", "--broadcast-address", "127.0.0.1"];
+    let arguments = ["--seeds", &seed(&other), "--storage-port", &port];
+    let log = Node::refused(&[&given_out[..], &arguments[..]].concat());
+    let expected = format!("tethys: seed {}: ", seed(&other));
+    let line = log.lines().find(|line| line.contains(&expected)).unwrap_or_else(|| panic!("{log}"));
+    assert!(line.contains(&format!("127.0.0.1:{port}")), "{line}");
+    Raw::ready(&other).run("SELECT key FROM system.local");
+}
+
+#[test]
 fn a_node_whose_first_seed_is_silent_waits_and_can_be_told_to_end() {
     let arguments = ["--memory", "64M", "--seeds", NOBODY];
     let mut node = Node::start_until(&arguments, "waiting for the cluster: 127.0.0.1:9: ");
