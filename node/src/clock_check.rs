@@ -4,8 +4,11 @@
 //! its writes win, or lose, against all others for an hour. A node that joins is judged by whoever lets
 //! it in (`cluster::joining`). A member is not asked for anything when it starts again, so it asks
 //! itself: before its shards start it compares its clock with those of the others, and does not start
-//! if most members have another time. While it runs it compares them now and then, says so in the log,
-//! and is not ready (`/readyz`) for as long as that is so.
+//! if most members have another time. While it runs it compares them now and then, and at once when
+//! its clock was set. One that is off says so in the log, is not ready (`/readyz`), and decides nothing
+//! for as long as that is so: it stamps no write and closes no time, and hands over all that it leads
+//! (`shard/homecoming.rs`). A clock that was set and has not been compared yet is not trusted either, so
+//! that not one write gets a wrong time; that takes as long as the others take to answer.
 //!
 //! *Most* is more than half of all members, this one counted: of two nodes nobody can say whose clock
 //! is wrong. Others that do not answer say nothing; where too few do, the node starts.
@@ -17,9 +20,12 @@ use crate::shard::Shard;
 use cluster::HostId;
 use cluster::joining::CLOCK_DIFFERENCE_MICROS_MAX;
 use cluster::peer::Peers;
+use env::Clock;
 use model::TimestampMicros;
+use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::task::JoinSet;
 
@@ -29,6 +35,58 @@ const START_TIME_MAX: Duration = Duration::from_millis(500);
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(1);
 /// How often clocks are compared.
 const INTERVAL: Duration = Duration::from_secs(10);
+/// How often it is looked whether this node's clock was set.
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+/// How far a clock may go from the monotonic one between two looks. Slewing takes it a ten-thousandth of
+/// that.
+const STEP_MICROS_MAX: u64 = 1_000_000;
+
+/// What is known of this node's wall clock, for all of its threads.
+#[derive(Debug)]
+pub(crate) struct WallClock {
+    /// How far it is ahead of those of most others when it is off, in microseconds; else 0.
+    ahead_micros: AtomicI64,
+    /// The wall clock less the monotonic one when it was looked at last, in microseconds.
+    offset_micros: AtomicI64,
+    /// Whether each of the others was fit to lead when it last answered, as it said itself.
+    fit: Mutex<BTreeMap<HostId, bool>>,
+}
+
+impl WallClock {
+    /// A clock that is right.
+    pub(crate) fn new(clock: &Clock) -> WallClock {
+        let offset = offset_micros(clock.now_micros(), clock.monotonic_nanos());
+        WallClock {
+            ahead_micros: AtomicI64::new(0),
+            offset_micros: AtomicI64::new(offset),
+            fit: Mutex::default(),
+        }
+    }
+
+    /// How far the clock is ahead of those of most others, in microseconds, if it is off.
+    pub(crate) fn ahead_micros(&self) -> Option<i64> {
+        Some(self.ahead_micros.load(Ordering::Relaxed)).filter(|ahead| *ahead != 0)
+    }
+
+    /// Whether times may be given out by what the clocks show: the wall clock is not off, and was not
+    /// set since it was last looked at.
+    #[inline]
+    pub(crate) fn is_trusted(&self, wall: TimestampMicros, monotonic_nanos: u64) -> bool {
+        let offset = offset_micros(wall, monotonic_nanos);
+        let step = offset.abs_diff(self.offset_micros.load(Ordering::Relaxed));
+        step <= STEP_MICROS_MAX && self.ahead_micros.load(Ordering::Relaxed) == 0
+    }
+
+    /// Whether another node said that it is fit to lead, or is not; nothing if it has not answered.
+    pub(crate) fn is_fit(&self, host: HostId) -> Option<bool> {
+        self.fit.lock().unwrap_or_else(PoisonError::into_inner).get(&host).copied()
+    }
+}
+
+/// The wall clock less the monotonic one, in microseconds.
+fn offset_micros(wall: TimestampMicros, monotonic_nanos: u64) -> i64 {
+    wall.saturating_sub_unsigned(monotonic_nanos / 1_000)
+}
 
 /// How far the clock is off, for the operator.
 pub(crate) fn describe(ahead_micros: i64) -> String {
@@ -49,7 +107,7 @@ pub(crate) async fn before_start(shared: &Shared, metadata: &Metadata) -> Result
         let peers = peers.clone();
         async move { ask_status(&peers, host_id, START_TIME_MAX).await }
     };
-    match compare(shared, metadata, ask).await {
+    match compare(shared, metadata, ask).await.0 {
         Some(ahead_micros) => Err(StartError::Clock(ahead_micros)),
         None => Ok(()),
     }
@@ -58,49 +116,80 @@ pub(crate) async fn before_start(shared: &Shared, metadata: &Metadata) -> Result
 impl Shard {
     /// Compares this node's clock with those of others for as long as it runs; on shard 0.
     pub(crate) async fn watch_clock(self: Rc<Self>) {
+        let clock = &self.shared.env.clock;
+        let known = &self.shared.wall_clock;
+        let mut compared_nanos = clock.monotonic_nanos();
         loop {
-            self.shared.env.clock.sleep(INTERVAL).await;
-            let view = self.view();
-            let ask = |host_id| {
-                let shard = self.clone();
-                async move { ask_status(&shard.peers, host_id, ANSWER_TIME_MAX).await }
-            };
-            let shared = &self.shared;
-            let ahead = compare(shared, &view.metadata, ask).await;
-            let former = shared.clock_ahead_micros.swap(ahead.unwrap_or(0), Ordering::Relaxed);
-            match ahead {
-                Some(ahead) => tracing::error!("{}: set it right", describe(ahead)),
-                None if former != 0 => tracing::info!("this node's clock is right again"),
-                None => {}
+            clock.sleep(LOOK_INTERVAL).await;
+            let (wall, now_nanos) = (clock.now_micros(), clock.monotonic_nanos());
+            let offset = offset_micros(wall, now_nanos);
+            let step = offset.abs_diff(known.offset_micros.load(Ordering::Relaxed));
+            let is_due = now_nanos - compared_nanos >= INTERVAL.as_nanos() as u64;
+            if is_due || step > STEP_MICROS_MAX {
+                if step > STEP_MICROS_MAX {
+                    tracing::warn!("this node's clock was set by some {} s", step / 1_000_000);
+                }
+                self.compare_clocks().await;
+                compared_nanos = now_nanos;
             }
+            // Trusted again, or known to be off.
+            known.offset_micros.store(offset, Ordering::Relaxed);
+        }
+    }
+
+    async fn compare_clocks(self: &Rc<Self>) {
+        let view = self.view();
+        let ask = |host_id| {
+            let shard = self.clone();
+            async move { ask_status(&shard.peers, host_id, ANSWER_TIME_MAX).await }
+        };
+        let known = &self.shared.wall_clock;
+        let (ahead, fit) = compare(&self.shared, &view.metadata, ask).await;
+        *known.fit.lock().unwrap_or_else(PoisonError::into_inner) = fit;
+        let former = known.ahead_micros.swap(ahead.unwrap_or(0), Ordering::Relaxed);
+        match ahead {
+            Some(ahead) => {
+                tracing::error!(
+                    "{}: it leads nothing and stamps no write until it is set right",
+                    describe(ahead)
+                );
+            }
+            None if former != 0 => tracing::info!("this node's clock is right again"),
+            None => {}
         }
     }
 }
 
-/// How far this node's clock is ahead of most others', in microseconds, if it is off.
+/// How far this node's clock is ahead of most others', in microseconds, if it is off; and which of
+/// those that answered are fit to lead.
 async fn compare<Asking>(
     shared: &Shared,
     metadata: &Metadata,
     ask: impl Fn(HostId) -> Asking,
-) -> Option<i64>
+) -> (Option<i64>, BTreeMap<HostId, bool>)
 where
     Asking: Future<Output = Option<NodeStatus>> + 'static,
 {
     let mut asking = JoinSet::new();
     for node in metadata.nodes.values().filter(|node| node.host_id != shared.host_id.0) {
-        let (clock, status) = (shared.env.clock.clone(), ask(HostId(node.host_id)));
+        let host = HostId(node.host_id);
+        let (clock, status) = (shared.env.clock.clone(), ask(host));
         asking.spawn_local(async move {
             let sent = clock.now_micros();
             let status = status.await?;
-            Some(ahead_micros((sent, clock.now_micros()), status.clock_micros?))
+            let ahead = ahead_micros((sent, clock.now_micros()), status.clock_micros?);
+            Some((host, ahead, !status.is_unfit))
         });
     }
-    let mut aheads = Vec::new();
+    let (mut aheads, mut fit) = (Vec::new(), BTreeMap::new());
     while let Some(answer) = asking.join_next().await {
         // A task that was cancelled has heard nothing.
-        aheads.extend(answer.ok().flatten());
+        if let Ok(Some((host, ahead, is_fit))) = answer {
+            aheads.push(ahead);
+            fit.insert(host, is_fit);
+        }
     }
-    judge(aheads, metadata.nodes.len())
+    (judge(aheads, metadata.nodes.len()), fit)
 }
 
 /// How far a clock that showed these times before and after is at least ahead of one that showed
@@ -141,6 +230,23 @@ mod tests {
         assert_eq!(judge(vec![5 * SECOND, 5 * SECOND], 3), None, "that much is borne");
         assert_eq!(judge(vec![6 * SECOND; 3], 5), Some(6 * SECOND));
         assert_eq!(judge(Vec::new(), 1), None);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_is_not_trusted_until_it_is_compared() {
+        let (clock, control) = Clock::simulated(50 * SECOND);
+        let known = WallClock::new(&clock);
+        let is_trusted = || known.is_trusted(clock.now_micros(), clock.monotonic_nanos());
+        control.advance(Duration::from_hours(1));
+        assert!(is_trusted(), "both clocks went on");
+        control.jump_wall(SECOND);
+        assert!(is_trusted(), "so much is borne");
+        control.jump_wall(1);
+        assert!(!is_trusted());
+        known.offset_micros.fetch_add(SECOND + 1, Ordering::Relaxed);
+        assert!(is_trusted());
+        known.ahead_micros.store(-HOUR, Ordering::Relaxed);
+        assert!(!is_trusted());
     }
 
     #[test]

@@ -100,8 +100,7 @@ async fn refuse_before_ready(
 /// Ready for any statement. A node that serves without a majority, by what it knew when it was
 /// ended, is so for reads at ONE alone, and says that.
 async fn ready(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
-    let ahead_micros = shared.clock_ahead_micros.load(Ordering::Relaxed);
-    if ahead_micros != 0 {
+    if let Some(ahead_micros) = shared.wall_clock.ahead_micros() {
         return (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", describe(ahead_micros)));
     }
     match *shared.standing.borrow() {

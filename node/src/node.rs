@@ -1,6 +1,6 @@
 //! A whole node: its data directory, its shards, its listeners, from start to end.
 
-use crate::clock_check::{self, describe};
+use crate::clock_check::{self, WallClock, describe};
 use crate::config::{CommitLogSync, Config, Seed};
 use crate::data_directory::{ClusterIdentity, DataDirectory};
 use crate::feeds::Feeds;
@@ -27,7 +27,7 @@ use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use storage::EngineOptions;
@@ -73,8 +73,8 @@ pub(crate) struct Shared {
     pub is_ready: AtomicBool,
     /// Whether it is a member no more.
     pub departure: Departure,
-    /// How far its clock is ahead of those of most others when it is off, in microseconds; else 0.
-    pub clock_ahead_micros: AtomicI64,
+    /// Whether its wall clock is right.
+    pub wall_clock: WallClock,
     /// Whether it knows the newest metadata, since it was started.
     pub standing: watch::Sender<Standing>,
     views: OnceLock<Views>,
@@ -299,6 +299,7 @@ impl Node {
             (0..shard_count).map(|_| queue(shard::MESSAGES_MAX)).unzip();
         let shared = Arc::new(Shared {
             started_at_micros: env.clock.now_micros(),
+            wall_clock: WallClock::new(&env.clock),
             host_id: HostId(data.identity.host_id),
             registry,
             feeds: Feeds::new(config.memory_bytes),
@@ -315,7 +316,6 @@ impl Node {
             connection_count: AtomicUsize::new(0),
             shards_with_old_batches: AtomicUsize::new(usize::from(shard_count)),
             is_ready: AtomicBool::new(false),
-            clock_ahead_micros: AtomicI64::new(0),
             departure: Departure::default(),
             standing: watch::channel(Standing::Asking).0,
             views: OnceLock::new(),

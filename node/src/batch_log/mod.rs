@@ -136,7 +136,12 @@ impl Shard {
         terms: WriteTerms,
     ) -> Result<(Record, Option<WriteError>), WriteError> {
         // Every shard that takes part raises its clock to this, so no key goes back in time.
-        let wall = self.shared.env.clock.now_micros();
+        let clock = &self.shared.env.clock;
+        let wall = clock.now_micros();
+        if !self.shared.wall_clock.is_trusted(wall, clock.monotonic_nanos()) {
+            let reason = "this node's clock is not right: it stamps no batch".to_owned();
+            return Err(WriteError::Overloaded(reason));
+        }
         let timestamp = above_all(&self.shared.clocks, wall);
         let view = self.view();
         for (group, writes) in routed.iter_mut() {

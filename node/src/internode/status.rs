@@ -26,6 +26,9 @@ pub(crate) struct NodeStatus {
     /// What its clock shows, in microseconds since 1970.
     #[serde(default)]
     pub clock_micros: Option<i64>,
+    /// Whether it is not to lead anything, since its clock is off.
+    #[serde(default)]
+    pub is_unfit: bool,
 }
 
 /// How this node stands; nothing when a shard has too much to do, or is going down.
@@ -39,7 +42,8 @@ pub(crate) async fn own_status(shard: &Shard) -> Option<NodeStatus> {
     }
     let moves = own_moves(shard).await;
     let (metadata_index, clock) = (shard.view().index(), shard.shared.env.clock.now_micros());
-    Some(NodeStatus { load_bytes, metadata_index, moves, clock_micros: Some(clock) })
+    let is_unfit = shard.shared.wall_clock.ahead_micros().is_some();
+    Some(NodeStatus { load_bytes, metadata_index, moves, clock_micros: Some(clock), is_unfit })
 }
 
 /// How another node stands; nothing when it does not say.

@@ -186,6 +186,9 @@ impl Shard {
     pub(super) fn close_ranges(&self, ranges: &[(RangeIndex, GroupId)]) -> Vec<ClosedRange> {
         let clock = &self.shared.env.clock;
         let moment = (clock.now_micros(), MonotonicNanos(clock.monotonic_nanos()));
+        if !self.shared.wall_clock.is_trusted(moment.0, moment.1.0) {
+            return Vec::new();
+        }
         let closed = {
             let mut state = self.state.borrow_mut();
             let close = |&(range, group): &(RangeIndex, GroupId)| {

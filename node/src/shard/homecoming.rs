@@ -1,5 +1,6 @@
 //! Leadership comes home: to the first replica of the ring, which drivers ask first; and it leaves a
-//! node that goes down, so that nobody has to wait until the node is missed.
+//! node that goes down, so that nobody has to wait until the node is missed, or whose clock is off,
+//! which decides nothing (`clock_check`). Such a one is no home until it says that it is right again.
 //!
 //! After a failure other members lead. Once the node that is preferred is back for a while and has
 //! caught up, whoever leads hands over to it, a few groups at a time, since each hand-over makes
@@ -50,10 +51,20 @@ impl Homecoming {
 }
 
 impl Shard {
-    /// Hands over a few groups to the nodes that are preferred as their leaders.
+    /// Hands over a few groups to the nodes that are preferred as their leaders; or all of them, if
+    /// this node is not to lead.
     pub(super) fn send_leaders_home(&self) {
         let now = MonotonicNanos(self.monotonic_nanos());
-        if self.state.borrow_mut().send_leaders_home(now) > 0 {
+        let wall_clock = &self.shared.wall_clock;
+        let mut state = self.state.borrow_mut();
+        let is_begun = if wall_clock.ahead_micros().is_some() {
+            state.hand_over_all(now, |host| wall_clock.is_fit(host) == Some(true))
+        } else {
+            // Who has not said yet how it is has just been started.
+            state.send_leaders_home(now, |host| wall_clock.is_fit(host) != Some(false)) > 0
+        };
+        drop(state);
+        if is_begun {
             self.wake_log();
         }
     }
@@ -65,7 +76,7 @@ impl Shard {
     pub(super) async fn hand_over_all(&self, deadline_nanos: u64) {
         loop {
             let now = MonotonicNanos(self.shared.env.clock.monotonic_nanos());
-            let waits = self.state.borrow_mut().hand_over_all(now);
+            let waits = self.state.borrow_mut().hand_over_all(now, |_| true);
             if !waits || now.0 >= deadline_nanos {
                 return;
             }
@@ -79,15 +90,16 @@ impl Shard {
 }
 
 impl ShardState {
-    /// Begins to hand over what is led here; whether anything is on its way.
-    fn hand_over_all(&mut self, now: MonotonicNanos) -> bool {
+    /// Begins to hand over what is led here to any that may lead; whether anything is on its way.
+    fn hand_over_all(&mut self, now: MonotonicNanos, may_lead: impl Fn(HostId) -> bool) -> bool {
         let support = self.support.clone();
         let mut waits = false;
         for id in self.replicas.ids() {
             if !self.replicas.is_leader(id) || self.replicas.is_alone(id) {
                 continue;
             }
-            let others: Vec<HostId> = self.replicas.other_members(id).collect();
+            let others: Vec<HostId> =
+                self.replicas.other_members(id).filter(|host| may_lead(*host)).collect();
             waits |= others.into_iter().any(|to| {
                 let begun = self.replicas.transfer(id, to, &*support, now);
                 matches!(begun, Ok(()) | Err(TransferRefused::NotLeader))
@@ -96,14 +108,20 @@ impl ShardState {
         waits
     }
 
-    fn send_leaders_home(&mut self, now: MonotonicNanos) -> usize {
+    fn send_leaders_home(
+        &mut self,
+        now: MonotonicNanos,
+        may_lead: impl Fn(HostId) -> bool,
+    ) -> usize {
         let Some(view) = self.adopted.clone() else { return 0 };
         let support = self.support.clone();
         let hosts: Vec<HostId> = view.ring.nodes().iter().map(|node| node.host_id).collect();
         if hosts.len() < 2 {
             return 0;
         }
-        let is_up = |host: HostId| support.is_live(host, now) && support.supports(host).is_some();
+        let is_up = |host: HostId| {
+            support.is_live(host, now) && support.supports(host).is_some() && may_lead(host)
+        };
         self.homecoming.see(now, &hosts, is_up);
         let mut count = 0;
         for id in self.intervals.keys().copied() {

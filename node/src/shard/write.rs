@@ -4,6 +4,8 @@
 use super::Shard;
 use super::decide::{Attempt, CLOSED_TRAILS_MICROS, Proposal};
 use super::read::ReadError;
+use super::state::ShardState;
+use crate::clock_check::describe;
 use crate::metadata::Metadata;
 use crate::statement::WriteAnswer;
 use cluster::consensus::LogIndex;
@@ -255,7 +257,7 @@ impl Shard {
             return Err(Attempt::ListsAreHeld);
         }
         let view = self.view();
-        let wall = self.now_micros();
+        let (wall, now) = (self.now_micros(), MonotonicNanos(self.monotonic_nanos()));
         let mut state = self.state.borrow_mut();
         if let Some(failure) = &state.failure {
             return Err(Attempt::Failed(WriteError::Failed(failure.clone())));
@@ -265,6 +267,9 @@ impl Shard {
             let hint = state.replicas.leader(request.group);
             return Err(Attempt::Failed(WriteError::NotLeader { hint }));
         }
+        if !self.shared.wall_clock.is_trusted(wall, now.0) {
+            self.refuse_by_clock(&state, request)?;
+        }
         let (proposal, outcome) = state.decide(&view, request, wall, &self.shared.env.clock)?;
         let Some(proposal) = proposal else {
             return Ok(Written::Nothing(outcome));
@@ -272,7 +277,6 @@ impl Shard {
         let Proposal { payload, partitions, times, log_times } = proposal;
         let group = request.group;
         let state = &mut *state;
-        let now = MonotonicNanos(self.monotonic_nanos());
         let proposed = state.with_replicas(now, |replicas, local| {
             replicas.propose(group, payload, partitions, || waiter(outcome), local)
         });
@@ -294,6 +298,21 @@ impl Shard {
                 Err(Attempt::Failed(error))
             }
         }
+    }
+
+    /// What a leader decides has times by its clock, so one whose clock cannot be trusted decides
+    /// nothing: others are about to lead, or the clock to be compared. Where nobody else could, that is
+    /// said. The metadata have no such times.
+    fn refuse_by_clock(&self, state: &ShardState, request: &WriteRequest) -> Result<(), Attempt> {
+        let error = match self.shared.wall_clock.ahead_micros() {
+            _ if request.group == GroupId::METADATA => return Ok(()),
+            Some(ahead) if state.replicas.is_alone(request.group) => WriteError::Failed(format!(
+                "{}, and this node alone has these rows: it stamps no write until that is set right",
+                describe(ahead)
+            )),
+            _ => WriteError::NotLeader { hint: None },
+        };
+        Err(Attempt::Failed(error))
     }
 
     /// Whether the shard's log has failed: nothing is written any more.
