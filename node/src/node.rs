@@ -8,7 +8,7 @@ use crate::feeds::source::ClusterSource;
 use crate::founding;
 use crate::init_scripts;
 use crate::internode;
-use crate::metadata::{self, Metadata, Snapshot, Standing};
+use crate::metadata::{self, KnownGenerations, Metadata, Snapshot, Standing};
 use crate::ring_change::{Departure, refuse_gone};
 use crate::shard::{self, Boards, Message, PublishedClock};
 use crate::statement::StatementCache;
@@ -73,6 +73,8 @@ pub(crate) struct Shared {
     pub is_ready: AtomicBool,
     /// Whether it is a member no more.
     pub departure: Departure,
+    /// How far ahead it knows the generations of CDC streams.
+    pub known_generations: KnownGenerations,
     /// Whether its wall clock is right.
     pub wall_clock: WallClock,
     /// Whether it knows the newest metadata, since it was started.
@@ -300,6 +302,7 @@ impl Node {
         let shared = Arc::new(Shared {
             started_at_micros: env.clock.now_micros(),
             wall_clock: WallClock::new(&env.clock),
+            known_generations: KnownGenerations::default(),
             host_id: HostId(data.identity.host_id),
             registry,
             feeds: Feeds::new(config.memory_bytes),

@@ -26,7 +26,7 @@ pub(crate) struct NodeStatus {
     /// What its clock shows, in microseconds since 1970.
     #[serde(default)]
     pub clock_micros: Option<i64>,
-    /// Whether it is not to lead anything, since its clock is off.
+    /// Whether it is not to lead anything: its clock is off, or it hears nothing of the metadata.
     #[serde(default)]
     pub is_unfit: bool,
 }
@@ -42,7 +42,9 @@ pub(crate) async fn own_status(shard: &Shard) -> Option<NodeStatus> {
     }
     let moves = own_moves(shard).await;
     let (metadata_index, clock) = (shard.view().index(), shard.shared.env.clock.now_micros());
-    let is_unfit = shard.shared.wall_clock.ahead_micros().is_some();
+    let now_nanos = shard.shared.env.clock.monotonic_nanos();
+    let is_unfit = shard.shared.wall_clock.ahead_micros().is_some()
+        || shard.shared.known_generations.are_stale(now_nanos);
     Some(NodeStatus { load_bytes, metadata_index, moves, clock_micros: Some(clock), is_unfit })
 }
 

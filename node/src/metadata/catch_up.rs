@@ -8,7 +8,6 @@
 //! Where too few of the nodes that decide live there is no leader. A node that has found so for a
 //! while serves by what it knows, which is enough for reads at ONE, and goes on asking.
 
-use super::MetadataRequest;
 use crate::node::Shared;
 use crate::remote::Deadline;
 use crate::shard::Shard;
@@ -73,25 +72,17 @@ impl Shared {
 }
 
 impl Shard {
-    /// Asks once, and waits until this node acts by what it was told.
-    async fn try_to_catch_up(self: &Rc<Self>) -> Result<(), String> {
-        let newest = self.change_metadata(MetadataRequest::Index).await;
-        let newest = newest.map_err(|error| error.to_string())?;
-        self.wait_until_adopted(newest.index).await;
-        Ok(())
-    }
-
     /// Asks until the leader has told how far the metadata are, and this node is there; on shard 0.
     pub(crate) async fn catch_up(self: Rc<Self>) {
         let mut patience = Deadline::after(&self, NO_MAJORITY_TIME);
         loop {
-            let catching_up = self.try_to_catch_up();
+            let catching_up = self.ask_for_newest();
             let why = match tokio::time::timeout(REPORT_INTERVAL, catching_up).await {
                 Ok(Ok(())) => {
                     self.shared.standing.send_replace(Standing::CaughtUp);
                     return;
                 }
-                Ok(Err(why)) => why,
+                Ok(Err(error)) => error.to_string(),
                 Err(_) => "its leader has not answered, or what it told has not come".to_owned(),
             };
             let (alive, required) = self.metadata_voters();

@@ -6,6 +6,7 @@
 //! would come before it is known. If no majority answers in time, it is not known what becomes of
 //! it, and the next change waits until it is.
 
+use super::freshness::LEAD_MIN;
 use super::{Command, FeedNews, GenerationRecord, Metadata, NodeRecord};
 use crate::feeds::FeedWait;
 use crate::remote::{Answer, Deadline, WriteTerms};
@@ -192,6 +193,14 @@ impl Shard {
                 Ok(outcome)
             }
             MetadataRequest::Generation { starts_in_millis } => {
+                let lead_min = LEAD_MIN.as_millis() as i64;
+                if *starts_in_millis < lead_min && self.view().metadata.nodes.len() > 1 {
+                    let reason = format!(
+                        "a generation starts {lead_min} ms after it is announced, or later, so that \
+                         every node that places rows hears of it first"
+                    );
+                    return Err(WriteError::Invalid(reason).into());
+                }
                 let _turn = self.turn_to_change(deadline).await?;
                 let now = self.shared.env.clock.now_micros() / 1_000;
                 self.change_generations(now + starts_in_millis, deadline).await

@@ -11,12 +11,14 @@
 //!
 //! Views follow the log ([`publish`]), and clients that ask for it are told what changed, found by
 //! comparing one state with the next ([`events`]). A node that starts lets clients in when it knows
-//! of every change that was acknowledged ([`catch_up`]).
+//! of every change that was acknowledged ([`catch_up`]), and goes on asking how far they have come, for
+//! the sake of CDC's generations ([`freshness`]).
 
 mod catch_up;
 mod change;
 mod events;
 mod feeds;
+mod freshness;
 mod message;
 mod plan;
 mod publish;
@@ -35,6 +37,7 @@ pub(crate) use feeds::{
     FeedAssignment, FeedKept, FeedNews, FeedRecord, FeedRelease, FeedReport, FeedState, FeedStop,
     Progress,
 };
+pub(crate) use freshness::KnownGenerations;
 #[cfg(test)]
 pub(crate) use plan::tests::record as test_node;
 pub(crate) use plan::{MadeRings, PlanKind, PlanRecord};

@@ -1,6 +1,7 @@
 //! Leadership comes home: to the first replica of the ring, which drivers ask first; and it leaves a
 //! node that goes down, so that nobody has to wait until the node is missed, or whose clock is off,
-//! which decides nothing (`clock_check`). Such a one is no home until it says that it is right again.
+//! which decides nothing (`clock_check`), or that hears nothing of the metadata for long, which soon may
+//! not (`metadata::freshness`). Such a one is no home until it says that it is right again.
 //!
 //! After a failure other members lead. Once the node that is preferred is back for a while and has
 //! caught up, whoever leads hands over to it, a few groups at a time, since each hand-over makes
@@ -57,7 +58,8 @@ impl Shard {
         let now = MonotonicNanos(self.monotonic_nanos());
         let wall_clock = &self.shared.wall_clock;
         let mut state = self.state.borrow_mut();
-        let is_begun = if wall_clock.ahead_micros().is_some() {
+        let is_lost = self.shared.known_generations.are_lost(now.0);
+        let is_begun = if wall_clock.ahead_micros().is_some() || is_lost {
             state.hand_over_all(now, |host| wall_clock.is_fit(host) == Some(true))
         } else {
             // Who has not said yet how it is has just been started.

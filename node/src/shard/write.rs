@@ -8,6 +8,7 @@ use super::state::ShardState;
 use crate::clock_check::describe;
 use crate::metadata::Metadata;
 use crate::statement::WriteAnswer;
+use crate::view::View;
 use cluster::consensus::LogIndex;
 use cluster::liveness::MonotonicNanos;
 use cluster::replica::{Decided, ProposeError};
@@ -270,6 +271,9 @@ impl Shard {
         if !self.shared.wall_clock.is_trusted(wall, now.0) {
             self.refuse_by_clock(&state, request)?;
         }
+        if !self.shared.known_generations.reach(now.0) {
+            refuse_by_generations(&state, &view, request)?;
+        }
         let (proposal, outcome) = state.decide(&view, request, wall, &self.shared.env.clock)?;
         let Some(proposal) = proposal else {
             return Ok(Written::Nothing(outcome));
@@ -404,6 +408,30 @@ impl Shard {
         }
         self.settled.notify_waiters();
     }
+}
+
+/// A write of a table with a log is placed by somebody who knows in which generation of streams.
+fn refuse_by_generations(
+    state: &ShardState,
+    view: &View,
+    request: &WriteRequest,
+) -> Result<(), Attempt> {
+    let is_placed = match &request.change {
+        Change::Write(writes) => {
+            writes.iter().any(|write| view.log_layout(write.table.id).is_some())
+        }
+        Change::Conditional(_) => !view.generations.list().is_empty(),
+        _ => false,
+    };
+    if !is_placed {
+        return Ok(());
+    }
+    if !state.replicas.is_alone(request.group) {
+        return Err(Attempt::Failed(WriteError::NotLeader { hint: None }));
+    }
+    let reason = "this node has not heard for long from those that decide on schema and CDC \
+                  generations: it cannot say in which stream a change is to be logged";
+    Err(Attempt::Failed(WriteError::Failed(reason.to_owned())))
 }
 
 fn propose_error(error: ProposeError<LogError>) -> WriteError {

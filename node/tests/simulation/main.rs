@@ -41,6 +41,7 @@ mod followed;
 mod generations;
 mod histories;
 mod joining;
+mod late_news;
 mod list_batches;
 mod lost_answers;
 mod machine;

@@ -33,7 +33,7 @@ const FAULTS: [Fault; 7] = [
     Fault::Quiet,
 ];
 /// How far ahead a generation is announced: further than anybody is cut off.
-const GENERATION_AHEAD_MILLIS: u64 = FAULT_TICKS_MAX + 3_000;
+const GENERATION_AHEAD_MILLIS: u64 = 60_000;
 
 /// A cluster whose ring changes.
 struct Changing {
