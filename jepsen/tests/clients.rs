@@ -1,8 +1,6 @@
 //! Real clients for a few seconds, with faults, against the program that was built with these tests.
 //! The same at length: `cargo run --release -p jepsen --example clients`.
 
-#![expect(clippy::print_stdout, reason = "a failed test shows what clients were told")]
-
 use jepsen::checker::Verdict;
 use jepsen::clients;
 use jepsen::cluster::{ClusterOptions, built_program};

@@ -513,7 +513,9 @@ fn rows_and_changes_come_once_where_the_sink_keeps_how_far_the_feed_has_come() {
 #[test]
 fn changes_that_a_scan_misses_are_noticed() {
     use env::planted::{Bug, is_noticed};
-    let test = |seed| drop(run(|| history(seed, "initial_scan=yes event_kind=full")));
+    let test = |seed| {
+        run(|| history(seed, "initial_scan=yes event_kind=full"));
+    };
     assert!(is_noticed(Bug::ScansMissChanges, 0..120, test), "nothing noticed");
 }
 

@@ -35,7 +35,7 @@ async fn commit(
 ) -> Result<(), Failure> {
     loop {
         let sink = sink.transactional().expect("it has transactions");
-        let reached = Reached { position, scanned: scanned_to(position) };
+        let reached = Reached { position, scanned: Some(scanned_to(position)) };
         match sink.commit(batch, reached).await {
             Err(error) if error.failure == Failure::Transient => {}
             outcome => return outcome.map_err(|error| error.failure),
@@ -44,9 +44,9 @@ async fn commit(
 }
 
 /// How far a scan had come at some position.
-fn scanned_to(position: Position) -> Option<Arc<Scanned>> {
+fn scanned_to(position: Position) -> Arc<Scanned> {
     let rows = position.sequence;
-    Some(Arc::new(Scanned { rows, ..Scanned::default() }))
+    Arc::new(Scanned { rows, ..Scanned::default() })
 }
 
 async fn recovered(sink: &mut KafkaSink) -> Option<Position> {
@@ -55,7 +55,7 @@ async fn recovered(sink: &mut KafkaSink) -> Option<Position> {
         match sink.recover().await {
             Ok(reached) => {
                 return reached.map(|Reached { position, scanned }| {
-                    assert_eq!(scanned, scanned_to(position), "they were committed together");
+                    assert_eq!(scanned, Some(scanned_to(position)), "they were committed together");
                     position
                 });
             }

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// How far ahead a generation is announced at least, where there are several nodes.
-pub(super) const LEAD_MIN: Duration = Duration::from_secs(60);
+pub(super) const LEAD_MIN: Duration = Duration::from_mins(1);
 /// How far the clocks of two nodes that may lead differ at most: each is within 5 s of most others.
 const CLOCKS_DIFFER_MAX: Duration = Duration::from_secs(10);
 /// How far ahead of its clock a leader places at most, and a bit.
