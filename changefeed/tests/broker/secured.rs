@@ -11,7 +11,6 @@ use changefeed::sink::{Failure, Sink};
 use env::Env;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 
-use crate::kafka::Broker;
 use crate::{LAST, insist, insist_on_mark, message, run, settings, started};
 
 const USER: &str = "feed";
