@@ -7,8 +7,8 @@
 //! feeds, and the processor time of this process for an event, the receiver's own thread left out.
 //!
 //! ```text
-//! cargo run --release -p benches --example feeds -- webhook
-//! cargo run --release -p benches --example feeds -- kafka:127.0.0.1:9092/feeds --feeds 10 --rate 5000
+//! cargo run --release -p benches --example pumps -- webhook
+//! cargo run --release -p benches --example pumps -- kafka:127.0.0.1:9092/feeds --feeds 10 --rate 5000
 //! ```
 //!
 //! The receiver of webhooks is a thread of this program that answers every request with 204.
