@@ -9,6 +9,7 @@ use crate::client::{Client, ClientError, Dialect, Home};
 use crate::clients::HasClients;
 use crate::cluster::{Cluster, Cut, Order};
 use crate::joining::{NODES, wait_for_members};
+use crate::ring_changes::wait_for_votes;
 use crate::seeds;
 use cql::wire::Consistency;
 use env::disk::Survival;
@@ -109,6 +110,7 @@ fn a_change_of_the_schema_waits_for_the_nodes_that_decide() {
     for seed in seeds(1) {
         let mut cluster = Cluster::new(seed, NODES);
         wait_for_members(&mut cluster);
+        wait_for_votes(&mut cluster);
         let pairs = [(0, 1), (0, 2), (1, 2)];
         for (one, other) in pairs {
             cluster.cut(one, other, Cut::Held);

@@ -238,7 +238,7 @@ fn text_of(cluster: &mut Cluster, node: usize, order: &Order) -> Option<String> 
 
 /// Until each founder knows that all of them vote on the metadata, which comes a little after they are
 /// members: one that dies for good before may be half of those that do.
-fn wait_for_votes(cluster: &mut Cluster) {
+pub(crate) fn wait_for_votes(cluster: &mut Cluster) {
     let line = format!("tethys_metadata_voters{{shard=\"0\"}} {FOUNDERS}\n");
     for node in 0..FOUNDERS {
         let mut has_three = || {
