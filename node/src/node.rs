@@ -274,19 +274,22 @@ pub struct Node {
     feeds: (Task, oneshot::Sender<()>),
 }
 
+fn open_data(env: &Env, config: &Config) -> Result<DataDirectory, StartError> {
+    let opened = DataDirectory::open(
+        &env.disk,
+        &config.data_dir,
+        config.shard_count,
+        config.shard_count_default(),
+        &mut env.entropy.generator("node"),
+    );
+    opened.map_err(|error| StartError::Data(error.to_string()))
+}
+
 impl Node {
     /// Starts a node: opens its data, recovers its shards, hears of the newest metadata, listens.
     /// On return it serves clients.
     pub async fn start(env: Env, config: Config) -> Result<Node, StartError> {
-        let mut entropy = env.entropy.generator("node");
-        let data = DataDirectory::open(
-            &env.disk,
-            &config.data_dir,
-            config.shard_count,
-            config.shard_count_default(),
-            &mut entropy,
-        )
-        .map_err(|error| StartError::Data(error.to_string()))?;
+        let data = open_data(&env, &config)?;
         let mut snapshot =
             metadata::load(&env.disk, &data.metadata()).map_err(StartError::Metadata)?;
         let shard_count = data.identity.shard_count;
