@@ -58,8 +58,8 @@ fn feeds_of_one_table_read_its_log_once_and_one_that_is_stuck_holds_nobody() {
 #[test]
 fn feeds_that_are_stuck_hold_no_more_than_all_feeds_may_and_hold_nobody() {
     const STUCK: usize = 12;
-    const ROWS: i64 = 300;
-    const STATUS_BYTES: usize = 8 << 10;
+    const ROWS: i64 = 40;
+    const STATUS_BYTES: usize = 16 << 10;
     let receiver = Receiver::start();
     let silent = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
     let arguments = ["--webhook-allow-http", "--webhook-allow-private-addresses"];
