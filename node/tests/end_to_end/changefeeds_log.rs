@@ -7,7 +7,7 @@ use std::net::TcpListener;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Asks for what may be done twice until it is done, however slow the machine's disk is.
+/// Asks for what may be done twice until it is done.
 fn insist(raw: &mut Raw, text: &str) {
     wait_until(text.get(..80).unwrap_or(text), || raw.rows(text).is_ok());
 }
