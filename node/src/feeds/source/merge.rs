@@ -74,9 +74,14 @@ impl Merge {
         (held, self.frontiers.len())
     }
 
-    /// Whether there is something to hand out.
-    pub(super) fn is_ready(&self) -> bool {
-        self.closed() > self.handed
+    /// Whether there is something to hand out: rows that are complete, or so much time that has been
+    /// closed without any.
+    pub(super) fn is_ready(&self, idle_micros: i64) -> bool {
+        let closed = self.closed();
+        let first = self.rows.first_key_value().map(|(key, _)| key.micros());
+        let has_rows = first.is_some_and(|first| first <= closed);
+        let least = if has_rows { 1 } else { idle_micros.max(1) };
+        closed.saturating_sub(self.handed) >= least
     }
 
     /// Takes in an answer about these ranges: all their rows above one time and up to another, each
@@ -106,16 +111,13 @@ impl Merge {
         }
     }
 
-    /// Hands out what is complete, about so many bytes of it, but whole microseconds. Without rows it
-    /// is something only if so much time has been closed.
+    /// Hands out what is complete, about so many bytes of it, but whole microseconds; nothing if it is
+    /// not ready.
     pub(super) fn take(&mut self, bytes_max: usize, idle_micros: i64) -> Option<Batch> {
-        let closed = self.closed();
-        let first = self.rows.first_key_value().map(|(key, _)| key.micros());
-        let has_rows = first.is_some_and(|first| first <= closed);
-        let least = if has_rows { 1 } else { idle_micros.max(1) };
-        if closed.saturating_sub(self.handed) < least {
+        if !self.is_ready(idle_micros) {
             return None;
         }
+        let closed = self.closed();
         let (mut rows, mut bytes, mut last) = (Vec::new(), 0, None);
         let mut is_cut = false;
         while let Some(entry) = self.rows.first_entry() {
@@ -151,6 +153,24 @@ mod tests {
         // Number 0, an update, the last of its group, without TTL and cells.
         bytes.extend_from_slice(&[0, 0, 0, 0, 1, 1, 0, 0]);
         LogRow::decode_all(&Bytes::from(bytes)).unwrap().remove(0)
+    }
+
+    /// Whoever follows the slowest range asks only while nothing is to be handed out: what would not be
+    /// handed out must not keep it from asking.
+    #[test]
+    fn rows_that_wait_for_another_range_are_not_ready_however_little_was_closed_before_them() {
+        const IDLE_MICROS: i64 = 50;
+        let mut merge = Merge::new(2, 0);
+        merge.absorb(&[0], (0, 20), [(0, row(0, 15, 1))].into_iter());
+        merge.absorb(&[1], (0, 10), std::iter::empty());
+        assert!(merge.closed() > merge.handed() && merge.awaited().is_some());
+        assert!(!merge.is_ready(IDLE_MICROS) && merge.take(1, IDLE_MICROS).is_none());
+        merge.absorb(&[1], (10, 15), std::iter::empty());
+        assert!(merge.is_ready(IDLE_MICROS) && merge.take(1, IDLE_MICROS).is_some());
+        merge.absorb(&[0, 1], (15, 60), std::iter::empty());
+        assert!(!merge.is_ready(IDLE_MICROS) && merge.take(1, IDLE_MICROS).is_none());
+        merge.absorb(&[0, 1], (60, 70), std::iter::empty());
+        assert!(merge.is_ready(IDLE_MICROS) && merge.take(1, IDLE_MICROS).is_some());
     }
 
     /// Shards that lead ranges, and change who does, answer in any order, twice, and late; every row

@@ -326,7 +326,8 @@ impl Follower {
         loop {
             {
                 let State { merge, .. } = &*self.inner.state.borrow();
-                let is_slowest = || self.lowest(merge) <= merge.closed() && !merge.is_ready();
+                let is_ready = || merge.is_ready(IDLE_MICROS);
+                let is_slowest = || self.lowest(merge) <= merge.closed() && !is_ready();
                 // Where no rows wait, nobody would tell of room.
                 let is_room = merge.bytes() == 0
                     || (merge.bytes() <= WAITING_BYTES_MAX && self.inner.memory.has_room());
