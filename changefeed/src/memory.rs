@@ -177,6 +177,10 @@ impl Account {
                 self.memory.waiting.borrow_mut().push_back(state.clone());
             }
             state.woken.notified().await;
+            if !self.has_room() {
+                // Others may have room that were not asked.
+                self.pass_on();
+            }
         }
         self.pass_on();
     }
@@ -279,6 +283,22 @@ mod tests {
         assert!(!is_ready(of_large.as_mut()) && !is_ready(of_small.as_mut()));
         other.release(50);
         assert!(!is_ready(of_large.as_mut()) && is_ready(of_small.as_mut()));
+    }
+
+    #[test]
+    fn who_is_woken_too_late_wakes_the_next_all_the_same() {
+        let (memory, _) = memory();
+        let [large, late, small, other] = [(); 4].map(|()| memory.account());
+        large.hold(SHARE + 900);
+        late.hold(SHARE + 20);
+        small.hold(SHARE + 80);
+        let (mut of_late, mut of_small) = (pin!(late.room()), pin!(small.room()));
+        assert!(!is_ready(of_late.as_mut()) && !is_ready(of_small.as_mut()));
+        small.release(SHARE + 80);
+        // Before the first of them looks, somebody else takes what was free.
+        other.hold(SHARE + 70);
+        assert!(!is_ready(of_late.as_mut()));
+        assert!(is_ready(of_small.as_mut()), "it has its share");
     }
 
     /// By turns: some never give back, others always do. Nobody that gives back waits for ever, and
