@@ -304,7 +304,7 @@ pub struct Mapping(MappingSide);
 #[derive(Clone, Debug)]
 enum MappingSide {
     Real(std::sync::Arc<memmap2::Mmap>),
-    Sim(std::sync::Arc<[u8]>),
+    Sim(std::sync::Arc<Vec<u8>>),
 }
 
 impl std::ops::Deref for Mapping {

@@ -4,7 +4,8 @@
 //! [`control`] is the hand of a test on them.
 //!
 //! Simulated: durability of bytes, lengths and names; torn writes; failed reads, writes and
-//! syncs; a full disk; bit rot; page-cache misses. Not simulated: the time calls take, permissions.
+//! syncs; a full disk; bit rot; page-cache misses. Not simulated: permissions, and the time calls take,
+//! for which whoever makes them waits ([`crate::tasks::SimTasksControl`]).
 //! Two runs with one seed and the same calls in the same order behave the same; with several
 //! threads on one disk their order is the scheduler's, so a simulation uses one.
 
@@ -16,6 +17,7 @@ use super::{LOCK_FILE_NAME, OpenMode, lock_is_held};
 use state::{Inode, State};
 
 mod change;
+mod contents;
 pub(super) mod control;
 mod state;
 
@@ -160,7 +162,7 @@ impl SimFile {
     }
 
     pub(super) fn len(&self) -> io::Result<u64> {
-        Ok(self.state()?.bytes(self.0.inode).len() as u64)
+        Ok(self.state()?.contents(self.0.inode).len())
     }
 
     pub(super) fn set_len(&self, length: u64) -> io::Result<()> {
@@ -187,7 +189,7 @@ impl SimFile {
         state.sync(self.0.inode)
     }
 
-    pub(super) fn map(&self) -> io::Result<Arc<[u8]>> {
-        Ok(self.state()?.bytes(self.0.inode).into())
+    pub(super) fn map(&self) -> io::Result<Arc<Vec<u8>>> {
+        Ok(Arc::new(self.state()?.contents(self.0.inode).to_vec()))
     }
 }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::super::directory_of;
+use super::contents::Contents;
 use super::state::Inode;
 use crate::random::SplitMix64;
 
@@ -82,39 +83,27 @@ impl NameChange {
 }
 
 impl FileChange {
-    pub(super) fn apply(&self, bytes: &mut Vec<u8>) {
+    pub(super) fn apply(&self, contents: &mut Contents) {
         match self {
-            FileChange::Write { offset, bytes: written, .. } => overwrite(bytes, *offset, written),
-            FileChange::SetLength(length) => bytes.resize(*length as usize, 0),
-            FileChange::Extend(length) => {
-                bytes.resize(bytes.len().max(*length as usize), 0);
-            }
+            FileChange::Write { offset, bytes, .. } => contents.write_at(*offset, bytes),
+            FileChange::SetLength(length) => contents.set_len(*length),
+            FileChange::Extend(length) => contents.set_len(contents.len().max(*length)),
         }
     }
 
     /// Applies what a power cut leaves of a write: each sector by the toss of a coin.
-    pub(super) fn apply_torn(&self, bytes: &mut Vec<u8>, random: &mut SplitMix64) {
+    pub(super) fn apply_torn(&self, contents: &mut Contents, random: &mut SplitMix64) {
         let FileChange::Write { offset, bytes: written, is_synchronous: false } = self else {
-            return self.apply(bytes);
+            return self.apply(contents);
         };
         let mut start = 0;
         while start < written.len() {
             let in_sector = (SECTOR_BYTES - (offset + start as u64) % SECTOR_BYTES) as usize;
             let end = written.len().min(start + in_sector);
             if random.coin() {
-                overwrite(bytes, offset + start as u64, &written[start..end]);
+                contents.write_at(offset + start as u64, &written[start..end]);
             }
             start = end;
         }
     }
-}
-
-/// Writes into a file in memory, growing it with zeros as far as needed.
-pub(super) fn overwrite(bytes: &mut Vec<u8>, offset: u64, written: &[u8]) {
-    let start = offset as usize;
-    let end = start + written.len();
-    if bytes.len() < end {
-        bytes.resize(end, 0);
-    }
-    bytes[start..end].copy_from_slice(written);
 }

@@ -20,7 +20,8 @@ use std::path::Path;
 use rustix::io::Errno;
 
 use super::super::{OpenMode, directory_of};
-use super::change::{FileChange, NameChange, Names, overwrite};
+use super::change::{FileChange, NameChange, Names};
+use super::contents::Contents;
 use super::control::{OperationKind, Survival};
 use crate::random::SplitMix64;
 
@@ -62,8 +63,8 @@ struct Fault {
 
 #[derive(Clone, Debug, Default)]
 struct FileState {
-    seen: Vec<u8>,
-    durable: Vec<u8>,
+    seen: Contents,
+    durable: Contents,
     pending: Vec<FileChange>,
     handle_count: u64,
 }
@@ -282,8 +283,9 @@ impl State {
     }
 
     /// The file as processes see it.
-    pub(super) fn bytes(&self, inode: Inode) -> &[u8] {
-        self.files.get(&inode).map_or(&[], |file| &file.seen)
+    pub(super) fn contents(&self, inode: Inode) -> &Contents {
+        static NOTHING: Contents = Contents::empty();
+        self.files.get(&inode).map_or(&NOTHING, |file| &file.seen)
     }
 
     pub(super) fn read_at(
@@ -293,10 +295,7 @@ impl State {
         offset: u64,
     ) -> io::Result<usize> {
         self.check_fault(OperationKind::Read)?;
-        let rest = self.bytes(inode).get(offset as usize..).unwrap_or(&[]);
-        let count = rest.len().min(buffer.len());
-        buffer[..count].copy_from_slice(&rest[..count]);
-        Ok(count)
+        Ok(self.contents(inode).read_at(buffer, offset))
     }
 
     pub(super) fn write_at(
@@ -316,9 +315,9 @@ impl State {
         // The write during which the power goes is one that may be torn, whatever the handle.
         let is_synchronous = is_synchronous && crash.is_ok();
         let file = self.file(inode);
-        overwrite(&mut file.seen, offset, bytes);
+        file.seen.write_at(offset, bytes);
         if is_synchronous && file.pending.is_empty() {
-            overwrite(&mut file.durable, offset, bytes);
+            file.durable.write_at(offset, bytes);
         } else {
             file.pending.push(FileChange::Write { offset, bytes: bytes.to_vec(), is_synchronous });
         }
@@ -332,7 +331,7 @@ impl State {
             self.begin_change(|state| format!("set length {} to {length}", state.name_of(inode)));
         self.changed_last = Some(inode);
         let file = self.file(inode);
-        file.seen.resize(length as usize, 0);
+        file.seen.set_len(length);
         file.pending.push(FileChange::SetLength(length));
         crash
     }
@@ -359,7 +358,7 @@ impl State {
 
     /// Accounts for a file's growth to `length`.
     fn take_space(&mut self, inode: Inode, length: u64) -> io::Result<()> {
-        let growth = length.saturating_sub(self.bytes(inode).len() as u64);
+        let growth = length.saturating_sub(self.contents(inode).len());
         if let Some(left) = &mut self.space_left {
             *left = left.checked_sub(growth).ok_or(Errno::NOSPC)?;
         }
@@ -453,13 +452,9 @@ impl State {
     /// Inverts one bit of a file, in memory and on the medium.
     pub(super) fn flip_bit(&mut self, path: &Path, bit: u64) -> io::Result<()> {
         let inode = self.inode_of(path)?;
-        let index = (bit / 8) as usize;
         let file = self.file(inode);
-        for bytes in [&mut file.seen, &mut file.durable] {
-            if let Some(byte) = bytes.get_mut(index) {
-                *byte ^= 1 << (bit % 8);
-            }
-        }
+        file.seen.flip_bit(bit);
+        file.durable.flip_bit(bit);
         Ok(())
     }
 
@@ -541,7 +536,7 @@ impl State {
         self.seen.directories.hash(&mut hasher);
         for (path, inode) in &self.seen.files {
             path.hash(&mut hasher);
-            self.bytes(*inode).hash(&mut hasher);
+            self.contents(*inode).hash(&mut hasher);
         }
         hasher.finish()
     }
