@@ -87,14 +87,10 @@ impl Env {
     pub fn simulated(seed: u64, start_micros: i64) -> (Env, SimControl) {
         let (clock, clock_control) = Clock::simulated_on_turmoil(start_micros);
         let (disk, disk_control) = Disk::simulated(seed);
-        let env = Env {
-            clock,
-            disk,
-            entropy: EntropySource::simulated(seed),
-            net: Net::simulated(),
-            tasks: Tasks::simulated(),
-        };
-        (env, SimControl { clock: clock_control, disk: disk_control })
+        let (tasks, tasks_control) = Tasks::simulated_with_disk();
+        let (entropy, net) = (EntropySource::simulated(seed), Net::simulated());
+        let env = Env { clock, disk, entropy, net, tasks };
+        (env, SimControl { clock: clock_control, disk: disk_control, tasks: tasks_control })
     }
 }
 
@@ -106,4 +102,6 @@ pub struct SimControl {
     pub clock: clock::SimClockControl,
     /// Files.
     pub disk: disk::SimDiskControl,
+    /// How slow they are.
+    pub tasks: tasks::SimTasksControl,
 }

@@ -10,10 +10,12 @@
 //! Bodies are not `Send`: a shard owns its state alone and builds it on its own thread.
 //!
 //! In simulation shards and workers are tasks of the one thread, and a blocking call is just
-//! made: nothing else runs meanwhile, and it takes no simulated time. So races between a worker's
-//! disk calls and its shard are not explored there, but every order of messages is.
+//! made: nothing else runs meanwhile, and it takes no simulated time unless a test makes the disk
+//! slow ([`SimTasksControl`]). So races between a worker's disk calls and its shard are not explored
+//! there, but every order of messages is.
 
 use crate::disk::OpenMode;
+use pace::Pace;
 use std::future::Future;
 use std::io;
 use std::path::Path;
@@ -21,6 +23,7 @@ use std::thread;
 
 use tokio::sync::oneshot;
 
+mod pace;
 mod pool;
 pub mod queue;
 #[cfg(test)]
@@ -33,7 +36,8 @@ pub struct Tasks(Side);
 #[derive(Clone, Copy, Debug)]
 enum Side {
     Real,
-    Sim,
+    /// How slow the disk is.
+    Sim(&'static Pace),
 }
 
 /// How a worker's thread is scheduled against the shards'.
@@ -57,7 +61,14 @@ impl Tasks {
     /// Local tasks of the runtime in which they are started, which must have a `LocalSet`
     /// (turmoil's hosts have one).
     pub fn simulated() -> Tasks {
-        Tasks(Side::Sim)
+        Tasks(Side::Sim(&pace::AT_ONCE))
+    }
+
+    /// The same, with a disk that can be made slow.
+    #[cfg(any(test, feature = "sim"))]
+    pub fn simulated_with_disk() -> (Tasks, SimTasksControl) {
+        let control = SimTasksControl::new();
+        (Tasks(Side::Sim(control.pace())), control)
     }
 
     /// Starts a shard. `core` counts the cores this process may use, modulo their number; a
@@ -72,7 +83,7 @@ impl Tasks {
         Body: FnOnce() -> Running + Send + 'static,
         Running: Future<Output = ()> + 'static,
     {
-        self.spawn(name, body, move || {
+        self.spawn(name, false, body, move || {
             if let Some(core) = core {
                 pin_to_core(core);
             }
@@ -91,7 +102,7 @@ impl Tasks {
         Body: FnOnce() -> Running + Send + 'static,
         Running: Future<Output = ()> + 'static,
     {
-        self.spawn(name, body, move || {
+        self.spawn(name, true, body, move || {
             if priority == Priority::Background {
                 lower_priority();
             }
@@ -103,6 +114,7 @@ impl Tasks {
     fn spawn<Body, Running, Prepare>(
         self,
         name: &str,
+        uses_disk: bool,
         body: Body,
         prepare: Prepare,
     ) -> io::Result<Task>
@@ -131,9 +143,10 @@ impl Tasks {
                 })?;
                 prepared.recv().unwrap_or_else(|_| Err(io::Error::other("the thread died")))?;
             }
-            Side::Sim => {
+            Side::Sim(pace) => {
+                let pace = if uses_disk { pace } else { &pace::AT_ONCE };
                 tokio::task::spawn_local(async move {
-                    body().await;
+                    pace::run_slowly(body(), pace).await;
                     finish.send(()).ok();
                 });
             }
@@ -153,11 +166,15 @@ impl Tasks {
     {
         match self.0 {
             Side::Real => pool::run(call).await,
-            Side::Sim => call(),
+            Side::Sim(pace) => {
+                pace::wait(pace).await;
+                call()
+            }
         }
     }
 }
 
+pub use pace::SimTasksControl;
 pub use pool::{BLOCKING_CALLS_MAX, BLOCKING_THREADS_MAX};
 
 /// A shard or worker that was started. Dropping this lets it run on.

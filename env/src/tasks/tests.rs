@@ -243,3 +243,27 @@ fn a_panic_in_a_blocking_call_reaches_its_caller_and_spares_the_pool() {
 fn there_is_a_core() {
     assert!(core_count() >= 1);
 }
+
+#[test]
+fn a_slow_disk_makes_workers_and_blocking_calls_wait_and_shards_not() {
+    use std::time::Duration;
+    use tokio::time::Instant;
+    const DELAY: Duration = Duration::from_millis(300);
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_all().start_paused(true).build().unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let (tasks, control) = Tasks::simulated_with_disk();
+        for delay in [Duration::ZERO, DELAY, Duration::ZERO] {
+            control.set_disk_delay(delay);
+            let began = Instant::now();
+            tasks.run_blocking(|| ()).await;
+            assert!(began.elapsed() >= delay);
+            let worker = tasks.spawn_worker("log", Priority::Normal, || async {}).unwrap();
+            worker.finished().await.unwrap();
+            assert!(began.elapsed() >= delay * 2);
+            let shard = tasks.spawn_shard("shard", None, || async {}).unwrap();
+            shard.finished().await.unwrap();
+            assert!(began.elapsed() < delay * 2 + DELAY / 2);
+        }
+    });
+}
