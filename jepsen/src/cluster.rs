@@ -207,9 +207,12 @@ impl Cluster {
         self.spawn(node)
     }
 
-    /// Lets a node alone from now on, for it is to leave or to be removed.
-    pub fn see_off(&mut self, node: usize) {
+    /// Lets a node alone from now on, for it is to leave or to be removed: alive, since whoever was
+    /// struck as a member is healed as one only.
+    pub fn see_off(&mut self, node: usize) -> io::Result<()> {
+        self.revive(node)?;
         self.nodes[node].part = Part::Goes;
+        Ok(())
     }
 
     /// The place of a node that has gone is free again.
@@ -254,13 +257,16 @@ impl Cluster {
     /// Joins what is cut, thaws what is frozen and starts what is dead.
     pub fn heal(&mut self) -> io::Result<()> {
         self.network.cut(Cuts::default());
-        for node in self.members() {
-            if std::mem::take(&mut self.nodes[node].is_paused) {
-                self.signal(node, Signal::CONT)?;
-            }
-            if self.nodes[node].process.is_none() {
-                self.spawn(node)?;
-            }
+        self.members().into_iter().try_for_each(|node| self.revive(node))
+    }
+
+    /// Thaws a node that is frozen, and starts one that is dead.
+    pub fn revive(&mut self, node: usize) -> io::Result<()> {
+        if std::mem::take(&mut self.nodes[node].is_paused) {
+            self.signal(node, Signal::CONT)?;
+        }
+        if self.nodes[node].process.is_none() {
+            self.spawn(node)?;
         }
         Ok(())
     }

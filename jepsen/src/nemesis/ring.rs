@@ -5,7 +5,7 @@
 //! would. A node that does not become one of the cluster, or does not get out of it, within
 //! [`RING_TIME_MAX`] is an error of the test, which does not end well then.
 
-use super::{Fault, Inflicted, LOOK_EVERY, rest};
+use super::{Fault, Inflicted, LOOK_EVERY, inject, rest};
 use crate::client::Client;
 use crate::cluster::Cluster;
 use crate::random::Random;
@@ -51,7 +51,7 @@ pub async fn change(
         note("Join", since);
         rest(&mut random, STAY_MILLIS).await;
         let since = began.elapsed();
-        cluster.borrow_mut().see_off(node);
+        see_off(cluster, node).await?;
         if faults[random.below(faults.len() as u64) as usize] == Fault::Remove {
             cluster.borrow_mut().kill(node)?;
             insist(cluster, &["remove", &host_id], "REMOVED", None, &mut random).await?;
@@ -63,6 +63,16 @@ pub async fn change(
         cluster.borrow_mut().forget(node)?;
     }
     Ok(inflicted)
+}
+
+/// Takes a node out of the other faults' reach, mended.
+async fn see_off(cluster: &RefCell<Cluster>, node: usize) -> io::Result<()> {
+    while cluster.borrow().is_injected(node) {
+        // It trusts a disk that has failed no more.
+        cluster.borrow_mut().kill(node)?;
+        inject(cluster, node, "").await?;
+    }
+    cluster.borrow_mut().see_off(node)
 }
 
 /// Starts a new node, and returns its host id once it answers clients.
@@ -97,6 +107,8 @@ async fn insist(
     loop {
         let members = cluster.borrow().members();
         let asked = node.unwrap_or_else(|| members[random.below(members.len() as u64) as usize]);
+        // A restart that had begun when it was seen off may have ended it.
+        node.map_or(Ok(()), |node| cluster.borrow_mut().revive(node))?;
         let mut command = cluster.borrow().verb(asked, words);
         let running = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let said = wait_for(running, deadline.min(Instant::now() + VERB_TIME_MAX)).await?;
