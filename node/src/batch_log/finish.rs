@@ -111,16 +111,18 @@ impl OpenBatch {
 
 impl Shard {
     /// Writes what is left of a decided batch until it succeeds or is left to the leader of its
-    /// group.
-    pub(super) async fn finish_own(self: &Rc<Self>, record: &Record) {
-        let takeover = Deadline::after(self, TAKEOVER_AGE);
+    /// group, which is [`TAKEOVER_AGE`] after it was to be decided, however long this node stood still
+    /// meanwhile: rows that the batch wrote may have been deleted since, and their tombstones purged.
+    pub(super) async fn finish_own(self: &Rc<Self>, record: &Record, takeover: Deadline) {
         loop {
-            match self.make_parts(record.parts.clone(), record.timestamp).await {
+            let time_left = takeover.time_left(self);
+            if self.has_failed() || time_left <= RETRY_PAUSE {
+                return;
+            }
+            let timeout = FINISH_TIMEOUT.min(time_left);
+            match self.make_parts(record.parts.clone(), record.timestamp, timeout).await {
                 Ok(()) => return self.forget(record.group, record.id, record.timestamp).await,
                 Err(error) => tracing::warn!("a logged batch is not finished yet: {error}"),
-            }
-            if self.has_failed() || takeover.time_left(self) <= RETRY_PAUSE {
-                return;
             }
             self.shared.env.clock.sleep(RETRY_PAUSE).await;
         }
@@ -131,6 +133,7 @@ impl Shard {
         self: &Rc<Self>,
         mut parts: Vec<PartitionWrite>,
         timestamp: TimestampMicros,
+        timeout: Duration,
     ) -> Result<(), WriteError> {
         let view = self.view();
         // A table that was dropped meanwhile takes its changes with it.
@@ -138,7 +141,7 @@ impl Shard {
         let terms = WriteTerms {
             clock_floor: timestamp,
             is_decided: true,
-            ..WriteTerms::own(self, FINISH_TIMEOUT)
+            ..WriteTerms::own(self, timeout)
         };
         let routed = self.route(&view, parts, terms.level).map_err(WriteError::Unavailable)?;
         self.write_routed(routed, terms).await
@@ -213,7 +216,7 @@ impl Shard {
                 let view = self.view();
                 let is_own = |write: &PartitionWrite| is_held_alone(&view, write);
                 let own = record.parts.iter().filter(|write| is_own(write)).cloned().collect();
-                match self.make_parts(own, record.timestamp).await {
+                match self.make_parts(own, record.timestamp, FINISH_TIMEOUT).await {
                     Ok(()) => break,
                     Err(error) => tracing::warn!("a logged batch is not finished yet: {error}"),
                 }
@@ -242,7 +245,7 @@ impl Shard {
             return self.put_back(id, Some(group));
         }
         tracing::info!("finishing a logged batch of {} more changes", record.parts.len());
-        match self.make_parts(record.parts, timestamp).await {
+        match self.make_parts(record.parts, timestamp, FINISH_TIMEOUT).await {
             Ok(()) => self.forget(group, id, timestamp).await,
             Err(error) => tracing::warn!("a logged batch is not finished yet: {error}"),
         }

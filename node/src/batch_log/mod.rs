@@ -36,6 +36,7 @@ use crate::shard::{
 use crate::view::View;
 use cluster::GroupId;
 use cql::plan::write::PartitionWrite;
+use finish::TAKEOVER_AGE;
 use model::mutation::stamp;
 use model::partition::Partition;
 use model::read::{ReadCommand, ReadScope};
@@ -77,6 +78,7 @@ impl Shard {
             holds = self.hold_lists(&routed, first) => holds,
             () = answer.closed() => return,
         };
+        let takeover = Deadline::after(&self, TAKEOVER_AGE);
         let decided = match holds {
             Ok(holds) => self.decide_batch(&mut routed, first, terms).await.map(|d| (d, holds)),
             Err(error) => Err(error),
@@ -100,7 +102,7 @@ impl Shard {
             drop(holds);
             self.forget(record.group, record.id, record.timestamp).await;
         } else {
-            self.finish_own(&record).await;
+            self.finish_own(&record, takeover).await;
             drop(holds);
         }
     }
