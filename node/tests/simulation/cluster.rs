@@ -103,15 +103,8 @@ impl Cluster {
             machines.push(Machine { name, address, control, state });
         }
         let (Env { net, clock, .. }, _) = Env::simulated(seed, START_MICROS);
-        Cluster {
-            sim,
-            seed,
-            machines,
-            net,
-            clock,
-            trace: Trace::default(),
-            clients: Clients::default(),
-        }
+        let clients = Clients::together(&mut sim);
+        Cluster { sim, seed, machines, net, clock, trace: Trace::default(), clients }
     }
 
     /// Where a client of a node lives.

@@ -68,7 +68,7 @@ impl World {
             trace: Trace::default(),
             node: SocketAddr::new(address, PORT),
         };
-        World { sim, control, disk: env.disk, seed, home, node, clients: Clients::default() }
+        World { sim, control, disk: env.disk, seed, home, node, clients: Clients::apart() }
     }
 
     /// Where clients live.
