@@ -15,6 +15,7 @@
 //! workload     clients of a cluster, and what must hold for them at every moment
 //! histories    the workloads and checkers of the crate jepsen, on the same clusters
 //! single_copies  a ring of one copy of each row, that grows and shrinks
+//! finishers    logged batches that their coordinator and somebody else finish
 //! told         that the log tells of each change once
 //! generations  that its streams are those of the time
 //! planted      bugs that the other tests must notice
@@ -37,6 +38,7 @@ mod determinism;
 mod disk_faults;
 mod expiry;
 mod faults;
+mod finishers;
 mod followed;
 mod generations;
 mod histories;

@@ -1,8 +1,8 @@
 //! Bugs planted in the node, each of which one of the other tests notices (`docs/planted-bugs.md`).
 
 use crate::{
-    bit_rot, counting, crowded, histories, lost_answers, power_cuts, replay, single_copies,
-    three_nodes,
+    bit_rot, counting, crowded, finishers, histories, lost_answers, power_cuts, replay,
+    single_copies, three_nodes,
 };
 use env::planted::{Bug, is_noticed};
 
@@ -43,6 +43,12 @@ fn a_preimage_read_after_the_write_is_noticed() {
 #[test]
 fn a_late_write_logged_whole_is_noticed() {
     notice(Bug::LateWritesLoggedWhole, replay::run);
+}
+
+/// What shows that batches are made twice in that test.
+#[test]
+fn a_batch_made_twice_and_logged_whole_is_noticed() {
+    notice(Bug::LateWritesLoggedWhole, finishers::run_without_others);
 }
 
 #[test]
