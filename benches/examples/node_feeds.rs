@@ -12,6 +12,14 @@
 //! it: what is printed is from there to the answer, or to the consumer, the write itself included.
 //! The processor time is the node's, writes included, so compare with `--feeds 0`, or with a table
 //! that has the same log without feeds (`--cdc`).
+//!
+//! `--pairs N` asks what feeds cost the writers: N times, the same table with the same log is written
+//! to without feeds and with them, and what is printed at last is the median of each side. One run's
+//! p99 is noise; ten pairs of thirty seconds say something.
+//!
+//! `--scan` measures an initial scan instead: all keys are written once, then a feed of
+//! `initial_scan = 'only'` sends them. Printed are the rows a second from the statement to the last
+//! row's answer, and the node's processor time for a row.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the command line")]
 #![expect(clippy::disallowed_methods, reason = "a measuring program stands outside of the node")]
@@ -30,11 +38,13 @@ use rdkafka::{Message, Offset, TopicPartitionList};
 use std::io::BufReader;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How long it is waited for events when none come.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// Feeds that an earlier run may have left.
+const FEEDS_LEFT_MAX: usize = 200;
 /// How many feeds are made at a time.
 const CREATORS: usize = 8;
 /// What is looked for in a body, and the length of the time behind it.
@@ -73,6 +83,12 @@ struct Flags {
     /// The table's own cdc option
     #[arg(long)]
     cdc: Option<String>,
+    /// How many times to write without feeds and then with them
+    #[arg(long, conflicts_with = "scan")]
+    pairs: Option<usize>,
+    /// Measure an initial scan of all keys, so many times over
+    #[arg(long, num_args = 0..=1, default_missing_value = "1")]
+    scan: Option<usize>,
     /// The node's process
     #[arg(long)]
     server_pid: u32,
@@ -83,6 +99,15 @@ struct Received {
     events: u64,
     latency_micros: Histogram<u64>,
     last: Instant,
+}
+
+impl Received {
+    /// Nothing so far.
+    fn begin(&mut self) {
+        self.events = 0;
+        self.latency_micros.reset();
+        self.last = Instant::now();
+    }
 }
 
 fn main() -> ExitCode {
@@ -105,17 +130,41 @@ fn measure(flags: &Flags) -> Result<(), ClientError> {
         None => format!("WEBHOOK 'http://{}/'", listen(&received)?),
     };
     let mut client = Client::connect(flags.address)?;
-    set_up(flags, &mut client, &sink)?;
+    set_up(flags, &mut client)?;
+    if flags.scan.is_some() {
+        run(&plan(flags, Workload::Load))?;
+    } else if flags.pairs.is_none() {
+        create_feeds(flags, flags.feeds, &sink, "flush_interval_ms = 5")?;
+    }
     if let Some(broker) = &flags.kafka {
         consume(broker, &topic, &received)?;
     }
-    let plan = Plan {
+    match (flags.scan, flags.pairs) {
+        (Some(_), _) => scan(flags, &mut client, &sink, &received),
+        (None, Some(count)) => write_in_pairs(flags, &mut client, &sink, &received, count),
+        (None, None) => write(flags, flags.feeds, &received).map(drop),
+    }
+}
+
+fn lock(received: &Mutex<Received>) -> MutexGuard<'_, Received> {
+    received.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Waits until so many events were received, or none come any more.
+fn wait_for(wanted: u64, received: &Mutex<Received>) {
+    while lock(received).events < wanted && lock(received).last.elapsed() < SILENCE_MAX {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn plan(flags: &Flags, workload: Workload) -> Plan {
+    Plan {
         addresses: vec![flags.address],
         is_routed: false,
         consistency: Consistency::One,
         keyspace: "feeds".to_owned(),
         table: "rows".to_owned(),
-        workload: Workload::Write,
+        workload,
         connection_count: flags.connections,
         in_flight: flags.in_flight,
         rate: flags.rate,
@@ -126,24 +175,30 @@ fn measure(flags: &Flags) -> Result<(), ClientError> {
         server_process_ids: vec![flags.server_pid],
         accepts_any_values: true,
         seed: 1,
-    };
+    }
+}
+
+/// Writes with so many feeds on the table, and prints what came of it; the writers' p50 and p99 in
+/// milliseconds.
+fn write(
+    flags: &Flags,
+    feed_count: usize,
+    received: &Mutex<Received>,
+) -> Result<(f64, f64), ClientError> {
+    lock(received).begin();
     let before = ProcessorTime::of(flags.server_pid)?;
     let began = Instant::now();
-    let report = run(&plan)?;
-    let wanted = report.answered * flags.feeds as u64;
-    let lock = || received.lock().unwrap_or_else(PoisonError::into_inner);
-    while lock().events < wanted && lock().last.elapsed() < SILENCE_MAX {
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    let report = run(&plan(flags, Workload::Write))?;
+    let wanted = report.answered * feed_count as u64;
+    wait_for(wanted, received);
     let busy = ProcessorTime::of(flags.server_pid)?.since(before).seconds();
-    let received = lock();
+    let received = lock(received);
     let seconds = (received.last - began).as_secs_f64().max(f64::MIN_POSITIVE);
     println!("{report}");
     let quantile = |q| received.latency_micros.value_at_quantile(q) as f64 / 1e3;
     println!(
-        "{} feeds, {} writes: {} events of {wanted}, {:.0} events/s; node {busy:.2} s of processor, \
-         {:.1} us an event; sent to answered: p50 {:.1} ms, p99 {:.1} ms, longest {:.1} ms",
-        flags.feeds,
+        "{feed_count} feeds, {} writes: {} events of {wanted}, {:.0} events/s; node {busy:.2} s of \
+         processor, {:.1} us an event; sent to answered: p50 {:.1} ms, p99 {:.1} ms, longest {:.1} ms",
         report.answered,
         received.events,
         received.events as f64 / seconds,
@@ -152,33 +207,135 @@ fn measure(flags: &Flags) -> Result<(), ClientError> {
         quantile(0.99),
         quantile(1.0)
     );
+    let millis = |q| report.latencies.value_at_quantile(q) as f64 / 1e6;
+    Ok((millis(0.5), millis(0.99)))
+}
+
+/// Writes by turns without feeds and with them.
+fn write_in_pairs(
+    flags: &Flags,
+    client: &mut Client,
+    sink: &str,
+    received: &Mutex<Received>,
+    pair_count: usize,
+) -> Result<(), ClientError> {
+    let (mut without, mut with) = (Vec::new(), Vec::new());
+    for _ in 0..pair_count.max(1) {
+        without.push(write(flags, 0, received)?);
+        create_feeds(flags, flags.feeds, sink, "flush_interval_ms = 5")?;
+        with.push(write(flags, flags.feeds, received)?);
+        drop_feeds(flags, client)?;
+    }
+    let told = |name: &str, runs: &[(f64, f64)]| {
+        let p50 = Spread::of(runs.iter().map(|(p50, _)| *p50));
+        let p99 = Spread::of(runs.iter().map(|(_, p99)| *p99));
+        println!("writers, {name}: p50 {p50} ms, p99 {p99} ms");
+    };
+    told("without feeds", &without);
+    told(&format!("with {}", flags.feeds), &with);
+    let ratios = |of: fn(&(f64, f64)) -> f64| {
+        Spread::of(without.iter().zip(&with).map(|(before, after)| of(after) / of(before)))
+    };
+    println!(
+        "with to without, pair by pair: p50 {}, p99 {}",
+        ratios(|run| run.0),
+        ratios(|run| run.1)
+    );
     Ok(())
 }
 
-/// A new table with feeds on it.
-fn set_up(flags: &Flags, client: &mut Client, sink: &str) -> Result<(), ClientError> {
-    for number in 0..1_000 {
-        client.query(&format!("DROP CHANGEFEED IF EXISTS bench_{number}"))?;
-        if number > flags.feeds && number > 200 {
-            break;
-        }
+/// Some figures of the same thing.
+struct Spread {
+    median: f64,
+    least: f64,
+    most: f64,
+    count: usize,
+}
+
+impl Spread {
+    fn of(figures: impl Iterator<Item = f64>) -> Spread {
+        let mut figures: Vec<f64> = figures.collect();
+        figures.sort_by(f64::total_cmp);
+        let at = |index: usize| figures.get(index).copied().unwrap_or(f64::NAN);
+        let (last, middle) = (figures.len().saturating_sub(1), figures.len() / 2);
+        let median = if figures.len().is_multiple_of(2) {
+            at(middle).midpoint(at(last - middle))
+        } else {
+            at(middle)
+        };
+        Spread { median, least: at(0), most: at(last), count: figures.len() }
     }
+}
+
+impl std::fmt::Display for Spread {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Spread { median, least, most, count } = self;
+        write!(f, "{median:.2} ({least:.2} to {most:.2}, {count} runs)")
+    }
+}
+
+/// Scans all rows, as often as is asked.
+fn scan(
+    flags: &Flags,
+    client: &mut Client,
+    sink: &str,
+    received: &Mutex<Received>,
+) -> Result<(), ClientError> {
+    for turn in 0..flags.scan.unwrap_or(1) {
+        lock(received).begin();
+        let (began, before) = (Instant::now(), ProcessorTime::of(flags.server_pid)?);
+        create_feed(client, turn, sink, "initial_scan = 'only'", &flags.options)?;
+        wait_for(flags.keys, received);
+        let busy = ProcessorTime::of(flags.server_pid)?.since(before).seconds();
+        let received = lock(received);
+        let seconds = (received.last - began).as_secs_f64().max(f64::MIN_POSITIVE);
+        println!(
+            "scan: {} rows of {} in {seconds:.2} s, {:.0} rows/s; node {busy:.2} s of processor, \
+             {:.2} us a row",
+            received.events,
+            flags.keys,
+            received.events as f64 / seconds,
+            busy * 1e6 / received.events.max(1) as f64,
+        );
+    }
+    Ok(())
+}
+
+/// A new table without feeds.
+fn set_up(flags: &Flags, client: &mut Client) -> Result<(), ClientError> {
+    drop_feeds(flags, client)?;
     client.query("DROP KEYSPACE IF EXISTS feeds")?;
     client.query(
         "CREATE KEYSPACE feeds WITH replication = {'class': 'SimpleStrategy', \
          'replication_factor': 1}",
     )?;
-    let options = flags.cdc.as_ref().map(|cdc| format!("cdc = {cdc}")).unwrap_or_default();
+    // Writes without feeds are to be logged as they are with them.
+    let images = "{'enabled': true, 'preimage': true, 'postimage': true}".to_owned();
+    let cdc = flags.cdc.clone().or_else(|| flags.pairs.map(|_| images));
+    let options = cdc.map(|cdc| format!("cdc = {cdc}")).unwrap_or_default();
     client.query(&create_table("feeds", "rows", &options))?;
-    // Each statement waits until its feed has begun.
+    Ok(())
+}
+
+/// Drops the feeds of this run, and those that another may have left.
+fn drop_feeds(flags: &Flags, client: &mut Client) -> Result<(), ClientError> {
+    for number in 0..flags.feeds.max(FEEDS_LEFT_MAX) {
+        client.query(&format!("DROP CHANGEFEED IF EXISTS bench_{number}"))?;
+    }
+    Ok(())
+}
+
+/// Makes feeds, several at a time: each statement waits until its feed has begun.
+fn create_feeds(
+    flags: &Flags,
+    feed_count: usize,
+    sink: &str,
+    option: &str,
+) -> Result<(), ClientError> {
     let create = |first: usize| -> Result<(), ClientError> {
         let mut client = Client::connect(flags.address)?;
-        for number in (first..flags.feeds).step_by(CREATORS) {
-            client.query(&format!(
-                "CREATE CHANGEFEED bench_{number} FOR TABLE feeds.rows INTO {sink} WITH \
-                 (flush_interval_ms = 5, {})",
-                flags.options
-            ))?;
+        for number in (first..feed_count).step_by(CREATORS) {
+            create_feed(&mut client, number, sink, option, &flags.options)?;
         }
         Ok(())
     };
@@ -189,8 +346,20 @@ fn set_up(flags: &Flags, client: &mut Client, sink: &str) -> Result<(), ClientEr
             creator.join().map_err(|_| ClientError("a thread has panicked".to_owned()))??;
         }
         Ok::<_, ClientError>(())
-    })?;
-    Ok(())
+    })
+}
+
+fn create_feed(
+    client: &mut Client,
+    number: usize,
+    sink: &str,
+    option: &str,
+    options: &str,
+) -> Result<(), ClientError> {
+    let create = format!(
+        "CREATE CHANGEFEED bench_{number} FOR TABLE feeds.rows INTO {sink} WITH ({option}, {options})"
+    );
+    client.query(&create).map(drop)
 }
 
 /// Receives webhooks on threads of their own; at which address.
