@@ -1,5 +1,17 @@
 //! The reading half: batches of the source, group by group, into messages; and between them, while a
 //! scan is under way, the tables' rows chunk by chunk.
+//!
+//! The next chunk is read while messages are made of the one before, if there is memory for both:
+//!
+//! ```text
+//!   log    ──batch──batch─┐              ┌─batch──batch─┐              ┌─batch──
+//!   chunk 1               └─its messages─┘              :              :
+//!   chunk 2               ┌─is read──────┬─is merged────┬─its messages─┘
+//!   chunk 3                                             └─is read──────┬─is merged──
+//! ```
+//!
+//! Meanwhile no batch of the log is taken. So the reading begins when everything was taken notice of
+//! up to the closed time at which the chunk before was told, and all changes above it are merged.
 
 use std::sync::Arc;
 
@@ -8,7 +20,7 @@ use model::TimestampMicros;
 use super::buffer::{Advance, Buffer};
 use super::{End, Render, Resolved};
 use crate::memory::Account;
-use crate::scan::{Chunk, InitialScan, Scan, ScanError, Scanning};
+use crate::scan::{Chunk, InitialScan, Place, Scan, ScanError, Scanning};
 use crate::sequence::position_at;
 use crate::sink::Message;
 use crate::source::{Batch, LogRow, Source};
@@ -75,7 +87,30 @@ struct Scanner {
 impl Scanner {
     /// Whether there is something to do without the log.
     fn can_go_on(&self, closed: TimestampMicros) -> bool {
-        self.state.held.is_none() && closed >= self.begins_at && !self.waits
+        let holds = self.state.held.is_some();
+        closed >= self.begins_at && if holds { self.state.is_ripe(closed) } else { !self.waits }
+    }
+
+    /// Reads the chunk behind what is scanned, and holds memory for it.
+    async fn read(
+        rows: &mut dyn Scan,
+        after: Option<&Place>,
+        memory: &Account,
+    ) -> Result<Chunk, ScanError> {
+        let chunk = rows.read(after, memory.room_bytes()).await?;
+        memory.hold(chunk.len_bytes());
+        Ok(chunk)
+    }
+
+    /// Takes what came of a reading: it is held from now on, or waited for.
+    fn take(&mut self, read: Result<Chunk, ScanError>) -> Result<(), End> {
+        self.waits = read.is_err();
+        match read {
+            Ok(chunk) => self.state.held = Some(chunk),
+            Err(ScanError::Failed(reason)) => return Err(End::Failed(reason)),
+            Err(ScanError::Later(_)) => {}
+        }
+        Ok(())
     }
 }
 
@@ -125,40 +160,52 @@ impl<S: Source, R: Render> Reader<'_, S, R> {
 
     /// Reads the next chunk if none is held, and sends the one that is held if it is ripe.
     async fn scan_on(&mut self) -> Result<(), End> {
-        let Some(scan) = self.scan.as_mut().filter(|scan| self.closed >= scan.begins_at) else {
+        let Some(mut scan) = self.scan.take_if(|scan| self.closed >= scan.begins_at) else {
             return Ok(());
         };
         if scan.state.held.is_none() {
             self.buffer.room().await;
-            let bytes_max = scan.memory.room_bytes();
-            let read = scan.rows.read(scan.state.scanned.to.as_ref(), bytes_max).await;
-            scan.waits = read.is_err();
-            match read {
-                Ok(chunk) => {
-                    scan.memory.set(chunk.len_bytes());
-                    scan.state.held = Some(chunk);
-                }
-                Err(ScanError::Failed(reason)) => return Err(End::Failed(reason)),
-                Err(ScanError::Later(_)) => return Ok(()),
-            }
+            let after = scan.state.scanned.to.as_ref();
+            let read = Scanner::read(&mut *scan.rows, after, &scan.memory).await;
+            scan.take(read)?;
         }
-        if !scan.state.is_ripe(self.closed) {
+        let ripe = Some(&mut scan.state).filter(|state| state.is_ripe(self.closed));
+        let Some(chunk) = ripe.and_then(Scanning::release) else {
+            self.scan = Some(scan);
             return Ok(());
-        }
-        let Some(chunk) = scan.state.release() else { return Ok(()) };
+        };
         let scanned = Arc::new(scan.state.scanned.clone());
-        let (is_complete, is_all) = (scanned.is_complete, scan.is_all);
-        self.tell_rows(chunk).await?;
+        let next = self.tell_rows_and_read(chunk, &mut scan).await?;
         // Whoever goes on from here must not tell scanned rows of changes that are in them.
         let position = position_at(self.closed, self.render.resolved(self.closed));
-        let (position, scanned) = (Some(position), Some(scanned));
-        let skipped = self.render.take_skipped();
+        let (position, is_complete) = (Some(position), scanned.is_complete);
+        let (scanned, skipped) = (Some(scanned), self.render.take_skipped());
         self.push(Advance { position, skipped, scanned, ..Advance::default() });
-        match &self.scan {
-            Some(scan) if !is_complete => scan.memory.set(0),
-            _ => self.scan = None,
+        scan.memory.set(next.iter().flatten().map(Chunk::len_bytes).sum());
+        match next {
+            Some(read) => scan.take(read)?,
+            None if is_complete && scan.is_all => return Err(End::Finished),
+            None => {}
         }
-        if is_complete && is_all { Err(End::Finished) } else { Ok(()) }
+        self.scan = Some(scan).filter(|_| !is_complete);
+        Ok(())
+    }
+
+    /// Makes messages of a chunk, and reads the next one meanwhile, if there is one and memory for
+    /// it.
+    async fn tell_rows_and_read(
+        &mut self,
+        chunk: Chunk,
+        scan: &mut Scanner,
+    ) -> Result<Option<Result<Chunk, ScanError>>, End> {
+        if chunk.is_last || !scan.memory.has_room() {
+            return self.tell_rows(chunk).await.map(|()| None);
+        }
+        let Scanner { rows, state, memory, .. } = scan;
+        let reading = Scanner::read(&mut **rows, state.scanned.to.as_ref(), memory);
+        // A reading that fails does not end the telling.
+        let (next, ()) = tokio::try_join!(async { Ok(reading.await) }, self.tell_rows(chunk))?;
+        Ok(Some(next))
     }
 
     /// Makes messages of rows as they are at the closed time. They go on as they are made, or as one

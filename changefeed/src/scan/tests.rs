@@ -33,6 +33,8 @@ use std::time::Duration;
 const TABLES: [(TableId, &str); 2] = [(TableId(1), "t"), (TableId(5), "u")];
 const START: i64 = 1_800_000_000_000_000;
 const NOW_SECONDS: i64 = START / 1_000_000;
+/// Memory for two or three messages and a chunk or two.
+const SHORT_BYTES: usize = 8_192;
 
 /// The tables, each with one partition, and their log.
 struct Tables {
@@ -339,7 +341,11 @@ impl World {
             stop: stop.clone(),
             clock: self.clock.clone(),
             backoff: Backoff::new(EntropySource::simulated(epoch).generator("backoff")),
-            memory: FeedMemory::ample(),
+            // Every other owner has little, so that chunks wait for their messages to be sent.
+            memory: match epoch % 2 {
+                0 => FeedMemory::new(SHORT_BYTES, 2, Arc::default()),
+                _ => FeedMemory::ample(),
+            },
         };
         (tokio::task::spawn_local(pump.run()), stop)
     }
