@@ -325,7 +325,7 @@ async fn run(arguments: Arguments) -> Fallible<()> {
         latency_micros: Histogram::new(3)?,
         errors: BTreeMap::new(),
     }));
-    let messages = SharedMessages::default();
+    let messages = SharedMessages::new(FeedMemory::ample());
     let stop = Stop::default();
     let mut delivered = Vec::new();
     let mut pumps = Vec::new();

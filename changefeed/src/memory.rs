@@ -40,6 +40,7 @@ pub const SHARE_BYTES_MAX: usize = 256 << 10;
 /// of all that they hold.
 #[derive(Debug)]
 pub struct FeedMemory {
+    bytes_max: usize,
     share_bytes: usize,
     pool_bytes_max: usize,
     pooled_bytes: Cell<usize>,
@@ -75,12 +76,23 @@ impl FeedMemory {
         let shares_bytes_max = bytes_max / 2;
         let share_bytes = (shares_bytes_max / account_count_max.max(1)).min(SHARE_BYTES_MAX);
         Rc::new(FeedMemory {
+            bytes_max,
             share_bytes,
             pool_bytes_max: bytes_max - shares_bytes_max,
             pooled_bytes: Cell::new(0),
             held_bytes,
             waiting: RefCell::default(),
         })
+    }
+
+    /// All of it: shares and pool.
+    pub fn bytes_max(&self) -> usize {
+        self.bytes_max
+    }
+
+    /// What all accounts hold.
+    pub fn held_bytes(&self) -> usize {
+        self.held_bytes.load(Ordering::Relaxed)
     }
 
     /// For tests and measurements: room for everything.

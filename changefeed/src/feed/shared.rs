@@ -13,10 +13,12 @@
 //! ```
 //!
 //! A feed that finds nothing here, since it is far behind the others or counts otherwise, renders by
-//! itself: what is kept decides nothing but the cost.
+//! itself: what is kept decides nothing but the cost. So it is given up first: it is within the memory
+//! of all feeds ([`crate::memory`]), and has a small part of it at most.
 
 use super::Skipped;
 use crate::envelope::Renderer;
+use crate::memory::{Account, FeedMemory};
 use crate::position::{LogKey, Sequence};
 use crate::sequence::Group;
 use crate::sink::Message;
@@ -24,20 +26,28 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
 
-/// Bytes of messages that are kept for others, over all likenesses of a thread.
+/// Bytes of messages that are kept for others, over all likenesses of a thread,
 pub const SHARED_BYTES_MAX: usize = if cfg!(test) { 64 << 10 } else { 8 << 20 };
+/// or one in so many parts of the memory of all feeds, if that is less.
+const MEMORY_PART: usize = 16;
 /// What a group of rows counts beside its messages.
 const GROUP_BYTES: usize = 160;
 
 /// The messages that feeds of one thread share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct SharedMessages {
+    memory: Rc<FeedMemory>,
     likenesses: RefCell<Vec<(Renderer, Weak<RefCell<Made>>)>>,
     /// What each may keep.
     bytes_max: Rc<Cell<usize>>,
 }
 
 impl SharedMessages {
+    /// None yet, within the memory of the feeds.
+    pub fn new(memory: Rc<FeedMemory>) -> SharedMessages {
+        SharedMessages { memory, likenesses: RefCell::default(), bytes_max: Rc::default() }
+    }
+
     /// Those of the feeds that tell of changes as this renderer does.
     pub(super) fn join(&self, renderer: &Renderer) -> Taker {
         let likeness = renderer.likeness();
@@ -45,11 +55,12 @@ impl SharedMessages {
         all.retain(|(_, made)| made.strong_count() > 0);
         let known = all.iter().find(|(known, _)| *known == likeness);
         let made = known.and_then(|(_, made)| made.upgrade()).unwrap_or_else(|| {
-            let made = Rc::new(RefCell::default());
+            let made = Rc::new(RefCell::new(Made::new(self.memory.account())));
             all.push((likeness, Rc::downgrade(&made)));
             made
         });
-        self.bytes_max.set(SHARED_BYTES_MAX / all.len());
+        let bytes_max = SHARED_BYTES_MAX.min(self.memory.bytes_max() / MEMORY_PART);
+        self.bytes_max.set(bytes_max / all.len());
         Taker { made, bytes_max: self.bytes_max.clone(), next: 0 }
     }
 }
@@ -79,26 +90,29 @@ impl Taker {
     /// Keeps the messages that were made of a group, if there are others who may want them.
     pub(super) fn keep(&mut self, group: &Group, messages: &[Message], skipped: &Skipped) {
         let Some(first) = group.rows.first() else { return };
+        let mut made = self.made.borrow_mut();
         if Rc::strong_count(&self.made) > 1 {
-            let mut made = self.made.borrow_mut();
             made.push(first.key, group.first, messages, skipped);
             made.give_up(self.bytes_max.get());
-            self.next = made.groups_gone + made.groups.len() as u64;
+        } else {
+            made.give_up(0);
         }
+        self.next = made.groups_gone + made.groups.len() as u64;
     }
 }
 
 /// What was made of the log lately by feeds of one likeness.
 ///
 /// Invariant: groups ascend by their keys; their messages follow each other without gaps.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Made {
     groups: VecDeque<MadeGroup>,
     messages: VecDeque<Message>,
     /// How many groups and messages were given up: numbers count from the first ever.
     groups_gone: u64,
     messages_gone: u64,
-    bytes: usize,
+    /// Holds what they take.
+    memory: Account,
 }
 
 #[derive(Debug)]
@@ -113,6 +127,11 @@ struct MadeGroup {
 }
 
 impl Made {
+    fn new(memory: Account) -> Made {
+        let (groups, messages) = (VecDeque::new(), VecDeque::new());
+        Made { groups, messages, groups_gone: 0, messages_gone: 0, memory }
+    }
+
     fn group(&self, number: u64) -> Option<&MadeGroup> {
         self.groups.get(usize::try_from(number.checked_sub(self.groups_gone)?).ok()?)
     }
@@ -136,15 +155,16 @@ impl Made {
         let skipped = skipped.clone();
         self.groups.push_back(MadeGroup { key, first, messages_start, message_count, skipped });
         self.messages.extend(messages.iter().cloned());
-        self.bytes += GROUP_BYTES + bytes_of(messages.iter());
+        self.memory.hold(GROUP_BYTES + bytes_of(messages.iter()));
     }
 
+    /// Gives up the oldest, until it is no more than that, and others have the room that they need.
     fn give_up(&mut self, bytes_max: usize) {
-        while self.bytes > bytes_max
+        while (self.memory.bytes() > bytes_max || !self.memory.has_room())
             && let Some(group) = self.groups.pop_front()
         {
             let count = group.message_count as usize;
-            self.bytes -= GROUP_BYTES + bytes_of(self.messages.drain(..count));
+            self.memory.release(GROUP_BYTES + bytes_of(self.messages.drain(..count)));
             self.groups_gone += 1;
             self.messages_gone += u64::from(group.message_count);
         }
@@ -189,7 +209,7 @@ mod tests {
     #[test]
     fn feeds_that_share_say_what_they_would_say_alone() {
         let feeds = [changes(""), changes("tombstones=true"), changes("envelope=cloudevents")];
-        let shared = SharedMessages::default();
+        let shared = SharedMessages::new(FeedMemory::ample());
         let groups: Vec<_> = feeds[0].log.chunk_by(|a, b| a.key.is_same_group(&b.key)).collect();
         let mut readers: Vec<_> = (0..9)
             .map(|number| {
@@ -223,19 +243,48 @@ mod tests {
     }
 
     fn kept_bytes<T>(render: &FeedRender<T>) -> usize {
-        render.shared.as_ref().unwrap().made.borrow().bytes
+        render.shared.as_ref().unwrap().made.borrow().memory.bytes()
     }
 
     #[test]
     fn a_feed_by_itself_keeps_nothing() {
         let feed = changes("");
         let mut groups = feed.log.chunk_by(|a, b| a.key.is_same_group(&b.key));
-        let shared = SharedMessages::default();
+        let shared = SharedMessages::new(FeedMemory::ample());
         let mut render = render_of(&feed, "f", 0).sharing(&shared);
         render.render(groups.next().unwrap(), None, &mut Vec::new()).unwrap();
         assert_eq!(kept_bytes(&render), 0);
         let other = render_of(&feed, "g", 0).sharing(&shared);
         render.render(groups.next().unwrap(), None, &mut Vec::new()).unwrap();
         assert!(kept_bytes(&other) > 0);
+    }
+
+    /// A part of the memory at most, what others leave of it, and nothing once a feed is alone.
+    #[test]
+    fn what_is_kept_is_within_the_memory_of_all_feeds() {
+        let feed = changes("");
+        let groups: Vec<_> = feed.log.chunk_by(|a, b| a.key.is_same_group(&b.key)).collect();
+        let (last, groups) = groups.split_last().unwrap();
+        let kept_beside = |others: usize| {
+            let memory = FeedMemory::new(8_192 * MEMORY_PART, 64, Arc::default());
+            let other = memory.account();
+            other.hold(others);
+            let shared = SharedMessages::new(memory.clone());
+            let mut one = render_of(&feed, "f", 0).sharing(&shared);
+            let two = render_of(&feed, "g", 0).sharing(&shared);
+            for group in groups {
+                one.render(group, None, &mut Vec::new()).unwrap();
+            }
+            let kept = kept_bytes(&one);
+            assert_eq!(memory.held_bytes(), others + kept);
+            drop(two);
+            one.render(last, None, &mut Vec::new()).unwrap();
+            assert_eq!((kept_bytes(&one), memory.held_bytes()), (0, others));
+            kept
+        };
+        let ample = kept_beside(0);
+        assert!((4_096..=8_192).contains(&ample), "{ample}");
+        let scarce = kept_beside(8_192 * MEMORY_PART);
+        assert!((1..=1_024).contains(&scarce), "its share: {scarce}");
     }
 }

@@ -26,6 +26,8 @@ use std::time::Duration;
 /// Of each feed there are so many holders of memory: what it has rendered, the part of its tables that
 /// it is scanning, and a reader of the log.
 const HOLDERS_PER_FEED: usize = 3;
+/// Of two and more feeds that tell alike there is one besides: the messages that they share.
+const SHARING_FEEDS_MAX: usize = FEEDS_MAX / 2;
 
 /// What the pumps of this node have in common.
 pub(super) struct Pumps {
@@ -46,10 +48,11 @@ impl Pumps {
             tracing::error!("changefeeds into webhooks cannot run: {reason}");
         }
         let feeds = &shared.feeds;
-        let holders = HOLDERS_PER_FEED * FEEDS_MAX;
+        let holders = HOLDERS_PER_FEED * FEEDS_MAX + SHARING_FEEDS_MAX;
         let memory = FeedMemory::new(feeds.memory_bytes_max, holders, feeds.memory_bytes.clone());
         let logs = SharedLogs::new(ClusterLogs(shared.clone()), memory.clone());
-        Pumps { shared, webhooks: Rc::new(webhooks), logs, messages: Rc::default(), memory }
+        let messages = Rc::new(SharedMessages::new(memory.clone()));
+        Pumps { shared, webhooks: Rc::new(webhooks), logs, messages, memory }
     }
 
     /// The pump of a feed, from where it stands; to be run on the thread of feeds.
