@@ -2,12 +2,18 @@
 //! acknowledged before is delivered all the same, whatever dies meanwhile.
 
 use crate::changefeeds::{
-    ARGUMENTS, Receiver, TABLE, insert, keyspace, owner_among, shown, wait_for_states,
+    ARGUMENTS, Receiver, TABLE, TIME_MAX, insert, keyspace, owner_among, shown, wait_for_states,
 };
-use crate::support::{Node, Raw};
+use crate::ring_changes::{answer, verb, wait_for_members};
+use crate::support::{Node, Raw, metric};
 use serde_json::Value;
+use std::collections::BTreeSet;
+use std::thread;
+use std::time::{Duration, Instant};
 
 const USERS: &str = "CREATE TABLE shop.users (id int PRIMARY KEY, name text)";
+
+const WRITE_TIMEOUT: u32 = 0x1100;
 
 fn text_of(raw: &mut Raw, column: &str) -> Vec<String> {
     let query = format!("SELECT {column} FROM system_views.changefeeds");
@@ -94,10 +100,10 @@ fn a_feed_on_several_tables_goes_on_with_those_that_are_left() {
 }
 
 fn wait_for_table(raw: &mut Raw, table: &str) {
-    let deadline = std::time::Instant::now() + crate::changefeeds::TIME_MAX;
+    let deadline = Instant::now() + TIME_MAX;
     while text_of(raw, "\"table\"") != [table] {
-        assert!(std::time::Instant::now() < deadline, "{:?}", shown(raw));
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        assert!(Instant::now() < deadline, "{:?}", shown(raw));
+        thread::sleep(Duration::from_millis(20));
     }
     assert_eq!(shown(raw)[0].2, "Running");
 }
@@ -126,6 +132,141 @@ fn another_node_delivers_the_rest_when_the_owner_dies() {
     wait_for_states(&mut raw, &["Finished"]);
     raw.run(TABLE);
     insert(&mut raw, 0..3);
+}
+
+/// Drops something, whoever decides on the schema just then.
+fn drop_by(raw: &mut Raw, what: &str) {
+    let deadline = Instant::now() + TIME_MAX;
+    while let Err(error) = raw.rows(&format!("DROP {what}")) {
+        assert!(Instant::now() < deadline, "{what}: {error:?}");
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// The log of a dropped table has a place on the ring like any other: it moves to a node that joins
+/// while the table is dropped, and from the owner of its feed when that leaves.
+#[test]
+fn the_log_of_a_dropped_table_moves_with_the_ring() {
+    let receiver = Receiver::start();
+    let mut nodes = Node::unstarted_together::<4>(ARGUMENTS);
+    nodes[0].restart();
+    Node::restart_together(&mut nodes[1..3]);
+    wait_for_members(&nodes[..3].iter().collect::<Vec<_>>());
+    let mut raw = Raw::ready(&nodes[0]);
+    for statement in [&keyspace(3), TABLE, USERS, &receiver.statement("f", "shop.orders", "")] {
+        raw.run(statement);
+    }
+    insert(&mut raw, 0..10);
+    receiver.wait_for(0..10);
+    receiver.close(true);
+    insert(&mut raw, 10..60);
+    let (there, new) = nodes.split_at_mut(3);
+    thread::scope(|scope| {
+        scope.spawn(|| new[0].restart());
+        thread::sleep(Duration::from_millis(200));
+        drop_by(&mut Raw::ready(&there[1]), "TABLE IF EXISTS shop.orders");
+    });
+    wait_for_members(&nodes.iter().collect::<Vec<_>>());
+    receiver.close(false);
+    receiver.wait_for(10..60);
+    let mut raw = Raw::ready(&nodes[3]);
+    wait_for_states(&mut raw, &["Finished"]);
+    drop_by(&mut raw, "CHANGEFEED IF EXISTS f");
+
+    receiver.forget();
+    answer(&mut raw, &receiver.statement("IF NOT EXISTS g", "shop.users", ""));
+    receiver.close(true);
+    for id in 0..50 {
+        answer(&mut raw, &format!("INSERT INTO shop.users (id, name) VALUES ({id}, 'Ada')"));
+    }
+    drop_by(&mut raw, "KEYSPACE IF EXISTS shop");
+    let leaves = owner_among(&nodes, &mut raw);
+    assert!(verb(&nodes[leaves], &["decommission"]).success().ends_with("DECOMMISSIONED\n"));
+    let rest: Vec<&Node> =
+        nodes.iter().enumerate().filter(|(at, _)| *at != leaves).map(|(_, node)| node).collect();
+    wait_for_members(&rest);
+    receiver.close(false);
+    receiver.wait_for(0..50);
+    wait_for_states(&mut Raw::ready(rest[0]), &["Finished"]);
+    assert_eq!(ids(&receiver.events()), (0..50).collect::<Vec<_>>());
+}
+
+/// What came of a logged batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    Done,
+    /// It is on record, and will be made as a whole.
+    Decided,
+    Unknown,
+}
+
+impl Answer {
+    fn of(raw: &mut Raw, batch: &str) -> Answer {
+        match raw.rows(batch) {
+            Ok(_) => Answer::Done,
+            // The type of a write that timed out.
+            Err((WRITE_TIMEOUT, _)) if raw.details.ends_with(b"\0\x05BATCH") => Answer::Decided,
+            Err(_) => Answer::Unknown,
+        }
+    }
+}
+
+/// Logged batches over the table and another one are decided, and cannot be finished, since the node
+/// that has a part of both does not answer. What they change of the dropped table goes with it; the
+/// rest is made, and the feed does not wait for either.
+#[test]
+fn unfinished_logged_batches_neither_hold_a_dropped_table_nor_lose_their_other_part() {
+    const BATCHES: i64 = 60;
+    let receiver = Receiver::start();
+    let nodes: [Node; 3] = Node::start_together(ARGUMENTS);
+    wait_for_members(&nodes.iter().collect::<Vec<_>>());
+    let mut raw = Raw::ready(&nodes[0]);
+    for statement in [&keyspace(1), TABLE, USERS, &receiver.statement("f", "shop.orders", "")] {
+        raw.run(statement);
+    }
+    let batch = |id: i64| {
+        format!(
+            "BEGIN BATCH INSERT INTO shop.orders (id, status) VALUES ({id}, 'new'); \
+             INSERT INTO shop.users (id, name) VALUES ({}, 'of a batch'); APPLY BATCH",
+            id + 1_000
+        )
+    };
+    let mut raws: Vec<Raw> = (0..BATCHES).map(|_| Raw::ready(&nodes[0])).collect();
+    nodes[1].freeze();
+    let answers: Vec<Answer> = thread::scope(|scope| {
+        let ask = |raw, id| Answer::of(raw, &batch(id));
+        let asking: Vec<_> =
+            raws.iter_mut().zip(0..).map(|(raw, id)| scope.spawn(move || ask(raw, id))).collect();
+        asking.into_iter().map(|asked| asked.join().expect("no panic")).collect()
+    });
+    let with = |answer: Answer| -> Vec<i64> {
+        (0..).zip(&answers).filter(|(_, given)| **given == answer).map(|(id, _)| id).collect()
+    };
+    let (acknowledged, decided) = (with(Answer::Done), with(Answer::Decided));
+    assert!(!decided.is_empty(), "nothing was left unfinished: {answers:?}");
+    drop_by(&mut raw, "TABLE IF EXISTS shop.orders");
+    nodes[1].thaw();
+
+    wait_for_states(&mut Raw::ready(&nodes[2]), &["Finished"]);
+    let told = ids(&receiver.events());
+    let missing: Vec<&i64> = acknowledged.iter().filter(|id| !told.contains(id)).collect();
+    assert!(missing.is_empty(), "{missing:?} were acknowledged and not told of");
+    // Those that were decided are finished, whoever it falls to.
+    let deadline = Instant::now() + TIME_MAX;
+    loop {
+        let rows = answer(&mut raw, "SELECT id FROM shop.users");
+        let made: BTreeSet<i64> = rows.iter().map(|row| row[0].expect("an id") - 1_000).collect();
+        let wanted = told.iter().chain(&acknowledged).chain(&decided);
+        let unmade: BTreeSet<&i64> = wanted.filter(|id| !made.contains(id)).collect();
+        if unmade.is_empty() {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{unmade:?} are half made: {answers:?}");
+        thread::sleep(Duration::from_millis(100));
+    }
+    for node in &nodes {
+        assert_eq!(metric(node, "logged_batches_unreadable"), 0, "{}", node.log());
+    }
 }
 
 #[test]
