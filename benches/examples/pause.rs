@@ -7,6 +7,10 @@
 //! `--freeze` and let go on at the end. For the keys of each node it prints the longest time
 //! between two writes of one key that were acknowledged: the worst key's and the median's. Keys are
 //! told apart by their first replica, which leads their range unless leadership is elsewhere.
+//!
+//! With `--timestamps` writes bring their timestamps, as drivers' do. Without, the leader gives them
+//! out, and of a write that it was sent and has not answered the client hears nothing before a
+//! timeout: the pause with `--freeze` is then that of such a write, and no shorter than the timeout.
 
 #![expect(
     clippy::print_stdout,
@@ -19,12 +23,12 @@ use benches::client::{Client, ClientError};
 use benches::dataset::{self, COLUMN_COUNT, Values};
 use benches::owners::Owners;
 use clap::Parser;
-use cql::wire::{Consistency, Value};
+use cql::wire::{Consistency, QueryParameters, Value};
 use rustix::process::{Pid, Signal, kill_process};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How long a key rests between two writes.
 const REST: Duration = Duration::from_millis(5);
@@ -41,6 +45,9 @@ struct Flags {
     /// Stop the process and do not kill it
     #[arg(long)]
     freeze: bool,
+    /// Send a timestamp with every write, as drivers do
+    #[arg(long)]
+    timestamps: bool,
     /// Keys of each node
     #[arg(long, default_value_t = 16)]
     keys: usize,
@@ -85,9 +92,10 @@ fn measure(flags: &Flags) -> Result<(), ClientError> {
         let its_own = |number: &u64| owners.may_serve(owner, &dataset::key(*number));
         for (position, number) in (0_u64..).filter(its_own).take(flags.keys).enumerate() {
             let address = survivors[position % survivors.len()];
-            let (keyspace, table) = (flags.keyspace.clone(), flags.table.clone());
+            let insert = dataset::insert(&flags.keyspace, &flags.table);
+            let with_timestamps = flags.timestamps;
             threads.push(thread::spawn(move || {
-                write_until(address, &dataset::insert(&keyspace, &table), (owner, number), until)
+                write_until(address, &insert, (owner, number), until, with_timestamps)
             }));
         }
     }
@@ -113,6 +121,7 @@ fn write_until(
     insert: &str,
     (owner, number): (usize, u64),
     until: Instant,
+    with_timestamps: bool,
 ) -> Result<Track, ClientError> {
     let mut client = Client::connect(address)?;
     let id = client.prepare(insert)?;
@@ -122,10 +131,12 @@ fn write_until(
         *value = Value::Set(all.value(number, column));
     }
     let mut track = Track { owner, longest: Duration::ZERO, acknowledged: 0, failed: 0 };
+    let mut parameters = QueryParameters::with_consistency(Consistency::Quorum);
     let mut last = None;
     while Instant::now() < until {
+        parameters.default_timestamp = with_timestamps.then(now_micros);
         // An error is an answer: the connection goes on.
-        if client.execute(&id, Consistency::Quorum, &values).is_ok() {
+        if client.execute(&id, &parameters, &values).is_ok() {
             let now = Instant::now();
             track.longest = track.longest.max(last.map_or(Duration::ZERO, |last| now - last));
             track.acknowledged += 1;
@@ -138,6 +149,11 @@ fn write_until(
     let since = last.map_or(Duration::MAX, |last| last.elapsed());
     track.longest = track.longest.max(since);
     Ok(track)
+}
+
+fn now_micros() -> i64 {
+    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since_epoch.map_or(0, |time| time.as_micros() as i64)
 }
 
 fn print(addresses: &[SocketAddr], tracks: &[Track]) {

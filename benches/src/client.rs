@@ -104,11 +104,10 @@ impl Client {
     pub fn execute(
         &mut self,
         id: &[u8],
-        consistency: Consistency,
+        parameters: &QueryParameters,
         values: &[Value<'_>],
     ) -> Result<(), ClientError> {
-        let parameters = QueryParameters::with_consistency(consistency);
-        let frame = self.ask(|writer| writer.execute(id, None, &parameters, values))?;
+        let frame = self.ask(|writer| writer.execute(id, None, parameters, values))?;
         answer(&frame).map(|_| ())
     }
 
