@@ -24,7 +24,7 @@ use model::partition::Partition;
 use model::read::{ReadCommand, ReadScope, Slice};
 use model::row::{RowView, UNSTAMPED};
 use model::{EpochSeconds, TimestampMicros, ValueError};
-use storage::{ReadProgress, RowInPlace};
+use storage::{ReadError, ReadProgress, RowInPlace};
 
 /// What came of a conditional write.
 pub(super) struct DecidedCondition {
@@ -108,11 +108,34 @@ impl ShardState {
         if !conditional.shows_first_row()
             || conditional.holds(&content, now).map_err(|error| broken(&error))?
         {
-            return answer(conditional, &content, None, now).map_err(|error| broken(&error));
+            let refused = answer(conditional, &content, None, now);
+            let refused = refused.map_err(|error| broken(&error))?;
+            if refused.is_none() {
+                self.gather_changed(target, conditional, &partition)?;
+            }
+            return Ok(refused);
         }
         let first_row = self.first_live_row(target, now)?;
         let first_row = first_row.as_ref().map(|(key, row)| (&**key, RowView::new(row)));
         answer(conditional, &content, first_row, now).map_err(|error| broken(&error))
+    }
+
+    /// Brings a row into one piece in memory that lies in pieces and is about to be changed: what
+    /// is changed under conditions is so again, mostly, and the next conditions are asked of that
+    /// piece. One that stays as it is stays where it is, or refusals would write to the disk.
+    fn gather_changed(
+        &mut self,
+        target: &Target,
+        conditional: &ConditionalWrite,
+        content: &Partition,
+    ) -> Result<(), ReadError> {
+        let Some(clustering) = conditional.only_row() else { return Ok(()) };
+        let is_covered = content.deletion.is_some() || !content.range_tombstones.is_empty();
+        let is_there = content.rows.contains_key(clustering);
+        if is_there && !is_covered && !self.has_undecided(target) {
+            self.engine.gather_row(target.table.id, target.token, target.key, clustering)?;
+        }
+        Ok(())
     }
 
     fn has_undecided(&self, target: &Target) -> bool {
@@ -159,7 +182,7 @@ impl ShardState {
         target: &Target,
         now: EpochSeconds,
         row_limit: u32,
-    ) -> Result<model::read::Page, storage::ReadError> {
+    ) -> Result<model::read::Page, ReadError> {
         let command = ReadCommand {
             table: target.table.id,
             scope: ReadScope::Partition(target.key.into()),
@@ -175,7 +198,7 @@ impl ShardState {
         let mut progress = ReadProgress::default();
         loop {
             match self.engine.read(&command, &mut progress) {
-                Err(storage::ReadError::Paused) => {}
+                Err(ReadError::Paused) => {}
                 result => return result,
             }
         }
