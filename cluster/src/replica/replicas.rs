@@ -565,7 +565,9 @@ impl<W> Replicas<W> {
 
     /// Hands back the waiters that `is_late` picks; their entries go on.
     pub fn take_waiters(&mut self, mut is_late: impl FnMut(&W) -> bool) -> Vec<W> {
-        self.groups.values_mut().flat_map(|r| r.take_waiters(&mut is_late)).collect()
+        // Whatever is applied was answered.
+        let waiting = self.groups.values_mut().filter(|replica| replica.has_undecided());
+        waiting.flat_map(|replica| replica.take_waiters(&mut is_late)).collect()
     }
 
     /// Hands back every waiter: the log has failed, and what it would have held is unknown. No

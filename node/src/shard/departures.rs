@@ -22,13 +22,14 @@ use std::rc::Rc;
 use storage::{FlushReason, Job};
 
 impl Shard {
+    /// Looks which groups are to go.
+    pub(super) fn begin_departures(&self) {
+        self.state.borrow_mut().begin_departures(|group| self.snapshots.is_receiving(group));
+    }
+
     /// Brings what goes a step further.
     pub(super) async fn leave_groups(self: &Rc<Self>) {
-        let flush = {
-            let mut state = self.state.borrow_mut();
-            state.begin_departures(|group| self.snapshots.is_receiving(group));
-            state.departing_flush()
-        };
+        let flush = self.state.borrow_mut().departing_flush();
         if let Some(job) = flush {
             self.run_job(job).await;
             return;

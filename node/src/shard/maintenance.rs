@@ -27,8 +27,8 @@ const INTERVAL: Duration = Duration::from_millis(100);
 const SEGMENTS_UNPLANNED_MAX: usize = 2;
 /// How often connections are looked at, in intervals.
 const STALL_CHECK_INTERVALS: u64 = 10;
-/// How often it is noted how far groups are committed, and looked whether others should lead, in
-/// intervals.
+/// How often what concerns all groups is looked at, in intervals: how far they are committed, whether
+/// others should lead them, and whether they are held by others.
 const NOTE_INTERVALS: u64 = 10;
 /// How often it is looked what of logs is kept for changefeeds, in intervals.
 const PIN_INTERVALS: u64 = 10;
@@ -55,6 +55,7 @@ impl Shard {
             if turn.is_multiple_of(NOTE_INTERVALS) {
                 self.note_committed();
                 self.send_leaders_home();
+                self.begin_departures();
                 let now = MonotonicNanos(self.monotonic_nanos());
                 let state = &mut *self.state.borrow_mut();
                 state.closing.second_passed(now);
