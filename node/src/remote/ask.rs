@@ -14,6 +14,9 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
+/// How often it is looked whether a node that is supported no more is alive by its own promise.
+const LIFE_CHECK_INTERVAL: Duration = Duration::from_millis(20);
+
 impl Shard {
     /// Asks another node for a write. Not sent and refused are as good as not leading: it was not
     /// made, and another may be asked.
@@ -39,18 +42,28 @@ impl Shard {
 
     /// What a node says, unless it is taken for dead before: another may say what a frozen one does
     /// not.
+    ///
+    /// This node's support of it ends with a notice. What it has promised may last a little longer, and
+    /// until then requests go to it; of those the end of its promise has to be looked for.
     pub(crate) async fn while_it_lives<T>(
         &self,
         node: HostId,
         asking: impl Future<Output = T>,
     ) -> Option<T> {
         let mut asking = pin!(asking);
+        let has_promised = self.is_live(node);
         loop {
+            let is_looked_at = has_promised && !self.supports(node);
             tokio::select! {
                 biased;
                 answer = &mut asking => return Some(answer),
                 () = self.wait_for_withdrawal() => {
                     if !self.supports(node) {
+                        return None;
+                    }
+                }
+                () = self.shared.env.clock.sleep(LIFE_CHECK_INTERVAL), if is_looked_at => {
+                    if !self.supports(node) && !self.is_live(node) {
                         return None;
                     }
                 }
