@@ -103,17 +103,57 @@ impl<W> Replicas<W> {
                     bad.get_or_insert(found);
                     continue;
                 }
-                if !has_room(id, bodies, local.log) {
-                    let mut events = Vec::new();
-                    if let Some(connection) = self.links.get(from) {
-                        connection.link.refuse(&mut events);
-                    }
-                    return self.reset(from, local);
+                let taken = self.room_for(id, previous.index, bodies, local.log);
+                if taken < bodies.len() {
+                    return self.receive_part(id, from, item, &bodies[..taken], local);
                 }
             }
             self.receive_item(id, from.host_id, item, bodies, local)?;
         }
         Ok(())
+    }
+
+    /// Takes the first entries of an append, and counts all that came behind them as lost. Together they
+    /// may be more than the log ever takes at once: refused as a whole, they would be for ever.
+    fn receive_part<L: LocalLog, S: LocalState, P: Support>(
+        &mut self,
+        id: GroupId,
+        from: Peer,
+        item: Item,
+        bodies: &[EntryView<'_>],
+        local: &mut Local<'_, L, S, P>,
+    ) -> Result<(), L::Error> {
+        if !bodies.is_empty() {
+            self.receive_item(id, from.host_id, item, bodies, local)?;
+        }
+        if let Some(connection) = self.links.get(from) {
+            connection.link.refuse(&mut Vec::new());
+        }
+        self.reset(from, local)
+    }
+
+    /// How many of the entries behind `previous` the log has room for now; those that are here need none.
+    fn room_for<L: LocalLog>(
+        &self,
+        id: GroupId,
+        previous: LogIndex,
+        bodies: &[EntryView<'_>],
+        log: &L,
+    ) -> usize {
+        let size = |view: &EntryView<'_>| LOG_ENTRY_BYTES + view.payload.len();
+        if bodies.is_empty() || log.admit(id, bodies.iter().map(size).sum()).is_ok() {
+            return bodies.len();
+        }
+        let replica = self.groups.get(&id);
+        let mut bytes = 0;
+        let is_too_much = |(index, view): (u64, &EntryView<'_>)| {
+            let term = replica.and_then(|replica| replica.group.term_at(LogIndex(index)));
+            let is_new = term != Some(view.header.term);
+            bytes += if is_new { size(view) } else { 0 };
+            is_new && log.admit(id, bytes).is_err()
+        };
+        let taken = (previous.0 + 1..).zip(bodies).position(is_too_much);
+        taken.unwrap_or(bodies.len())
     }
 
     /// The first entry that can never be applied, of a group that is here.
@@ -458,11 +498,6 @@ impl<W> Replica<W> {
         let is_rested = |catch_up: &mut CatchUp| matches!(catch_up.state, State::Rests(moment) if moment <= now);
         self.catch_ups.extract_if(.., is_rested).map(|catch_up| catch_up.to).collect()
     }
-}
-
-fn has_room<L: LocalLog>(id: GroupId, bodies: &[EntryView<'_>], log: &L) -> bool {
-    let bytes = bodies.iter().map(|view| LOG_ENTRY_BYTES + view.payload.len()).sum::<usize>();
-    bodies.is_empty() || log.admit(id, bytes).is_ok()
 }
 
 fn end_of_append((group, item): &(GroupId, Item)) -> Option<(GroupId, LogIndex)> {

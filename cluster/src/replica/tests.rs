@@ -20,13 +20,16 @@ const ME: HostId = HostId(7);
 struct TestLog {
     records: Vec<(GroupId, Option<LogIndex>)>,
     is_full: bool,
+    /// What it takes at once, if that is limited.
+    bytes_max: Option<usize>,
 }
 
 impl LocalLog for TestLog {
     type Error = &'static str;
 
-    fn admit(&self, _: GroupId, _: usize) -> Result<(), &'static str> {
-        if self.is_full { Err("full") } else { Ok(()) }
+    fn admit(&self, _: GroupId, bytes: usize) -> Result<(), &'static str> {
+        let is_much = self.bytes_max.is_some_and(|bytes_max| bytes > bytes_max);
+        if self.is_full || is_much { Err("full") } else { Ok(()) }
     }
 
     fn append(
@@ -286,6 +289,50 @@ fn entries_that_can_never_be_applied_are_passed_over_and_other_groups_go_on() {
     let lasts = [broken, whole].map(|id| replicas.last_index(id).0);
     assert_eq!(lasts, [0, 2]);
     replicas.check_invariants();
+}
+
+/// What is sent at once may be more than a log takes at once, however empty it is. Refused as a whole
+/// it would be sent again as a whole, for ever, and with it what stands behind it.
+#[test]
+fn of_an_append_that_is_more_than_the_log_takes_at_once_the_first_entries_are_taken() {
+    const LEADER: HostId = HostId(8);
+    let (large, behind) = (GroupId(1), GroupId(2));
+    let mut replicas: Replicas<u32> = Replicas::new(ME, Incarnation(1));
+    let mut shard = Shard::default();
+    let members = Arc::new(Membership::of_voters([ME, LEADER]));
+    for id in [large, behind] {
+        let memberships = vec![(LogIndex(0), members.clone())];
+        let recovered = Recovered { memberships, ..Recovered::default() };
+        let shards = vec![(LEADER, 0)];
+        let new = NewReplica { recovered, shards, ..NewReplica::default() };
+        replicas.add(id, new, MonotonicNanos(5)).unwrap();
+    }
+    let append = |group: GroupId, last: u64| {
+        let (previous, last) = (EntryId::default(), LogIndex(last));
+        (group, Item::Append { term: Term(1), previous, last, commit: LogIndex(0) })
+    };
+    let from = Peer { host_id: LEADER, shard: 0 };
+    shard.log.bytes_max = Some(3_000);
+    let mut lasts = Vec::new();
+    // The leader begins a new session and sends all of it anew, until nothing is refused.
+    for session in 1..=4 {
+        let envelope = Envelope {
+            sent: Progress { session, count: 1 },
+            taken: Progress::default(),
+            is_refused: false,
+            wants_answer: true,
+            items: vec![append(large, 5), append(behind, 1)],
+        };
+        let mut bytes = Vec::new();
+        envelope.encode(&mut bytes, |_, _| {
+            let header = Header { term: Term(1), kind: Kind::Data };
+            EntryView { header, payload: &[7; 1_000] }
+        });
+        replicas.receive(from, &bytes, &mut shard.local()).unwrap();
+        lasts.push([large, behind].map(|id| replicas.last_index(id).0));
+        replicas.check_invariants();
+    }
+    assert_eq!(lasts, [[2, 0], [4, 0], [5, 1], [5, 1]]);
 }
 
 /// A leader that started by an old view knew a member of its group, and not where it is: the member
