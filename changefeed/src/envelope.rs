@@ -103,6 +103,9 @@ pub struct Rendered {
     pub skipped: Skipped,
 }
 
+/// Most events are no longer than this; for others the text grows while it is written.
+const EVENT_BYTES: usize = 1_024;
+
 /// Makes the messages of one feed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Renderer {
@@ -278,7 +281,9 @@ impl Renderer {
             });
         }
         let key = Bytes::from(key);
-        out.push(Message { key: key.clone(), value: Some(Bytes::from(value)) });
+        // A copy has the size that it is counted as; what it was written into is larger.
+        let value = Some(Bytes::copy_from_slice(value.as_bytes()));
+        out.push(Message { key: key.clone(), value });
         if self.options.tombstones && event.change == Change::Delete && event.range.is_none() {
             out.push(Message { key, value: None });
         }
@@ -286,7 +291,7 @@ impl Renderer {
     }
 
     fn value(&self, event: &Event, key: &str, omits_rows: bool) -> Result<String, ValueError> {
-        let mut out = String::with_capacity(512);
+        let mut out = String::with_capacity(EVENT_BYTES);
         match self.options.envelope {
             Envelope::Plain => self.push_plain(&mut out, event, omits_rows)?,
             Envelope::Debezium => self.push_debezium(&mut out, event, omits_rows)?,
