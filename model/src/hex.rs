@@ -1,12 +1,24 @@
 //! Bytes as hexadecimal digits.
 
+/// So many bytes are written at a time.
+const RUN_BYTES: usize = 32;
+
 /// Appends two lower-case digits per byte.
 pub(crate) fn push_hex(out: &mut String, bytes: &[u8]) {
-    for byte in bytes {
-        for nibble in [byte >> 4, byte & 0xf] {
-            out.push(char::from_digit(u32::from(nibble), 16).unwrap_or('?'));
+    out.reserve(2 * bytes.len());
+    for run in bytes.chunks(RUN_BYTES) {
+        let mut digits = [0; 2 * RUN_BYTES];
+        let pairs = digits.as_chunks_mut::<2>().0;
+        for (pair, byte) in pairs.iter_mut().zip(run) {
+            *pair = [digit(byte >> 4), digit(byte & 0xf)];
         }
+        out.push_str(str::from_utf8(&digits[..2 * run.len()]).expect("digits are ASCII"));
     }
+}
+
+/// Of a number below sixteen.
+fn digit(nibble: u8) -> u8 {
+    nibble + if nibble < 10 { b'0' } else { b'a' - 10 }
 }
 
 /// The bytes of an even number of hexadecimal digits, of either case.
