@@ -35,7 +35,9 @@ pub(super) struct Moves {
     /// The index of the plan; 0 for none.
     since: u64,
     done: BTreeSet<GroupId>,
-    /// What groups led here wait for.
+    /// Groups led here that have not the wanted members yet.
+    led: BTreeSet<GroupId>,
+    /// What those wait for.
     waiting: BTreeMap<GroupId, Reason>,
     /// How far learners were when they last got on, and when that was.
     progress: BTreeMap<(GroupId, HostId), (LogIndex, MonotonicNanos)>,
@@ -48,7 +50,10 @@ pub(crate) struct MovesReport {
     pub since: u64,
     /// The ids of groups that have the wanted members.
     pub done: BTreeSet<u64>,
-    /// What keeps others, led here, for the operator; how many there are of each.
+    /// The ids of others that are led here. Of a group that is in neither list nobody may be the leader.
+    #[serde(default)]
+    pub led: BTreeSet<u64>,
+    /// What keeps those, for the operator; how many there are of each.
     pub waiting: BTreeMap<String, u64>,
 }
 
@@ -58,7 +63,8 @@ impl Moves {
         for reason in self.waiting.values() {
             *waiting.entry(describe(*reason)).or_default() += 1;
         }
-        MovesReport { since: self.since, done: self.done.iter().map(|id| id.0).collect(), waiting }
+        let ids = |groups: &BTreeSet<GroupId>| groups.iter().map(|id| id.0).collect();
+        MovesReport { since: self.since, done: ids(&self.done), led: ids(&self.led), waiting }
     }
 
     /// Whether a learner has got nothing for too long.
@@ -93,6 +99,7 @@ impl MovesReport {
             return;
         }
         self.done.extend(other.done);
+        self.led.extend(other.led);
         for (reason, count) in other.waiting {
             *self.waiting.entry(reason).or_default() += count;
         }
@@ -118,6 +125,7 @@ impl ShardState {
             self.moves = Moves { since, ..Moves::default() };
         }
         self.moves.waiting.clear();
+        self.moves.led.clear();
         if since == 0 || self.failure.is_some() {
             return false;
         }
@@ -134,9 +142,11 @@ impl ShardState {
             if !setting.placement.is_moving(range) || !self.replicas.is_settled(id) {
                 continue;
             }
+            self.moves.led.insert(id);
             let wanted = wanted(&view, &setting.placement, range);
             match self.step_of(id, &wanted, &support, now) {
                 Step::Done => {
+                    self.moves.led.remove(&id);
                     self.moves.done.insert(id);
                 }
                 Step::Wait(reason) => {
@@ -248,12 +258,14 @@ mod tests {
         let report = |since, done: &[u64], reason: &str| MovesReport {
             since,
             done: done.iter().copied().collect(),
+            led: BTreeSet::from([since + 10]),
             waiting: BTreeMap::from([(reason.to_owned(), 2)]),
         };
         let mut all = report(3, &[1, 2], "a");
         all.add(report(3, &[2, 5], "a"));
         all.add(report(2, &[9], "b"));
         assert_eq!(all.done.into_iter().collect::<Vec<_>>(), [1, 2, 5]);
+        assert_eq!(all.led, BTreeSet::from([13]));
         assert_eq!(all.waiting, BTreeMap::from([("a".to_owned(), 4)]));
     }
 }

@@ -12,6 +12,7 @@ pub(crate) use command::{get, request};
 use crate::internode::{self, NodeStatus};
 use crate::metadata::{PlanKind, PlanRecord};
 use crate::shard::{MovesReport, Shard};
+use crate::statement::format_uuid;
 use crate::view::View;
 use cluster::{NodeIndex, Placement, Rings};
 use model::KeyspaceDef;
@@ -43,7 +44,7 @@ pub(crate) struct ChangeLine {
     pub done_count: usize,
     /// Groups that get other members.
     pub total_count: usize,
-    /// What others wait for, and how many of them; those that nobody leads are not among them.
+    /// What others wait for, and how many of them.
     pub waiting: BTreeMap<String, u64>,
 }
 
@@ -135,6 +136,7 @@ fn change_line(view: &View, plan: &PlanRecord, heard: &[Option<NodeStatus>]) -> 
     for report in heard.iter().flatten().filter_map(|status| status.moves.clone()) {
         all.add(report);
     }
+    add_leaderless(view, &mut all, heard);
     let moving: Vec<_> = view.moving_groups().collect();
     let done = moving.iter().filter(|group| all.done.contains(&group.0));
     ChangeLine {
@@ -142,6 +144,23 @@ fn change_line(view: &View, plan: &PlanRecord, heard: &[Option<NodeStatus>]) -> 
         done_count: done.count(),
         total_count: moving.len(),
         waiting: all.waiting,
+    }
+}
+
+/// Adds the groups that nobody leads as far as was heard, and of whose nodes one does not answer: it may
+/// have the only copy of them.
+fn add_leaderless(view: &View, all: &mut MovesReport, heard: &[Option<NodeStatus>]) {
+    let is_silent = |node: &NodeIndex| heard[usize::from(node.0)].is_none();
+    let moving = view.moving_groups();
+    for group in moving.filter(|group| !all.done.contains(&group.0) && !all.led.contains(&group.0))
+    {
+        let Some((setting, range)) = view.place_of(group) else { continue };
+        let silent = setting.placement.all(range).iter().copied().find(is_silent);
+        if let Some(silent) = silent {
+            let host_id = format_uuid(view.ring.node(silent).host_id.0);
+            let reason = format!("nobody leads them, and node {host_id} does not answer");
+            *all.waiting.entry(reason).or_default() += 1;
+        }
     }
 }
 
@@ -178,7 +197,7 @@ fn line(view: &View, index: NodeIndex, status: Option<&NodeStatus>, owns: Option
         load_bytes: status.map(|status| status.load_bytes),
         token_count: node.tokens.len(),
         owns,
-        host_id: crate::statement::format_uuid(node.host_id.0),
+        host_id: format_uuid(node.host_id.0),
         data_center: node.data_centre.to_string(),
         rack: node.rack.to_string(),
     }

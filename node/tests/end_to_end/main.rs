@@ -32,6 +32,7 @@ mod cqlsh;
 mod crash;
 mod first_scripts;
 mod founding;
+mod held_up_changes;
 mod joined_nodes;
 #[path = "../../../changefeed/tests/broker/kafka/mod.rs"]
 mod kafka;

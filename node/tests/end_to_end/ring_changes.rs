@@ -159,7 +159,7 @@ pub(crate) fn verb(node: &Node, words: &[&str]) -> Finished {
 }
 
 /// What a node says of all nodes: their letters and host ids, by their addresses.
-fn status(node: &Node) -> BTreeMap<String, (String, String)> {
+pub(crate) fn status(node: &Node) -> BTreeMap<String, (String, String)> {
     let Finished { stdout, .. } = verb(node, &["status"]);
     let lines = stdout.lines().skip_while(|line| !line.starts_with("--")).skip(1);
     let words = lines.map(|line| line.split_whitespace().collect::<Vec<_>>());
