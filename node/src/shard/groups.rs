@@ -11,7 +11,10 @@
 //! there is nobody else to know, and all that is durable is committed.
 //!
 //! A node that comes to hold a range makes its replica when it hears of the plan, with the members of
-//! the ring as it was: it votes for nobody that counts until the group's own log names it.
+//! the ring as it was: it votes for nobody that counts it until the group's own log names it. But a member
+//! that was away may still go by older members, among which this node was: there the vote counts, and
+//! what this node held and voted in its former life is forgotten. That has lost acknowledged writes
+//! (jepsen/reports/two-hours-2026-11-22.md, lwt 9253) and is not mended.
 //!
 //! A group of the log that the view does not place here is *dormant*: it takes part in nothing, and
 //! lets its segments go. Either the last keyspace of its setting was dropped, and the group does not
