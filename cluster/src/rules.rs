@@ -60,6 +60,8 @@ pub(crate) enum Rule {
     CommitsOwnTerm,
     /// A member votes for complete logs only.
     CompleteLogsOnly,
+    /// A replica that is made anew votes as if it held what the one before it held.
+    FormerLogsCount,
     /// A change of members waits until the one before is committed.
     OneChangeAtATime,
     /// A write at an index voids what the log held at and above it.

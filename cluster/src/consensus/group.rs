@@ -42,6 +42,8 @@ pub struct Group {
     delivered: LogIndex,
     /// Memberships and the entries that made them; the last one counts.
     memberships: Vec<(LogIndex, Arc<Membership>)>,
+    /// What a former replica of this node held: see [`Recovered::vote_floor`].
+    vote_floor: EntryId,
 }
 
 #[derive(Clone, Debug)]
@@ -78,6 +80,10 @@ pub struct Recovered {
     pub commit: LogIndex,
     /// Memberships by the entry that made them: the one in force at `commit`, then those after it.
     pub memberships: Vec<(LogIndex, Arc<Membership>)>,
+    /// The last entry that a replica of this group held here before it was removed; (0, 0) if none
+    /// was. Members that do not know of the removal still count this one, and it votes for nobody
+    /// whom the former replica would have refused.
+    pub vote_floor: EntryId,
 }
 
 /// What was found on the disk cannot be a member's state.
@@ -95,7 +101,7 @@ impl Group {
     /// A member as it starts: a follower that knows no leader. With one voter, in particular,
     /// nothing is committed again before a campaign.
     pub fn recover(me: HostId, recovered: Recovered) -> Result<Group, RecoveryError> {
-        let Recovered { hard_state, base, runs, last, commit, memberships } = recovered;
+        let Recovered { hard_state, base, runs, last, commit, memberships, vote_floor } = recovered;
         let history = History::recover(base, runs, last).ok_or(RecoveryError::History)?;
         if commit < base.index || commit > last {
             return Err(RecoveryError::Commit);
@@ -109,7 +115,7 @@ impl Group {
         }
         // An entry of a term is as good a record of that term as a saved vote, but not of the vote:
         // its leader had a majority without this member, or this member's vote was saved.
-        let seen = history.last().term;
+        let seen = history.last().term.max(vote_floor.term);
         let voted_for = hard_state.voted_for.filter(|_| hard_state.term >= seen);
         Ok(Group {
             me,
@@ -123,6 +129,7 @@ impl Group {
             commit,
             delivered: commit,
             memberships,
+            vote_floor,
         })
     }
 
@@ -168,7 +175,16 @@ impl Group {
     /// A voter whose removal is not committed may hold the only complete log: it must be able to
     /// lead until the others have the removal.
     pub fn is_electable(&self) -> bool {
-        self.memberships.iter().any(|(_, members)| members.is_voter(self.me))
+        let is_voter = self.memberships.iter().any(|(_, members)| members.is_voter(self.me));
+        is_voter && self.is_complete(self.last())
+    }
+
+    /// Whether a log with that last entry is not behind what this member holds, nor behind what a
+    /// former replica of this node held.
+    pub fn is_complete(&self, last: EntryId) -> bool {
+        let reaches = |own: EntryId| (last.term, last.index) >= (own.term, own.index);
+        let is_floor_kept = is_kept(Rule::FormerLogsCount);
+        reaches(self.last()) && (reaches(self.vote_floor) || !is_floor_kept)
     }
 
     /// As leader: how far another member's log is known to agree, durably.
@@ -224,6 +240,7 @@ impl Group {
             last: self.history.last().index,
             commit: self.commit,
             memberships: self.memberships.clone(),
+            vote_floor: self.vote_floor,
         }
     }
 
@@ -293,9 +310,7 @@ impl Group {
         last: EntryId,
         effects: &mut Vec<Effect>,
     ) {
-        let own = self.history.last();
-        let is_complete =
-            (last.term, last.index) >= (own.term, own.index) || !is_kept(Rule::CompleteLogsOnly);
+        let is_complete = self.is_complete(last) || !is_kept(Rule::CompleteLogsOnly);
         let is_free = self.voted_for.is_none_or(|candidate| candidate == from);
         if term < self.term || !is_complete || !is_free {
             let message = Message::VoteReply { term: self.term, is_granted: false };

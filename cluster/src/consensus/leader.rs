@@ -156,11 +156,15 @@ impl Leader {
         };
         let is_stale = match follower.state {
             State::Probed => previous != follower.next.previous(),
-            State::Replicated => previous <= follower.matched,
+            State::Replicated => previous < follower.matched,
             State::AwaitsSnapshot => true,
         };
         if is_stale {
             return;
+        }
+        if previous <= follower.matched {
+            // It held that once. Its replica was removed since, and made anew.
+            follower.matched = LogIndex(0);
         }
         follower.state = State::Probed;
         match log.history.last_not_above(hint) {

@@ -57,6 +57,7 @@ impl Recovered {
             commit: self.commit.clamp(base.index, history.last().index),
             runs: history.into_runs(),
             memberships,
+            vote_floor: self.vote_floor,
         })
     }
 }

@@ -107,6 +107,7 @@ impl Leadership {
         let seen = (group.term(), group.leader(), group.members_since());
         if seen != self.seen {
             self.seen = seen;
+            self.lease.keep_voters(group.members());
             self.wake(now);
         }
     }
@@ -495,9 +496,7 @@ impl Leadership {
         group: &Group,
         support: &impl Support,
     ) -> bool {
-        let own = group.last();
-        let is_complete = (last.term, last.index) >= (own.term, own.index);
-        (is_complete || !is_kept(Rule::CompleteLogsOnly))
+        (group.is_complete(last) || !is_kept(Rule::CompleteLogsOnly))
             && self.may_vote_for(candidate, support)
             && !(self.leads_on(group) || self.knows_another(candidate, group, support))
     }

@@ -1,7 +1,7 @@
 //! The two ends of a lease: what a voter promised a leader, and what a leader was promised.
 
 use super::message::Support;
-use crate::consensus::{Group, MEMBERS_MAX, Term};
+use crate::consensus::{Group, MEMBERS_MAX, Membership, Term};
 use crate::liveness::{Epoch, MonotonicNanos};
 use crate::ring::HostId;
 use crate::rules::{Rule, is_kept};
@@ -49,6 +49,12 @@ impl Lease {
             Some((_, known)) => *known = epoch.max(*known),
             None => self.backers.push((by, epoch)),
         }
+    }
+
+    /// Forgets the promises of members that are no voters any more. One that becomes a voter again may
+    /// have been made anew since, and know of no promise.
+    pub(super) fn keep_voters(&mut self, members: &Membership) {
+        self.backers.retain(|(host, _)| members.is_voter(*host));
     }
 
     /// Whether a voter fortifies this leader under its present support.

@@ -71,6 +71,8 @@ pub(super) enum Record {
 pub(super) struct Replica {
     snapshot: Snapshot,
     records: Vec<Record>,
+    /// Where the log of a replica ended that was here before.
+    vote_floor: EntryId,
 }
 
 /// What survives a crash.
@@ -94,7 +96,13 @@ impl Replica {
         let members = (LogIndex(0), members);
         let base = EntryId::default();
         let snapshot = Snapshot { base, members, value: 0, closed: 0, reserved: 0 };
-        Replica { snapshot, records: Vec::new() }
+        Replica { snapshot, records: Vec::new(), vote_floor: EntryId::default() }
+    }
+
+    /// One that is made anew where another was removed, of which only this is left.
+    pub(super) fn anew(members: Arc<Membership>, vote: HardState, last: EntryId) -> Replica {
+        let records = vec![Record::Vote(vote)];
+        Replica { records, vote_floor: last, ..Replica::new(members) }
     }
 
     pub(super) fn write(&mut self, record: Record) {
@@ -153,6 +161,7 @@ impl Replica {
             last: log.keys().next_back().map_or(former, |last| LogIndex(*last)),
             commit: former,
             memberships: memberships_of(&log, members),
+            vote_floor: self.vote_floor,
         };
         let recovered = recovered.after_snapshot(*base, members.clone()).unwrap();
         let count = (recovered.last.0 - base.index.0) as usize;

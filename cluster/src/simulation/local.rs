@@ -61,6 +61,12 @@ impl SimLog {
         log.base = base;
     }
 
+    /// Forgets what a group was to write: the log says next that the group was removed.
+    pub(super) fn remove(&mut self, group: GroupId) {
+        self.groups.remove(&group);
+        self.writes.retain(|(_, of, _)| *of != group);
+    }
+
     /// Begins to write a snapshot.
     pub(super) fn install(&mut self, group: GroupId, snapshot: Snapshot) {
         self.write(group, Record::Install(snapshot));

@@ -3,11 +3,11 @@
 //! [`Replicas`] is the program's own: what it does with groups, links and bytes is what is simulated.
 //! Here are only what lies around it: what was synced, what is applied, clients, and snapshots.
 
-use super::disk::{Disk, Record, Replayed, Snapshot};
+use super::disk::{Disk, Record, Replayed, Replica, Snapshot};
 use super::local::{Event, SimLog, SimState, Waiting};
 use super::network::{Packet, Payload};
 use super::oracle::Oracle;
-use crate::consensus::{Change, EntryId, LogIndex};
+use crate::consensus::{Change, EntryId, LogIndex, Membership, Recovered};
 use crate::liveness::{self, Liveness, MonotonicNanos};
 use crate::peer::Peer;
 use crate::placement::GroupId;
@@ -17,9 +17,13 @@ use crate::replica::{
 use crate::ring::HostId;
 use crate::rules::{Rule, is_kept};
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 /// How long a snapshot may be under way before the leader looks again.
 const SNAPSHOT_NANOS: u64 = 1_000_000_000;
+
+/// After how long without progress a learner is begun anew with.
+const STALL_NANOS: u64 = 1_000_000_000;
 
 /// Entries that one reading of the log gives.
 const ENTRIES_PER_READ: usize = 3;
@@ -62,6 +66,8 @@ pub(super) struct Up {
     log_requests: Vec<LogRequest>,
     /// Snapshots that others need, and when they were last sent one.
     snapshots_sent: BTreeMap<(GroupId, u64), MonotonicNanos>,
+    /// How far learners were when they last got on, and when that was.
+    progress: BTreeMap<(GroupId, HostId), (LogIndex, MonotonicNanos)>,
     /// Snapshots that are being written, and who sent them.
     installing: BTreeMap<GroupId, u64>,
     /// What its clock showed when it last did anything.
@@ -192,6 +198,7 @@ impl Node {
             reads: VecDeque::new(),
             log_requests: Vec::new(),
             snapshots_sent: BTreeMap::new(),
+            progress: BTreeMap::new(),
             installing: BTreeMap::new(),
             last_run: now,
         });
@@ -340,6 +347,48 @@ impl Node {
         });
     }
 
+    /// Whether this node leads a group whose members are these, beyond doubt.
+    pub(super) fn leads_for(&self, id: GroupId, members: &Membership) -> bool {
+        let leads = |up: &Up| {
+            let (group, _) = up.replicas.cores(id);
+            let (_, committed) = group.committed_members();
+            group.is_settled() && group.members() == members && **committed == *members
+        };
+        self.up.as_ref().is_some_and(leads)
+    }
+
+    /// Removes the replica of a group that belongs to others by now, and makes it anew, empty, as a
+    /// node does when the ring takes a range from it and later gives it back.
+    pub(super) fn make_anew(
+        &mut self,
+        id: GroupId,
+        members: Arc<Membership>,
+        peers: &[u64],
+        context: &mut Context,
+    ) {
+        let Some(up) = &mut self.up else { return };
+        if members.members().any(|member| member == host(self.id))
+            || up.installing.contains_key(&id)
+        {
+            return;
+        }
+        let (group, _) = up.replicas.cores(id);
+        let Recovered { hard_state, vote_floor, .. } = group.to_recovered();
+        let (last, floor) = (group.last(), vote_floor);
+        let last = if (floor.term, floor.index) > (last.term, last.index) { floor } else { last };
+        up.replicas.remove(id);
+        up.log.remove(id);
+        up.reads.retain(|read| read.group != id);
+        up.log_requests.retain(|request| request.group != id);
+        let replica = Replica::anew(members, hard_state, last);
+        let replayed = replica.replay();
+        self.disk.replicas.insert(id, replica);
+        up.replicas.add(id, new_replica(self.id, peers, &replayed), context.now).unwrap();
+        up.log.recover(id, &replayed);
+        up.state.recover(id, replayed);
+        context.oracle.count("replicas made anew");
+    }
+
     // ---- Messages ----
 
     /// Takes a packet.
@@ -413,6 +462,7 @@ impl Node {
         up.with(node, context, Replicas::tick);
         self.finish_reads(context);
         self.send_snapshots(context);
+        self.begin_anew_with_learners(context);
         self.send(context);
         self.up.iter_mut().for_each(|up| up.last_run = context.now);
     }
@@ -442,6 +492,32 @@ impl Node {
                 up.snapshots_sent.insert((id, to), context.now);
                 let payload = Payload::Snapshot(id, up.state.last_snapshot(id).clone());
                 context.out.push(Packet { from: node, to, payload });
+            }
+        }
+    }
+
+    /// A learner that has got nothing for a while may have been made anew since it was sent something.
+    fn begin_anew_with_learners(&mut self, context: &mut Context) {
+        let (node, now) = (self.id, context.now);
+        let up = self.up.as_mut().unwrap();
+        let mut stalled = Vec::new();
+        let mut learners = BTreeMap::new();
+        for id in up.replicas.ids() {
+            for (host, matched) in up.replicas.followers(id) {
+                if up.replicas.members(id).is_some_and(|members| members.learners.contains(&host)) {
+                    let known = up.progress.remove(&(id, host)).filter(|(at, _)| *at == matched);
+                    let (_, since) = known.unwrap_or((matched, now));
+                    let is_stalled = since.after(STALL_NANOS) <= now;
+                    stalled.extend(is_stalled.then_some((id, host)));
+                    let since = if is_stalled { now } else { since };
+                    learners.insert((id, host), (matched, since));
+                }
+            }
+        }
+        up.progress = learners;
+        for (id, host) in stalled {
+            if !up.replicas.snapshots_needed().any(|needed| needed == (id, host)) {
+                up.with(node, context, |r, local| r.snapshot_sent(id, host, local));
             }
         }
     }

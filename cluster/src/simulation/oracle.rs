@@ -1,9 +1,10 @@
 //! Who knows all, and is never wrong: the checks of the simulated cluster.
 
 use super::disk::Entry;
-use crate::consensus::{EntryId, LogIndex, Term};
+use crate::consensus::{EntryId, Kind, LogIndex, Membership, Term};
 use crate::placement::GroupId;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// What is known of all groups.
 #[derive(Default)]
@@ -33,6 +34,15 @@ impl Oracle {
 
     fn known(&mut self, group: GroupId) -> &mut Known {
         self.groups.entry(group).or_default()
+    }
+
+    /// The members by the last committed entry that names some.
+    pub(super) fn members(&self, group: GroupId) -> Option<Arc<Membership>> {
+        let committed = &self.groups.get(&group)?.committed;
+        committed.values().rev().find_map(|(entry, _)| match &entry.header.kind {
+            Kind::Membership(members) => Some(members.clone()),
+            _ => None,
+        })
     }
 
     /// A member begins to lead, with these entries after `base`.

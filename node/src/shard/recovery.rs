@@ -301,5 +301,6 @@ pub(super) fn recovered(group: &GroupReplay, host_id: HostId) -> Recovered {
         last: LogIndex(last),
         commit: base.index,
         memberships: vec![(LogIndex(0), Arc::new(Membership::of_voters([host_id])))],
+        vote_floor: EntryId::default(),
     }
 }

@@ -116,6 +116,7 @@ impl Simulation {
             last: LogIndex(disk.base.index.0 + disk.log.len() as u64),
             commit: disk.applied,
             memberships,
+            vote_floor: EntryId::default(),
         };
         member.group = Some(Group::recover(host(id), recovered).unwrap());
         self.check();
