@@ -267,6 +267,11 @@ impl<W> Replicas<W> {
         self.groups.get(&id).map_or(LogIndex(0), |r| r.group.last().index)
     }
 
+    /// The group's last entry on this node, with its term.
+    pub fn last(&self, id: GroupId) -> EntryId {
+        self.groups.get(&id).map(|r| r.group.last()).unwrap_or_default()
+    }
+
     /// The last entry of each group that has undecided ones.
     pub fn undecided_ends(&self) -> Vec<(GroupId, LogIndex)> {
         let undecided = self.groups.iter().filter(|(_, r)| r.has_undecided());

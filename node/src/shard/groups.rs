@@ -11,10 +11,10 @@
 //! there is nobody else to know, and all that is durable is committed.
 //!
 //! A node that comes to hold a range makes its replica when it hears of the plan, with the members of
-//! the ring as it was: it votes for nobody that counts it until the group's own log names it. But a member
-//! that was away may still go by older members, among which this node was: there the vote counts, and
-//! what this node held and voted in its former life is forgotten. That has lost acknowledged writes
-//! (jepsen/reports/two-hours-2026-11-22.md, lwt 9253) and is not mended.
+//! the ring as it was: it votes for nobody that counts it until the group's own log names it. But a
+//! member that was away may still go by older members, among which this node was, and count its vote.
+//! So a replica that is made anew has the term and the vote of the one before it, and votes for no log
+//! that ends before that one's did; the commit log keeps these when a group is removed from it.
 //!
 //! A group of the log that the view does not place here is *dormant*: it takes part in nothing, and
 //! lets its segments go. Either the last keyspace of its setting was dropped, and the group does not
@@ -211,7 +211,7 @@ impl ShardState {
         let ids: Vec<GroupId> = self.intervals.keys().copied().collect();
         for id in ids {
             let Some(placed) = view.replicas_of_group(id) else { continue };
-            if self.departing.contains(&id) {
+            if self.departing.contains_key(&id) {
                 // It is made anew when nothing is left of what was here.
                 continue;
             }
@@ -241,11 +241,13 @@ impl ShardState {
         now: MonotonicNanos,
     ) -> Result<(), OpenError> {
         let members = Membership::of_voters(placed.hosts.iter().copied());
+        // Of a replica that was here before. The log has them on.
+        let (hard_state, vote_floor) = self.log.former(id);
         if !placed.others.is_empty() {
             self.log.begin(id, &members)?;
         }
         let memberships = vec![(LogIndex(0), Arc::new(members))];
-        let recovered = Recovered { memberships, ..Recovered::default() };
+        let recovered = Recovered { hard_state, memberships, vote_floor, ..Recovered::default() };
         self.add_replica(id, recovered, Vec::new(), now)
     }
 

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use storage::commitlog::{
-    CommitLog, EntryKind, HardState as StoredHardState, LogError, LogPosition as StoredPosition,
-    LogStart, Replay,
+    CommitLog, EntryKind, FormerEnd, HardState as StoredHardState, LogError,
+    LogPosition as StoredPosition, LogStart, Replay,
 };
 
 /// Where a group's log may begin.
@@ -135,11 +135,34 @@ impl ShardLog {
         self.log.append_start(group.0, LogStart::default(), &bytes).map(|_| ())
     }
 
-    /// Forgets a group: nobody here needs any of its entries.
-    pub(super) fn remove(&mut self, group: GroupId) -> Result<(), LogError> {
-        self.log.append_remove(group.0)?;
-        self.starts.insert(group.0, u64::MAX);
-        Ok(())
+    /// Forgets a group whose last entry is this: nobody here needs any of its entries. It is so once
+    /// that position is durable.
+    pub(super) fn remove(
+        &mut self,
+        group: GroupId,
+        last: EntryId,
+    ) -> Result<StoredPosition, LogError> {
+        let end = FormerEnd { term: last.term.0, index: last.index.0 };
+        let position = self.log.append_remove(group.0, end)?;
+        self.log.request_sync();
+        Ok(position)
+    }
+
+    /// Whether it is durable that a group was removed, which the log said at that position. Then its
+    /// segments may go.
+    pub(super) fn has_removed(&mut self, group: GroupId, position: StoredPosition) -> bool {
+        let is_durable = position <= self.log.durable();
+        if is_durable {
+            self.starts.insert(group.0, u64::MAX);
+        }
+        is_durable
+    }
+
+    /// The term and vote of the last replica of a group that was removed here, and where the log of
+    /// any of them ended.
+    pub(super) fn former(&self, group: GroupId) -> (HardState, EntryId) {
+        let (hard_state, end) = self.log.former(group.0);
+        (vote_of(hard_state), former_last(end))
     }
 
     /// Waits for the next report of the log's thread.
@@ -191,6 +214,16 @@ impl LocalLog for ShardLog {
         let stored = StoredHardState { term: vote.term.0, vote: vote_of };
         Ok(LogPosition(self.log.append_hard_state(group.0, stored)?.0))
     }
+}
+
+/// A term and vote as the log has them.
+pub(super) fn vote_of(stored: StoredHardState) -> HardState {
+    HardState { term: Term(stored.term), voted_for: stored.vote.map(HostId) }
+}
+
+/// The last entry of a replica that was removed.
+pub(super) fn former_last(end: FormerEnd) -> EntryId {
+    EntryId { index: LogIndex(end.index), term: Term(end.term) }
 }
 
 /// An entry of the log as the replicas hold it; nothing if its members cannot be read.

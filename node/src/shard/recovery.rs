@@ -13,7 +13,7 @@ use super::clock::{PublishedClock, TimestampClock};
 use super::closing::Closing;
 use super::decide::CLOSED_TRAILS_MICROS;
 use super::homecoming::Homecoming;
-use super::log::ShardLog;
+use super::log::{ShardLog, former_last, vote_of};
 use super::metadata_group::recovered_group;
 use super::moves::Moves;
 use super::state::{Counters, LogTimes, MetadataState, ShardState};
@@ -22,7 +22,7 @@ use crate::batch_log::OpenBatches;
 use crate::metadata::{GroupBase, Snapshot};
 use crate::node::Shared;
 use crate::view::{View, Views};
-use cluster::consensus::{EntryId, HardState, LogIndex, Membership, Recovered, Term, TermRun};
+use cluster::consensus::{EntryId, LogIndex, Membership, Recovered, Term, TermRun};
 use cluster::liveness::{Incarnation, MonotonicNanos};
 use cluster::peer::Peers;
 use cluster::replica::{LogPosition, NewReplica, Replicas};
@@ -141,7 +141,7 @@ impl Opened {
             adopted: None,
             dormant: BTreeSet::new(),
             moves: Moves::default(),
-            departing: BTreeSet::new(),
+            departing: BTreeMap::new(),
             noted: BTreeMap::new(),
             homecoming: Homecoming::default(),
             left_behind: BTreeSet::new(),
@@ -171,6 +171,8 @@ impl Opened {
         {
             elsewhere.insert(GroupId::METADATA.0, metadata.saved_index);
         }
+        // What the log has removed goes from the tables next (`departures.rs`).
+        elsewhere.retain(|id, _| !self.replay.removed().contains_key(id));
         for (id, index) in elsewhere {
             let group = self.replay.groups().get(&id);
             let end = group.map_or(0, |group| group.last_index.unwrap_or(0).max(group.start.index));
@@ -201,6 +203,7 @@ impl Opened {
         self.state.intervals = view.groups_of_shard(shard, shard_count);
         let now = self.now();
         let newest_time = self.state.recover_groups(&self.replay, host_id, now)?;
+        self.state.find_departures(&self.replay);
         self.state.adopt_groups(shard, shard_count, now)?;
         self.settle().await?;
         let mut state = self.state;
@@ -292,15 +295,12 @@ pub(super) fn recovered(group: &GroupReplay, host_id: HostId) -> Recovered {
         term: Term(*term),
     });
     Recovered {
-        hard_state: HardState {
-            term: Term(group.hard_state.term),
-            voted_for: group.hard_state.vote.map(HostId),
-        },
+        hard_state: vote_of(group.hard_state),
         base,
         runs: runs.collect(),
         last: LogIndex(last),
         commit: base.index,
         memberships: vec![(LogIndex(0), Arc::new(Membership::of_voters([host_id])))],
-        vote_floor: EntryId::default(),
+        vote_floor: former_last(group.former_end),
     }
 }

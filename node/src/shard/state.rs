@@ -2,6 +2,7 @@
 
 use super::clock::TimestampClock;
 use super::closing::Closing;
+use super::departures::Departure;
 use super::homecoming::Homecoming;
 use super::log::ShardLog;
 use super::moves::Moves;
@@ -58,7 +59,7 @@ pub(super) struct ShardState {
     /// How groups come to the nodes that shall hold them.
     pub moves: Moves,
     /// Groups that were held here, are held by others, and are being forgotten.
-    pub departing: BTreeSet<GroupId>,
+    pub departing: BTreeMap<GroupId, Departure>,
     /// How far the log says that groups are committed.
     pub noted: BTreeMap<GroupId, LogIndex>,
     /// What is remembered so that leadership comes home.

@@ -12,7 +12,10 @@ use env::disk::{Disk, SimDiskControl, Survival};
 
 use super::format::{BLOCK_BYTES, GroupId, Index, Term};
 use super::options::{LogOptions, SEGMENT_BYTES_MIN, SyncMode};
-use super::{Corruption, HardState, LogCore, LogError, LogPosition, LogStart, LogWriter, Replay};
+use super::{
+    Corruption, FormerEnd, GroupReplay, HardState, LogCore, LogError, LogPosition, LogStart,
+    LogWriter, Replay,
+};
 
 const DIRECTORY: &str = "/data/commitlog";
 const SURVIVALS: [Survival; 4] =
@@ -33,16 +36,40 @@ impl Chances {
 
 #[derive(Clone, Debug)]
 enum Op {
-    Entry { group: GroupId, term: Term, index: Index, payload: Vec<u8> },
-    HardState { group: GroupId, hard_state: HardState },
-    Start { group: GroupId, start: LogStart, members: Vec<u8> },
-    Truncate { group: GroupId, index: Index },
-    Remove { group: GroupId },
+    Entry {
+        group: GroupId,
+        term: Term,
+        index: Index,
+        payload: Vec<u8>,
+    },
+    HardState {
+        group: GroupId,
+        hard_state: HardState,
+    },
+    Start {
+        group: GroupId,
+        start: LogStart,
+        members: Vec<u8>,
+    },
+    Truncate {
+        group: GroupId,
+        index: Index,
+    },
+    /// The first record of a removal.
+    FormerEnd {
+        group: GroupId,
+        end: FormerEnd,
+    },
+    Remove {
+        group: GroupId,
+    },
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct ModelGroup {
     hard_state: HardState,
+    former_end: FormerEnd,
+    is_removed: bool,
     start: LogStart,
     members: Vec<u8>,
     last: Index,
@@ -76,8 +103,14 @@ fn apply(model: &mut Model, op: &Op) {
             group.entries.split_off(index);
             group.last = group.last.min(index - 1);
         }
+        Op::FormerEnd { group, end } => {
+            model.entry(*group).or_default().former_end = *end;
+        }
         Op::Remove { group } => {
-            model.remove(group);
+            let group = model.entry(*group).or_default();
+            let ModelGroup { hard_state, former_end, .. } = *group;
+            let is_removed = true;
+            *group = ModelGroup { hard_state, former_end, is_removed, ..ModelGroup::default() };
         }
     }
 }
@@ -96,10 +129,19 @@ fn visible(model: &Model, flushed: &BTreeMap<GroupId, Index>) -> Model {
 
 fn replayed(replay: &Replay, flushed: &BTreeMap<GroupId, Index>) -> Model {
     let mut model = Model::new();
-    for (id, group) in replay.groups() {
-        let (hard_state, start) = (group.hard_state, group.start);
+    for (id, group) in replay.groups().iter().chain(replay.removed()) {
+        let GroupReplay { hard_state, former_end, start, .. } = *group;
+        let is_removed = replay.removed().contains_key(id);
         let members = group.start_members.as_deref().unwrap_or_default().to_vec();
-        model.insert(*id, ModelGroup { hard_state, start, members, ..ModelGroup::default() });
+        let known = ModelGroup {
+            hard_state,
+            former_end,
+            is_removed,
+            start,
+            members,
+            ..ModelGroup::default()
+        };
+        model.insert(*id, known);
     }
     let floor = |group| flushed.get(&group).copied().unwrap_or(0);
     let result = replay.entries(floor, |entry| {
@@ -160,9 +202,12 @@ impl Run {
         let choice = self.chances.below(100);
         let group = 1 + self.chances.below(self.next_group - 1);
         let term = 1 + self.ops.len() as u64 / 10;
-        if choice < 3 && self.latest.contains_key(&group) {
+        if choice < 3 && self.latest.get(&group).is_some_and(|state| !state.is_removed) {
             self.next_group += 1;
-            return Op::Remove { group };
+            return Op::FormerEnd {
+                group,
+                end: FormerEnd { term, index: self.latest[&group].last },
+            };
         }
         let is_gone = |op: &Op| matches!(op, Op::Remove { group: gone } if *gone == group);
         if self.ops.iter().any(is_gone) {
@@ -213,10 +258,17 @@ impl Run {
             Op::HardState { group, hard_state } => log.append_hard_state(*group, *hard_state)?,
             Op::Start { group, start, members } => log.append_start(*group, *start, members)?,
             Op::Truncate { group, index } => log.append_truncate(*group, *index)?,
-            Op::Remove { group } => log.append_remove(*group)?,
+            Op::FormerEnd { group, end } => log.append_remove(*group, *end)?,
+            Op::Remove { .. } => unreachable!("it comes with the end"),
         };
-        apply(&mut self.latest, &op);
-        self.ops.push(op);
+        let removes = match op {
+            Op::FormerEnd { group, .. } => Some(Op::Remove { group }),
+            _ => None,
+        };
+        for op in std::iter::once(op).chain(removes) {
+            apply(&mut self.latest, &op);
+            self.ops.push(op);
+        }
         self.ends.push((end, self.ops.len()));
         Ok(())
     }
@@ -248,7 +300,7 @@ impl Run {
         let mut forgotten = BTreeMap::new();
         for group in 1..self.next_group {
             match durable.get(&group) {
-                Some(state) => {
+                Some(state) if !state.is_removed => {
                     // What a record on its way may void is not committed, so it is not flushed.
                     let lowest_voided = self.ops[self.synced..].iter().filter_map(|op| match op {
                         Op::Entry { group: g, index, .. } | Op::Truncate { group: g, index } => {
@@ -260,7 +312,7 @@ impl Run {
                     let flushed = self.flushed.entry(group).or_default();
                     *flushed = index.max(*flushed);
                 }
-                None => {
+                _ => {
                     forgotten.insert(group, Index::MAX);
                 }
             }

@@ -28,7 +28,7 @@ pub type NodeId = u128;
 pub const BLOCK_BYTES: u64 = 4096;
 
 /// The format this code writes, and the only one it reads.
-pub(super) const FORMAT_VERSION: u32 = 2;
+pub(super) const FORMAT_VERSION: u32 = 3;
 
 const SEGMENT_MAGIC: [u8; 8] = *b"TETHYSCL";
 /// Length of the segment header, which has the first block for itself.
@@ -183,7 +183,8 @@ pub(super) enum RecordKind {
     Start = 3,
     /// Voids the group's earlier entries at and above this index.
     Truncate = 4,
-    /// The group has left this shard: everything said of it before is void.
+    /// The group has left this shard: everything said of it before is void, but its term, its vote, and
+    /// where the log of a removed replica ended.
     Remove = 5,
     /// An entry as [`RecordKind::Entry`], a leader's first.
     NoOpEntry = 6,
@@ -191,6 +192,8 @@ pub(super) enum RecordKind {
     MembershipEntry = 7,
     /// The group's entries up to this index are committed.
     Committed = 8,
+    /// A replica of the group that was removed from this shard held entries up to this term and index.
+    FormerEnd = 9,
 }
 
 /// What an entry is for.
@@ -227,6 +230,7 @@ impl RecordKind {
             6 => RecordKind::NoOpEntry,
             7 => RecordKind::MembershipEntry,
             8 => RecordKind::Committed,
+            9 => RecordKind::FormerEnd,
             _ => return None,
         })
     }
@@ -249,9 +253,9 @@ pub(super) struct Record<'a> {
     pub(super) kind: RecordKind,
     /// Of which group.
     pub(super) group: GroupId,
-    /// Entry, hard state and start: the term. Otherwise 0.
+    /// Entry, hard state, start and former end: the term. Otherwise 0.
     pub(super) term: Term,
-    /// Entry, start, truncate and committed: the index. Otherwise 0.
+    /// Entry, start, truncate, committed and former end: the index. Otherwise 0.
     pub(super) index: Index,
     /// Entry: its bundle. Hard state: the vote. Start: the members, or nothing.
     pub(super) payload: &'a [u8],
@@ -292,6 +296,7 @@ impl<'a> Record<'a> {
                 self.index == 0 && matches!(self.payload.len(), 0 | VOTE_BYTES)
             }
             RecordKind::Start => self.payload.len() <= MEMBER_BYTES_MAX,
+            RecordKind::FormerEnd => self.payload.is_empty(),
             RecordKind::Truncate => self.term == 0 && self.payload.is_empty(),
             RecordKind::Remove => self.term == 0 && self.index == 0 && self.payload.is_empty(),
         }

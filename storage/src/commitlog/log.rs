@@ -31,7 +31,7 @@ use super::format::{
 };
 use super::options::{FIRST_SEGMENT_BYTES, LogOptions, STATE_BYTES, SyncMode};
 use super::read::{LogRead, WantedEntries};
-use super::replay::{HardState, LogStart, Replay};
+use super::replay::{FormerEnd, GroupReplay, HardState, LogStart, Replay};
 use super::writer::{Job, LogJob, LogReport, LogWriter};
 use model::IdMap;
 
@@ -85,6 +85,9 @@ pub struct LogCore {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Tracked {
     hard_state: HardState,
+    former_end: FormerEnd,
+    /// The group is not here any more.
+    is_removed: bool,
     start: LogStart,
     /// The members at the start, if they were named.
     members: Option<Arc<[u8]>>,
@@ -93,13 +96,34 @@ struct Tracked {
 
 #[derive(Clone, Debug, Default)]
 struct GroupState {
-    /// With everything appended; `None` when the group was removed.
-    latest: Option<Tracked>,
+    /// With everything appended.
+    latest: Tracked,
     /// With everything submitted: what a new segment begins with, so that what it says is never
-    /// ahead of the batches before it.
+    /// ahead of the batches before it. Nothing before the group's first batch.
     submitted: Option<Tracked>,
     /// The highest index in the forming batch; 0 when there is none.
     forming_highest: Index,
+}
+
+impl GroupState {
+    /// A group as a start finds it.
+    fn found(group: &GroupReplay, is_removed: bool) -> GroupState {
+        let latest = Tracked {
+            hard_state: group.hard_state,
+            former_end: group.former_end,
+            is_removed,
+            start: group.start,
+            members: group.start_members.clone(),
+            last_index: group.last_index,
+        };
+        GroupState { submitted: Some(latest.clone()), latest, forming_highest: 0 }
+    }
+
+    /// What is tracked of a group that is here, from now on at least.
+    fn present(&mut self) -> &mut Tracked {
+        self.latest.is_removed = false;
+        &mut self.latest
+    }
 }
 
 #[derive(Debug)]
@@ -152,16 +176,10 @@ impl LogCore {
     }
 
     fn new(disk: &Disk, directory: &Path, options: LogOptions, replay: &Replay) -> LogCore {
-        let groups = replay.groups().iter().map(|(id, group)| {
-            let tracked = Some(Tracked {
-                hard_state: group.hard_state,
-                start: group.start,
-                members: group.start_members.clone(),
-                last_index: group.last_index,
-            });
-            let latest = tracked.clone();
-            (*id, GroupState { latest, submitted: tracked, forming_highest: 0 })
-        });
+        let found =
+            |(id, group): (&GroupId, _), is_removed| (*id, GroupState::found(group, is_removed));
+        let here = replay.groups().iter().map(|group| found(group, false));
+        let groups = here.chain(replay.removed().iter().map(|group| found(group, true)));
         let members = replay.groups().values().filter_map(|group| group.start_members.as_ref());
         let member_bytes = members.map(|members| members.len()).sum();
         let segments = replay.segments().into_iter();
@@ -223,7 +241,7 @@ impl LogCore {
             return Err(LogError::EntryTooLarge { payload_bytes, payload_bytes_max });
         }
         let state = self.admit(group, payload_bytes)?;
-        let tracked = state.latest.get_or_insert_default();
+        let tracked = state.present();
         let last = tracked.last_index.unwrap_or(index);
         assert!(index <= last.saturating_add(1), "entry {index} of group {group} after {last}");
         tracked.last_index = Some(index);
@@ -240,7 +258,7 @@ impl LogCore {
         let vote = hard_state.vote.map(u128::to_le_bytes);
         let vote = vote.as_ref().map_or(&[][..], |bytes| bytes);
         let state = self.admit(group, vote.len())?;
-        state.latest.get_or_insert_default().hard_state = hard_state;
+        state.present().hard_state = hard_state;
         Ok(self.push(RecordKind::HardState, (group, hard_state.term, 0), &[vote]))
     }
 
@@ -258,7 +276,7 @@ impl LogCore {
     ) -> Result<LogPosition, LogError> {
         assert!(members.len() <= MEMBER_BYTES_MAX, "members of that size are not read back");
         self.check_states(group, members.len())?;
-        let tracked = self.admit(group, members.len())?.latest.get_or_insert_default();
+        let tracked = self.admit(group, members.len())?.present();
         let mut former_bytes = 0;
         let mut later_bytes = 0;
         if start.index >= tracked.start.index {
@@ -280,7 +298,7 @@ impl LogCore {
         group: GroupId,
         index: Index,
     ) -> Result<LogPosition, LogError> {
-        let tracked = self.admit(group, 0)?.latest.get_or_insert_default();
+        let tracked = self.admit(group, 0)?.present();
         tracked.last_index = tracked.last_index.map(|last| last.min(index.saturating_sub(1)));
         Ok(self.push(RecordKind::Truncate, (group, 0, index), &[]))
     }
@@ -293,16 +311,34 @@ impl LogCore {
         index: Index,
     ) -> Result<LogPosition, LogError> {
         assert!(index > 0, "a group's first entry has index 1");
-        self.admit(group, 0)?.latest.get_or_insert_default();
+        self.admit(group, 0)?.present();
         Ok(self.push(RecordKind::Committed, (group, 0, index), &[]))
     }
 
-    /// Forgets the group: its range has left the shard.
-    pub fn append_remove(&mut self, group: GroupId) -> Result<LogPosition, LogError> {
-        let former = self.admit(group, 0)?.latest.take();
-        let members = former.and_then(|former| former.members);
+    /// Forgets the group: its range has left the shard. Its term and its vote stay, and that its log
+    /// ended at `end`: should the range come back, the new replica votes by them.
+    pub fn append_remove(
+        &mut self,
+        group: GroupId,
+        end: FormerEnd,
+    ) -> Result<LogPosition, LogError> {
+        // Two records.
+        let tracked = &mut self.admit(group, RECORD_HEADER_BYTES)?.latest;
+        let former_end = end.max(tracked.former_end);
+        let hard_state = tracked.hard_state;
+        let removed = Tracked { hard_state, former_end, is_removed: true, ..Tracked::default() };
+        let members = std::mem::replace(tracked, removed).members;
         self.member_bytes -= members.map_or(0, |members| members.len());
+        self.push(RecordKind::FormerEnd, (group, former_end.term, former_end.index), &[]);
         Ok(self.push(RecordKind::Remove, (group, 0, 0), &[]))
+    }
+
+    /// What is left of replicas of the group that were removed: the last term and vote, and where the
+    /// furthest of their logs ended. All 0 when there was none.
+    pub fn former(&self, group: GroupId) -> (HardState, FormerEnd) {
+        let tracked = self.groups.get(&group).map(|state| &state.latest);
+        let removed = tracked.filter(|tracked| tracked.is_removed);
+        removed.map_or_else(Default::default, |former| (former.hard_state, former.former_end))
     }
 
     /// Whether an entry of that size can be appended now: after a yes, the next append of it is
@@ -433,10 +469,7 @@ impl LogCore {
                 *highest = group.forming_highest.max(*highest);
             }
             group.forming_highest = 0;
-            group.submitted.clone_from(&group.latest);
-            if group.latest.is_none() {
-                self.groups.remove(&id);
-            }
+            group.submitted = Some(group.latest.clone());
         }
         let batch = std::mem::replace(&mut self.forming, std::mem::take(&mut self.resting));
         (batch, self.submitted)
@@ -449,11 +482,18 @@ impl LogCore {
         ids.sort_unstable();
         for id in ids {
             let Some(tracked) = &self.groups[&id].submitted else { continue };
-            let Tracked { hard_state, start, members, .. } = tracked;
+            let Tracked { hard_state, former_end, is_removed, start, members, .. } = tracked;
             let vote = hard_state.vote.map(u128::to_le_bytes);
             let vote = vote.as_ref().map_or(&[][..], |bytes| bytes);
             states.push(RecordKind::HardState, (id, hard_state.term, 0), &[vote]);
-            if *start != LogStart::default() || members.is_some() {
+            if *former_end != FormerEnd::default() {
+                let key = (id, former_end.term, former_end.index);
+                states.push(RecordKind::FormerEnd, key, &[]);
+            }
+            let is_begun = *start != LogStart::default() || members.is_some();
+            if *is_removed {
+                states.push(RecordKind::Remove, (id, 0, 0), &[]);
+            } else if is_begun {
                 let members = members.as_deref().unwrap_or_default();
                 states.push(RecordKind::Start, (id, start.term, start.index), &[members]);
             }

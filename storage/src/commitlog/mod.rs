@@ -48,7 +48,7 @@ pub use options::{
     SPARE_SEGMENTS_MAX_DEFAULT, SyncMode,
 };
 pub use read::{LogRead, ReadEntries, ReadEntry, ReadPlace, WantedEntries};
-pub use replay::{GroupReplay, HardState, LogStart, Replay, ReplayedEntry, TornTail};
+pub use replay::{FormerEnd, GroupReplay, HardState, LogStart, Replay, ReplayedEntry, TornTail};
 pub use scan::fuzz_segment;
 pub use shell::CommitLog;
 pub use writer::{LogJob, LogReport, LogWriter};

@@ -18,7 +18,7 @@ pub const FIRST_SEGMENT_BYTES: u64 = 1 << 20;
 pub const SPARE_SEGMENTS_MAX_DEFAULT: usize = 4;
 
 /// What a group's state takes at the start of a segment, besides its members.
-pub(super) const STATE_BYTES: usize = 2 * RECORD_HEADER_BYTES + size_of::<NodeId>();
+pub(super) const STATE_BYTES: usize = 3 * RECORD_HEADER_BYTES + size_of::<NodeId>();
 
 /// When an append counts as held by this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -42,11 +42,22 @@ pub struct LogStart {
     pub term: Term,
 }
 
+/// Where the log of a replica ended that was removed; the later of two is the greater.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FormerEnd {
+    /// The term of its last entry.
+    pub term: Term,
+    /// The index of its last entry.
+    pub index: Index,
+}
+
 /// One group as the log knows it at start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GroupReplay {
-    /// Term and vote.
+    /// Term and vote, of a removed replica as well.
     pub hard_state: HardState,
+    /// Where the log of a removed replica ended; 0 when none was removed.
+    pub former_end: FormerEnd,
     /// Where the log was last said to begin; index 0 when nothing was said.
     pub start: LogStart,
     /// The members at the start, as they were named; nothing if they never were.
@@ -108,6 +119,8 @@ struct MappedSegment {
 pub struct Replay {
     segments: Vec<MappedSegment>,
     groups: BTreeMap<GroupId, GroupReplay>,
+    /// What is left of groups that were removed: nothing but their term, vote and end.
+    removed: BTreeMap<GroupId, GroupReplay>,
     torn_tail: Option<TornTail>,
     guard: Arc<()>,
 }
@@ -129,6 +142,7 @@ impl Replay {
         let mut replay = Replay {
             segments: Vec::with_capacity(files.len()),
             groups: BTreeMap::new(),
+            removed: BTreeMap::new(),
             torn_tail: None,
             guard: Arc::new(()),
         };
@@ -139,7 +153,8 @@ impl Replay {
                 .map_or(SegmentEnd::Last, |next| SegmentEnd::Known(next.previous_end));
             replay.scan_segment(sequence, mapping, end)?;
         }
-        replay.groups.retain(|_, group| !group.is_removed);
+        let removed = replay.groups.extract_if(.., |_, group| group.is_removed);
+        replay.removed = removed.collect();
         for group in replay.groups.values_mut() {
             group.drop_runs_up_to_start();
         }
@@ -177,6 +192,12 @@ impl Replay {
     /// The groups by id.
     pub fn groups(&self) -> &BTreeMap<GroupId, GroupReplay> {
         &self.groups
+    }
+
+    /// The groups that were removed from the shard, by id: their terms and votes, and where their logs
+    /// ended.
+    pub fn removed(&self) -> &BTreeMap<GroupId, GroupReplay> {
+        &self.removed
     }
 
     /// What was cut because its write had not been completed; worth a line in the node's log.
@@ -299,8 +320,16 @@ impl GroupReplay {
             RecordKind::Committed => self.committed = self.committed.max(index),
             RecordKind::Remove => {
                 self.void_from(place, 0);
-                let voids = std::mem::take(&mut self.voids);
-                *self = GroupReplay { voids, is_removed: true, ..GroupReplay::default() };
+                *self = GroupReplay {
+                    hard_state: self.hard_state,
+                    former_end: self.former_end,
+                    voids: std::mem::take(&mut self.voids),
+                    is_removed: true,
+                    ..GroupReplay::default()
+                };
+            }
+            RecordKind::FormerEnd => {
+                self.former_end = FormerEnd { term: record.term, index }.max(self.former_end);
             }
         }
         Ok(())

@@ -35,7 +35,7 @@ use super::format::{EntryKind, GroupId, Index, Term};
 use super::log::{LogCore, LogPosition};
 use super::options::{LogOptions, SyncMode};
 use super::read::{LogRead, WantedEntries};
-use super::replay::{HardState, LogStart, Replay};
+use super::replay::{FormerEnd, HardState, LogStart, Replay};
 use super::segment::ActiveSegment;
 use super::writer::{LogJob, LogReport, LogWriter};
 
@@ -279,8 +279,17 @@ impl CommitLog {
     }
 
     /// See [`LogCore::append_remove`].
-    pub fn append_remove(&mut self, group: GroupId) -> Result<LogPosition, LogError> {
-        self.core.append_remove(group)
+    pub fn append_remove(
+        &mut self,
+        group: GroupId,
+        end: FormerEnd,
+    ) -> Result<LogPosition, LogError> {
+        self.core.append_remove(group, end)
+    }
+
+    /// See [`LogCore::former`].
+    pub fn former(&self, group: GroupId) -> (HardState, FormerEnd) {
+        self.core.former(group)
     }
 
     /// See [`LogCore::check_room`].

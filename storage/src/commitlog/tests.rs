@@ -6,7 +6,7 @@ use env::disk::{Disk, OpenMode, OperationKind, SimDiskControl};
 
 use super::format::BLOCK_BYTES;
 use super::options::{FIRST_SEGMENT_BYTES, LogOptions, SEGMENT_BYTES_MIN, SyncMode};
-use super::replay::{HardState, LogStart, Replay, TornTail};
+use super::replay::{FormerEnd, HardState, LogStart, Replay, TornTail};
 use super::scan::fuzz_segment;
 use super::{
     Corruption, EntryKind, LogCore, LogError, LogPosition, LogWriter, MEMBER_BYTES_MAX,
@@ -68,7 +68,7 @@ fn golden_disk() -> Disk {
     log.append_entry_of_kind(EntryKind::NoOp, 2, 9, 101, &[]).expect("there is room");
     log.append_entry_of_kind(EntryKind::Membership, 2, 9, 102, &[b"members"]).expect("room");
     log.append_committed(1, 5).expect("there is room");
-    log.append_remove(2).expect("there is room");
+    log.append_remove(2, FormerEnd { term: 9, index: 102 }).expect("there is room");
     run(&mut log, &mut writer).expect("the disk works");
     log.request_close();
     run(&mut log, &mut writer).expect("the disk works");
@@ -84,10 +84,10 @@ fn golden_segment() -> Vec<u8> {
 /// docs/formats/commitlog.md, and a reader for the old one once a release has
 /// written it.
 #[test]
-fn the_bytes_on_disk_are_those_of_format_version_2() {
+fn the_bytes_on_disk_are_those_of_format_version_3() {
     let segment = golden_segment();
     assert_eq!(segment.len() as u64, SEGMENT_BYTES_MIN);
-    assert_eq!(segment[..12], *b"TETHYSCL\x02\0\0\0");
+    assert_eq!(segment[..12], *b"TETHYSCL\x03\0\0\0");
     let block = BLOCK_BYTES as usize;
     // The states' batch: the group's vote and start.
     assert_eq!(segment[block + 4..block + 8], *b"TCLB");
@@ -103,7 +103,7 @@ fn the_bytes_on_disk_are_those_of_format_version_2() {
     assert_eq!(crc32fast::hash(&segment), GOLDEN_SEGMENT_CRC32);
 }
 
-const GOLDEN_SEGMENT_CRC32: u32 = 2_540_360_289;
+const GOLDEN_SEGMENT_CRC32: u32 = 4_235_888_023;
 
 /// Rows of version 1 lack a flag that is relied on now.
 #[test]
@@ -116,7 +116,7 @@ fn a_segment_of_version_1_is_refused() {
     let path = Path::new(DIRECTORY).join("segment-0000000000000002.log");
     disk.write_atomic(&path, &segment).expect("the disk works");
     let error = open(&disk).map(|_| ()).expect_err("it is of another version").to_string();
-    assert!(error.contains("format version 1 is not the known 2"), "{error}");
+    assert!(error.contains("format version 1 is not the known 3"), "{error}");
 }
 
 #[test]
@@ -286,6 +286,42 @@ fn segments_are_recycled_oldest_first_once_flushed() {
     assert_eq!(found, [(0, 3), (0, 4)]);
 }
 
+/// A replica that is made anew where another was removed has to vote as that one would have.
+#[test]
+fn of_a_removed_group_its_vote_and_its_end_stay() {
+    let (disk, _, mut log, mut writer) = new_log();
+    let end = |term, index| FormerEnd { term, index };
+    let vote = HardState { term: 7, vote: Some(3) };
+    log.append_hard_state(1, vote).expect("there is room");
+    log.append_entry(1, 6, 1, &[b"a"]).expect("there is room");
+    assert_eq!(log.former(1), Default::default(), "it is here");
+    log.append_remove(1, end(6, 1)).expect("there is room");
+    assert_eq!(log.former(1), (vote, end(6, 1)));
+    run(&mut log, &mut writer).expect("the disk works");
+    let (mut log, mut writer, replay) = open(&disk).expect("the log opens");
+    assert!(replay.groups().is_empty() && entries(&replay).is_empty());
+    assert_eq!(replay.removed()[&1].former_end, end(6, 1));
+    drop(replay);
+
+    // The segments that said so go, and the group comes back and goes once more.
+    run(&mut log, &mut writer).expect("the disk works");
+    assert_eq!(log.release(|_| u64::MAX), 1);
+    run(&mut log, &mut writer).expect("the disk works");
+    let (mut log, mut writer, _) = open(&disk).expect("the log opens");
+    assert_eq!(log.former(1), (vote, end(6, 1)));
+    log.append_start(1, LogStart::default(), b"members").expect("there is room");
+    assert_eq!(log.former(1), Default::default(), "it is here again");
+    log.append_entry(1, 6, 1, &[b"a"]).expect("there is room");
+    run(&mut log, &mut writer).expect("the disk works");
+    let (mut log, mut writer, replay) = open(&disk).expect("the log opens");
+    let group = &replay.groups()[&1];
+    assert_eq!((group.hard_state, group.former_end), (vote, end(6, 1)));
+    assert_eq!(entries(&replay), [(1, 6, 1, b"a".to_vec())]);
+    log.append_remove(1, end(5, 9)).expect("there is room");
+    assert_eq!(log.former(1), (vote, end(6, 1)), "the later term counts");
+    run(&mut log, &mut writer).expect("the disk works");
+}
+
 #[test]
 fn a_replay_keeps_its_segments_from_being_recycled() {
     let (disk, _, mut log, mut writer) = new_log();
@@ -376,7 +412,7 @@ fn the_golden_segment_stands_in_the_corpus() {
 #[test]
 fn hostile_segments_do_no_harm() {
     let golden = golden_segment();
-    assert_eq!(fuzz_segment(&golden), 10);
+    assert_eq!(fuzz_segment(&golden), 11);
     assert_eq!(fuzz_segment(&[]), 0);
     for length in (0..golden.len()).step_by(97) {
         fuzz_segment(&golden[..length]);

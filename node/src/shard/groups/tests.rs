@@ -5,6 +5,7 @@ use super::*;
 use crate::metadata::{test_metadata, test_schema};
 use crate::shard::recovery::{OpenOptions, Opened};
 use crate::view::View;
+use cluster::consensus::Term;
 use cluster::liveness::Incarnation;
 use env::Env;
 use env::disk::Disk;
@@ -13,7 +14,8 @@ use model::entry::{Placement, WriteEntryWriter};
 use model::mutation::MutationWriter;
 use std::path::Path;
 use storage::EngineOptions;
-use storage::commitlog::{CommitLog, LogOptions, LogStart};
+use storage::FlushReason;
+use storage::commitlog::{CommitLog, FormerEnd, HardState, LogOptions, LogStart};
 
 const ME: HostId = HostId(1);
 const KEYSPACE: &str =
@@ -179,4 +181,70 @@ fn what_is_made_anew_is_found_again_with_its_members() {
     let members = found.replicas.members(group).expect("it is there");
     let placed = view.replicas_of_group(group).expect("it is placed here");
     assert_eq!(members.voters, placed.hosts, "in the order of the placement");
+}
+
+/// Has the log of a node say that a group was removed, whose last entry that was.
+fn remove(disk: &Disk, group: GroupId, vote: HardState, end: FormerEnd) {
+    let options = LogOptions::new(0, 7);
+    let (mut log, replay) = CommitLog::open(disk, Path::new(LOG), options).expect("it is whole");
+    drop(replay);
+    log.append_hard_state(group.0, vote).expect("there is room");
+    log.append_remove(group.0, end).expect("there is room");
+    log.submit().expect("the disk works");
+}
+
+#[test]
+fn what_is_made_anew_votes_as_the_one_before_it() {
+    let view = view(&[KEYSPACE, TABLE]);
+    let (group, table) = (group_of(&view), table(&view, "t"));
+    let disk = disk_with(group, &HOSTS, &[write_to(table, 100)], 0);
+    let vote = HardState { term: 4, vote: Some(HOSTS[2].0) };
+    remove(&disk, group, vote, FormerEnd { term: 4, index: 9 });
+    for life in ["that made it", "after that"] {
+        let state = start(&disk, &view);
+        assert_eq!(state.replicas.last_index(group), LogIndex(0), "it is empty in the life {life}");
+        let kept = state.replicas.hard_state(group).expect("it is durable");
+        assert_eq!((kept.term, kept.voted_for), (Term(4), Some(HOSTS[2])), "in the life {life}");
+    }
+    // No vote was saved in the term of the last entry.
+    let (disk, _) = Disk::simulated(3);
+    remove(&disk, group, vote, FormerEnd { term: 5, index: 9 });
+    for life in ["that made it", "after that"] {
+        let state = start(&disk, &view);
+        assert_eq!(state.replicas.term(group), Term(5), "it knows the end in the life {life}");
+    }
+}
+
+/// Runs what the engine has to do until nothing is due.
+fn run_jobs(state: &mut ShardState, disk: &Disk, group: GroupId) {
+    let reason = FlushReason::Log { group: group.0 };
+    while let Some(job) = state.engine.flush_job(reason).or_else(|| state.engine.manifest_job()) {
+        state.engine.finish(job.run(disk)).expect("the disk works");
+    }
+}
+
+#[test]
+fn a_removal_that_the_tables_have_not_heard_of_goes_on_before_a_group_is_made_anew() {
+    let view = view(&[KEYSPACE, TABLE]);
+    let (group, table) = (group_of(&view), table(&view, "t"));
+    let payloads = [100, 200].map(|placed| write_to(table, placed));
+    let disk = disk_with(group, &HOSTS, &payloads, 2);
+    let mut state = start(&disk, &view);
+    run_jobs(&mut state, &disk, group);
+    assert!(state.engine.flushed_indexes().contains_key(&group.0), "its rows are in a file");
+    drop(state);
+    remove(&disk, group, HardState::default(), FormerEnd { term: 1, index: 2 });
+
+    let mut state = start(&disk, &view);
+    assert!(!state.replicas.contains(group), "what was there before has not gone yet");
+    let mut turns = 0;
+    while !state.end_departures() {
+        run_jobs(&mut state, &disk, group);
+        turns += 1;
+        assert!(turns < 10, "it does not go");
+    }
+    assert!(!state.engine.flushed_indexes().contains_key(&group.0));
+    state.adopt_groups(0, 1, MonotonicNanos(1)).expect("there is room");
+    assert_eq!(state.replicas.last_index(group), LogIndex(0), "it is made anew");
+    assert_eq!(state.replicas.term(group), Term(1));
 }
