@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Three nodes on one machine, and one node beside them: what replication costs.
 #
-# Usage: benches/scripts/cluster.sh [PART]...     parts: ready write read lwt idle; all without any
+# Usage: benches/scripts/cluster.sh [PART]...     parts: ready write read lwt idle pause away join;
+#                                              all without any
 #
 # Builds release binaries, runs all servers on core 0 and the load generator on core 1, and prints
 # Markdown. Three nodes on one core do not show what three machines could do; processor time per
@@ -15,6 +16,8 @@
 #   WORK_DIR=…      where data directories are made (default: a new one in TMPDIR, removed again)
 #   TARGET_DIR=…    where built binaries are (default: cargo's; set it to build nothing)
 #   SYNC=periodic   how the commit log is synced
+#   AWAY_SECONDS=60 how long a node is away in the part of that name
+#   JOIN_KEYS=2000000   rows that there are when a fourth node joins
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -23,6 +26,8 @@ PAIRS=${PAIRS:-3}
 KEYS=${KEYS:-200000}
 PORT=${PORT:-9442}
 SYNC=${SYNC:-periodic}
+AWAY_SECONDS=${AWAY_SECONDS:-60}
+JOIN_KEYS=${JOIN_KEYS:-2000000}
 if [ -z "${TARGET_DIR:-}" ]; then
   cargo build -q --release -p node -p benches --bins --examples >&2
   TARGET_DIR=target
@@ -63,7 +68,7 @@ start() {
   local index=$1; shift
   "$EXAMPLES/first_answer" --keep "127.0.0.$index:$PORT" taskset -c 0 env RUST_LOG=warn \
     "$BIN/tethys" --data-dir "$WORK_DIR/node-$index" --address "127.0.0.$index" --port "$PORT" \
-    --shard-aware-port 0 --storage-port $((PORT + 1)) --http-port 0 --shards 1 \
+    --shard-aware-port 0 --storage-port $((PORT + 1)) --http-port $((PORT + 2)) --shards 1 \
     --commitlog-sync "$SYNC" "$@" > "$WORK_DIR/node-$index.json" 2> "$WORK_DIR/node-$index.err" &
 }
 
@@ -77,9 +82,11 @@ await() {
   cat "$WORK_DIR/node-$1.err" >&2; exit 1
 }
 
+SEEDS="--seeds 127.0.0.1:$((PORT + 1)),127.0.0.2:$((PORT + 1))"
+
 start_all() {
   local index
-  for index in 1 2 3; do start "$index" --seeds 127.0.0.1:$((PORT + 1)),127.0.0.2:$((PORT + 1)); done
+  for index in 1 2 3; do start "$index" $SEEDS; done
   for index in 1 2 3; do await "$index"; done
   start 4; await 4
 }
@@ -177,7 +184,61 @@ part_idle() {
   done
 }
 
-if [ $# -eq 0 ]; then set -- ready write read lwt idle; fi
+# The third node is the one that is lost. Its writes are the client's, with their timestamps.
+part_pause() {
+  local how
+  let_run "$THREE"
+  for how in '' --freeze; do
+    echo; echo "### Pause of writes when a node is lost: ${how:-killed}"; echo
+    taskset -c 1 "$EXAMPLES/pause" --address "127.0.0.3:$PORT,127.0.0.1:$PORT,127.0.0.2:$PORT" \
+      --pid "${pids[2]}" --timestamps $how
+    [ -n "$how" ] || restart_third
+    sleep 5
+  done
+}
+
+# restart_third: starts the third node, which has ended, and waits for it.
+restart_third() { rm "$WORK_DIR/node-3.json"; start 3 $SEEDS; await 3; pids[2]=${pids[4]}; unset 'pids[4]'; }
+
+# The third node is killed and comes back, while the others have half of the load that they can take.
+part_away() {
+  local rate load_pid
+  local flags="--workload write --timestamps --connections 8 --in-flight 16 --consistency quorum"
+  let_run "$THREE"
+  kill -KILL "${pids[2]}"; sleep 3
+  local two=127.0.0.1:$PORT,127.0.0.2:$PORT
+  rate=$(load "$two" $flags --seconds 4 | field ops_per_second | awk '{ print int($1 / 2) }')
+  load "$two" $flags --rate "$rate" --seconds $((AWAY_SECONDS + 60)) > "$WORK_DIR/away.json" &
+  load_pid=$!
+  sleep "$AWAY_SECONDS"
+  echo; echo "### Back after $AWAY_SECONDS s, while $rate writes a second go on"; echo
+  rm "$WORK_DIR/node-3.json"; start 3 $SEEDS
+  "$EXAMPLES/catch_up" --node "127.0.0.3:$PORT" --others "$two"
+  wait "$load_pid"
+  await 3; pids[2]=${pids[4]}; unset 'pids[4]'
+}
+
+# A fourth node joins the three, and takes its part of what they hold.
+part_join() {
+  local began ended bytes
+  let_run "$THREE"
+  KEYS=$JOIN_KEYS load "$THREE" --setup --keyspace joined --replication 3 --consistency quorum --load \
+    >> "$WORK_DIR/load.json"
+  sleep 5
+  echo; echo "### A fourth node joins, $JOIN_KEYS rows of 150 B in three copies"; echo
+  began=$(date +%s%N)
+  start 5 $SEEDS
+  until "$BIN/tethys" status --host 127.0.0.1 --http-port $((PORT + 2)) 2> "$WORK_DIR/status.err" |
+    grep -q '^UN *127.0.0.5'; do sleep 0.1; done
+  ended=$(date +%s%N)
+  await 5
+  bytes=$(find "$WORK_DIR/node-5" -path '*table*' -type f -printf '%s\n' | awk '{ n += $1 } END { print n }')
+  echo '| seconds until it is in the ring | bytes of its tables then, MB | MB/s |'; echo '|---|---|---|'
+  awk -v nanos=$((ended - began)) -v bytes="$bytes" \
+    'BEGIN { printf "| %.1f | %.0f | %.0f |\n", nanos / 1e9, bytes / 1e6, bytes * 1e3 / nanos }'
+}
+
+if [ $# -eq 0 ]; then set -- ready write read lwt idle pause away join; fi
 echo "$(date -u +%F), $(uname -sr), $(nproc) cores: $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1)"
 echo "commit $(git rev-parse --short HEAD 2>/dev/null || echo unknown), $PAIRS pairs of $RUN_SECONDS s, $KEYS rows of 150 B"
 start_all
