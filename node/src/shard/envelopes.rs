@@ -1,29 +1,15 @@
 //! What the shard's groups say to those of other nodes, and hear from them.
 //!
 //! The groups' own rules are in `cluster::replica`. Here envelopes go to [`Peers`](cluster::peer::Peers)
-//! and come from it, and entries for followers that lag are read from the log on another thread.
+//! and come from it.
 
 use super::Shard;
-use super::log::held_entry;
 use crate::internode::MessageKind;
-use cluster::consensus::LogIndex;
 use cluster::liveness::MonotonicNanos;
 use cluster::peer::{Class, Peer, SendError};
-use cluster::replica::{BadEntry, LogRequest, ReceiveError};
-use cluster::{GroupId, HostId};
-use std::collections::BTreeMap;
-use std::iter;
+use cluster::replica::{BadEntry, ReceiveError};
 use std::rc::Rc;
-use storage::commitlog::{LogError, ReadEntries, ReadPlace, WantedEntries};
-
-/// Payload bytes of one group that are read from the log at once for a follower.
-const READ_BYTES_MAX: usize = 256 << 10;
-
-/// Followers of groups for which the log is read in one pass: at most 16 MiB are in memory then.
-const READS_MAX: usize = 64;
-
-/// Where the log goes on for followers that are sent entries from it, behind which entry.
-pub(super) type ReadPlaces = BTreeMap<(GroupId, HostId), (LogIndex, ReadPlace)>;
+use storage::commitlog::LogError;
 
 impl Shard {
     /// Takes an envelope of another shard. Whether it is one.
@@ -93,69 +79,5 @@ impl Shard {
             }
         }
         self.read_for_followers();
-    }
-
-    /// Begins a pass over the log for what followers lack, unless one is under way. There is one at
-    /// a time: after a member was away all groups want the log at once, and a thread for each
-    /// starved the shards.
-    fn read_for_followers(self: &Rc<Self>) {
-        if self.is_reading_log.get() {
-            return;
-        }
-        let take = || self.state.borrow_mut().replicas.take_log_request();
-        let requests: Vec<LogRequest> = iter::from_fn(take).take(READS_MAX).collect();
-        if !requests.is_empty() {
-            self.is_reading_log.set(true);
-            tokio::task::spawn_local(self.clone().read_log(requests));
-        }
-    }
-
-    /// Reads entries from the log for followers, on another thread.
-    async fn read_log(self: Rc<Self>, requests: Vec<LogRequest>) {
-        let wanted = requests.iter().map(|request| self.wanted(request)).collect();
-        let reading = self.state.borrow().log.log.read(wanted);
-        let read = self.shared.env.tasks.run_blocking(move || reading.run()).await;
-        let read = read.unwrap_or_else(|error| {
-            tracing::warn!("shard {}: entries for followers: {error}", self.index);
-            requests.iter().map(|_| ReadEntries::default()).collect()
-        });
-        for (request, read) in requests.iter().zip(read) {
-            self.give_read(request, read);
-        }
-        self.is_reading_log.set(false);
-        // Sends what was read, and begins the next pass.
-        self.wake_log();
-    }
-
-    fn wanted(&self, request: &LogRequest) -> WantedEntries {
-        let from = self.read_places.borrow_mut().remove(&(request.group, request.to));
-        WantedEntries {
-            group: request.group.0,
-            first: request.first.0,
-            last: request.last.0,
-            terms: request.terms.clone(),
-            bytes_max: READ_BYTES_MAX,
-            from: from.filter(|(next, _)| *next == request.first).map(|(_, place)| place),
-        }
-    }
-
-    /// Hands over what was read for a follower.
-    fn give_read(&self, request: &LogRequest, read: ReadEntries) {
-        tracing::debug!(
-            "shard {}: {} entries of group {:016x} from {} to {} for a follower",
-            self.index,
-            read.entries.len(),
-            request.group.0,
-            request.first.0,
-            request.last.0
-        );
-        let next = LogIndex(request.first.0 + read.entries.len() as u64);
-        if let Some(place) = read.place {
-            self.read_places.borrow_mut().insert((request.group, request.to), (next, place));
-        }
-        let entries = read.entries.into_iter();
-        let entries = entries.map_while(|e| held_entry(e.term, e.kind, e.payload)).collect();
-        let now = MonotonicNanos(self.shared.env.clock.monotonic_nanos());
-        self.state.borrow_mut().replicas.read(request, entries, now);
     }
 }

@@ -27,6 +27,7 @@ mod lateness;
 mod lists;
 mod lives;
 mod log;
+mod log_reads;
 mod maintenance;
 mod metadata_group;
 mod metadata_snapshot;
@@ -168,10 +169,8 @@ pub(crate) struct Shard {
     pub peers: Peers,
     /// What they send; taken by the task that serves it.
     inbox: Cell<Option<Inbox>>,
-    /// Where reading the log for followers goes on.
-    read_places: RefCell<envelopes::ReadPlaces>,
-    /// Whether a pass over the log for followers is under way.
-    is_reading_log: Cell<bool>,
+    /// What followers wait for from the log.
+    log_reads: RefCell<log_reads::LogReads>,
     /// The entry that was refused last, and whose it was.
     bad_entry: Cell<Option<(Peer, BadEntry)>>,
     /// Messages and requests of no known kind.
@@ -274,8 +273,7 @@ impl Shard {
             shared,
             peers,
             inbox: Cell::new(Some(inbox)),
-            read_places: RefCell::default(),
-            is_reading_log: Cell::default(),
+            log_reads: RefCell::default(),
             bad_entry: Cell::new(None),
             unknown_message_count: Cell::new(0),
             liveness: RefCell::new(liveness),

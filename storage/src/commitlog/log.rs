@@ -30,7 +30,7 @@ use super::format::{
     RECORD_HEADER_BYTES, RecordKind, Term, round_up_to_block,
 };
 use super::options::{FIRST_SEGMENT_BYTES, LogOptions, STATE_BYTES, SyncMode};
-use super::read::{LogRead, WantedEntries};
+use super::read::{LogRead, ReadPlace, WantedEntries};
 use super::replay::{FormerEnd, GroupReplay, HardState, LogStart, Replay};
 use super::writer::{Job, LogJob, LogReport, LogWriter};
 use model::IdMap;
@@ -590,6 +590,15 @@ impl LogCore {
             self.released.extend(self.segments.pop_front().map(|oldest| oldest.sequence));
         }
         self.released.len() - before
+    }
+
+    /// Where a reading of a group's entries from `first` on begins to look; nothing if no segment has
+    /// any of them.
+    pub fn read_start(&self, group: GroupId, first: Index) -> Option<ReadPlace> {
+        let holds = |segment: &&SegmentState| {
+            segment.highest.get(&group).is_some_and(|highest| *highest >= first)
+        };
+        self.segments.iter().find(holds).map(|segment| ReadPlace::start_of(segment.sequence))
     }
 
     /// A reading of entries of groups, in one pass; see [`LogRead`].

@@ -1,7 +1,9 @@
 //! Groups' entries read back by index while the log runs, for followers that lack them.
 //!
 //! The log is every group's, and a follower that was away lacks entries of hundreds of groups. So
-//! one pass over the segments looks for the entries of many.
+//! one pass over a part of the log looks for the entries of many, from where the first of them begins
+//! to look, and says of each where it goes on. A pass ends when it has found what is wanted, when it has
+//! read `PASS_SCAN_BYTES_MAX`, or when what it found takes `PASS_FOUND_BYTES_MAX`.
 //!
 //! [`LogCore::read`](super::LogCore::read) says on the shard's thread which segments may hold them,
 //! and [`LogRead::run`] reads those on a thread that may wait for the disk. Nothing is locked: the
@@ -32,6 +34,13 @@ use super::format::{
 /// What is read from a file at once, unless a batch is longer.
 const CHUNK_BYTES: usize = 256 << 10;
 
+/// Bytes of the log that one pass reads at most: what is wanted at places far apart is no reason to
+/// read what lies between over and over.
+pub(super) const PASS_SCAN_BYTES_MAX: u64 = 64 << 20;
+
+/// Payload bytes at which a pass ends.
+pub(super) const PASS_FOUND_BYTES_MAX: usize = 16 << 20;
+
 /// Entries of one group that are asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WantedEntries {
@@ -44,10 +53,11 @@ pub struct WantedEntries {
     /// Their terms as runs: first index of the run and its term, ascending. The first run begins at
     /// or below the first entry.
     pub terms: Vec<(Index, Term)>,
-    /// Payload bytes after which the reading ends; one entry is read in any case.
+    /// Payload bytes after which no more is taken for these.
     pub bytes_max: usize,
-    /// Where the reading before this one ended, if its entries came right before these.
-    pub from: Option<ReadPlace>,
+    /// At or before the first of them: where [`ReadEntries`] said to go on, or
+    /// [`LogCore::read_start`](super::LogCore::read_start).
+    pub from: ReadPlace,
 }
 
 impl WantedEntries {
@@ -57,12 +67,19 @@ impl WantedEntries {
     }
 }
 
-/// Where a reading ended: the next may begin there.
+/// A place in the log: the later of two is the greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ReadPlace {
-    sequence: u64,
+    pub(super) sequence: u64,
     /// Of a batch.
-    offset: u64,
+    pub(super) offset: u64,
+}
+
+impl ReadPlace {
+    /// The first batch of a segment.
+    pub(super) fn start_of(sequence: u64) -> ReadPlace {
+        ReadPlace { sequence, offset: BLOCK_BYTES }
+    }
 }
 
 /// An entry that was read.
@@ -78,13 +95,13 @@ pub struct ReadEntry {
     pub payload: Vec<u8>,
 }
 
-/// What was found: the first of the entries that were asked for, without a gap; none if the log
-/// does not have them any more, or not yet.
+/// What was found: the first of the entries that were asked for, without a gap.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReadEntries {
     /// The entries.
     pub entries: Vec<ReadEntry>,
-    /// Where to go on.
+    /// Where to go on. Nothing when the log, from where it was looked, has none of the entries, any
+    /// more or yet.
     pub place: Option<ReadPlace>,
 }
 
@@ -113,25 +130,24 @@ impl LogRead {
     /// Reads: what was found of each that is wanted, in their order. Blocks.
     pub fn run(self) -> Result<Vec<ReadEntries>, LogError> {
         let mut found = Found::new(&self.wanted);
-        // None is less than any place.
-        let from = self.wanted.iter().map(|wanted| wanted.from).min().flatten();
-        self.read_from(from, &mut found)?;
-        if from.is_some() && found.all.iter().any(|one| one.read.entries.is_empty()) {
-            // A member whose log was replaced in part may have them before that place.
-            self.read_from(None, &mut found)?;
-        }
-        Ok(found.all.into_iter().map(|one| one.read).collect())
+        let Some(from) = self.wanted.iter().map(|wanted| wanted.from).min() else {
+            return Ok(Vec::new());
+        };
+        let reached = self.read_from(from, &mut found)?;
+        Ok(found.all.into_iter().map(|one| one.ended(reached)).collect())
     }
 
-    fn read_from(&self, from: Option<ReadPlace>, found: &mut Found<'_>) -> Result<(), LogError> {
-        for &sequence in &self.segments {
-            let offset = match from {
-                Some(place) if sequence < place.sequence => continue,
-                Some(place) if sequence == place.sequence => place.offset,
-                _ => BLOCK_BYTES,
-            };
-            if found.is_complete() {
-                break;
+    /// Where the pass ended; nothing if the log did.
+    fn read_from(
+        &self,
+        from: ReadPlace,
+        found: &mut Found<'_>,
+    ) -> Result<Option<ReadPlace>, LogError> {
+        let mut scan_bytes = PASS_SCAN_BYTES_MAX;
+        for &sequence in self.segments.iter().filter(|sequence| **sequence >= from.sequence) {
+            let place = from.max(ReadPlace::start_of(sequence));
+            if found.is_complete() || scan_bytes == 0 {
+                return Ok(Some(place));
             }
             let path = segment_path(&self.directory, sequence);
             let file = match self.disk.open(&path, OpenMode::Read) {
@@ -142,12 +158,14 @@ impl LogRead {
             };
             let segment = Segment::open(&file, self.shard, sequence);
             let read = segment.and_then(|segment| match segment {
-                Some(segment) => segment.read(offset, found),
-                None => Ok(()),
+                Some(segment) => segment.read(place.offset, &mut scan_bytes, found),
+                None => Ok(None),
             });
-            read.map_err(failed("read", &path))?;
+            if let Some(offset) = read.map_err(failed("read", &path))? {
+                return Ok(Some(ReadPlace { sequence, offset }));
+            }
         }
-        Ok(())
+        Ok(None)
     }
 }
 
@@ -156,6 +174,9 @@ struct Found<'a> {
     all: Vec<FoundEntries<'a>>,
     /// Which of them are of a group.
     of_group: BTreeMap<GroupId, Vec<usize>>,
+    /// Those that want more.
+    unfinished: usize,
+    bytes: usize,
 }
 
 impl<'a> Found<'a> {
@@ -164,18 +185,22 @@ impl<'a> Found<'a> {
         for (position, one) in wanted.iter().enumerate() {
             of_group.entry(one.group).or_default().push(position);
         }
-        Found { all: wanted.iter().map(FoundEntries::new).collect(), of_group }
+        let all: Vec<_> = wanted.iter().map(FoundEntries::new).collect();
+        let unfinished = all.iter().filter(|one| !one.is_complete()).count();
+        Found { all, of_group, unfinished, bytes: 0 }
     }
 
     fn is_complete(&self) -> bool {
-        self.all.iter().all(FoundEntries::is_complete)
+        self.unfinished == 0 || self.bytes >= PASS_FOUND_BYTES_MAX
     }
 
     fn take(&mut self, record: &Record<'_>, place: ReadPlace) {
         let Some(kind) = record.kind.entry_kind() else { return };
         for &position in self.of_group.get(&record.group).into_iter().flatten() {
-            if let Some(one) = self.all.get_mut(position) {
-                one.take(record, kind, place);
+            let Some(one) = self.all.get_mut(position) else { continue };
+            if one.take(record, kind, place) {
+                self.bytes += record.payload.len();
+                self.unfinished -= usize::from(one.is_complete());
             }
         }
     }
@@ -198,17 +223,27 @@ impl<'a> FoundEntries<'a> {
         self.next > self.wanted.last || self.bytes >= self.wanted.bytes_max
     }
 
-    fn take(&mut self, record: &Record<'_>, kind: EntryKind, place: ReadPlace) {
+    /// Takes the entry if it is the next one that is wanted; whether it is.
+    fn take(&mut self, record: &Record<'_>, kind: EntryKind, place: ReadPlace) -> bool {
         let is_next =
             record.index == self.next && self.wanted.term_of(self.next) == Some(record.term);
         if !is_next || self.is_complete() {
-            return;
+            return false;
         }
         let (term, index, payload) = (record.term, record.index, record.payload.to_vec());
         self.bytes += payload.len();
         self.next = index.saturating_add(1);
         self.read.entries.push(ReadEntry { term, index, kind, payload });
         self.read.place = Some(place);
+        true
+    }
+
+    /// What came of a pass that got as far as `reached`.
+    fn ended(mut self, reached: Option<ReadPlace>) -> ReadEntries {
+        if self.read.entries.is_empty() {
+            self.read.place = reached.map(|reached| reached.max(self.wanted.from));
+        }
+        self.read
     }
 }
 
@@ -235,27 +270,38 @@ impl<'a> Segment<'a> {
         }))
     }
 
-    /// Hands over the records from the batch at `offset` on, up to what cannot be read.
-    fn read(&self, mut offset: u64, found: &mut Found<'_>) -> io::Result<()> {
+    /// Hands over the records from the batch at `offset` on, up to what cannot be read. Where it ended
+    /// early, since no more is wanted or `scan_bytes` have been read.
+    fn read(
+        &self,
+        mut offset: u64,
+        scan_bytes: &mut u64,
+        found: &mut Found<'_>,
+    ) -> io::Result<Option<u64>> {
         let mut chunk = Chunk::default();
-        while !found.is_complete() && offset < self.length {
+        while offset < self.length {
+            if found.is_complete() || *scan_bytes == 0 {
+                return Ok(Some(offset));
+            }
             let rest_bytes = self.length - offset;
             let head = chunk.get(self.file, offset, BATCH_HEADER_BYTES)?;
             let Some((header, crc)) = BatchHeader::decode_at(head, rest_bytes, offset, self.seed)
             else {
-                return Ok(());
+                return Ok(None);
             };
-            let Ok(length) = usize::try_from(header.length) else { return Ok(()) };
+            let Ok(length) = usize::try_from(header.length) else { return Ok(None) };
             let batch = chunk.get(self.file, offset, length)?;
             let place = ReadPlace { sequence: self.sequence, offset };
-            let Some(records) = batch.get(BATCH_HEADER_BYTES..length) else { return Ok(()) };
+            let Some(records) = batch.get(BATCH_HEADER_BYTES..length) else { return Ok(None) };
             if !read_records(records, header.record_count, crc, |record| found.take(record, place))
             {
-                return Ok(());
+                return Ok(None);
             }
-            offset = round_up_to_block(offset + u64::from(header.length));
+            let next = round_up_to_block(offset + u64::from(header.length));
+            *scan_bytes = scan_bytes.saturating_sub(next - offset);
+            offset = next;
         }
-        Ok(())
+        Ok(None)
     }
 }
 

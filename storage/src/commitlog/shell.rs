@@ -34,7 +34,7 @@ use super::error::LogError;
 use super::format::{EntryKind, GroupId, Index, Term};
 use super::log::{LogCore, LogPosition};
 use super::options::{LogOptions, SyncMode};
-use super::read::{LogRead, WantedEntries};
+use super::read::{LogRead, ReadPlace, WantedEntries};
 use super::replay::{FormerEnd, HardState, LogStart, Replay};
 use super::segment::ActiveSegment;
 use super::writer::{LogJob, LogReport, LogWriter};
@@ -243,6 +243,11 @@ impl CommitLog {
         index: Index,
     ) -> Result<LogPosition, LogError> {
         self.core.append_committed(group, index)
+    }
+
+    /// See [`LogCore::read_start`].
+    pub fn read_start(&self, group: GroupId, first: Index) -> Option<ReadPlace> {
+        self.core.read_start(group, first)
     }
 
     /// See [`LogCore::read`].

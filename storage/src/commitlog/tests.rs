@@ -10,7 +10,7 @@ use super::replay::{FormerEnd, HardState, LogStart, Replay, TornTail};
 use super::scan::fuzz_segment;
 use super::{
     Corruption, EntryKind, LogCore, LogError, LogPosition, LogWriter, MEMBER_BYTES_MAX,
-    ReadEntries, WantedEntries,
+    ReadEntries, ReadPlace, WantedEntries,
 };
 
 const DIRECTORY: &str = "/log";
@@ -508,13 +508,14 @@ fn entries_are_read_back_by_index_and_term() {
         log.append_entry(1, 2, index, &[&payload(2, index)]).expect("there is room");
     }
     run(&mut log, &mut writer).expect("the disk works");
-    let wanted = |first, bytes_max, from| WantedEntries {
+    let start = log.read_start(1, 1).expect("the log has it");
+    let wanted = |first, bytes_max, from: Option<ReadPlace>| WantedEntries {
         group: 1,
         first,
         last: 80,
         terms: vec![(1, 1), (41, 2)],
         bytes_max,
-        from,
+        from: from.unwrap_or(start),
     };
     let read_one = |log: &LogCore, wanted: WantedEntries| {
         let read = log.read(vec![wanted]).run().expect("the disk works");
@@ -534,9 +535,12 @@ fn entries_are_read_back_by_index_and_term() {
         place = read.place;
     }
     let other = WantedEntries { terms: vec![(1, 3)], ..wanted(1, 5_000, None) };
-    assert!(read_one(&log, other)[0].entries.is_empty());
-    let [again] = read_one(&log, wanted(10, 1, place));
-    assert_eq!(again.entries.len(), 1, "a place that is too late does not hide what is before it");
+    assert_eq!(read_one(&log, other), [ReadEntries::default()], "the log has another");
+    assert_eq!(read_one(&log, wanted(10, 1, place)), [ReadEntries::default()], "too late a place");
+    let later = log.read_start(1, 45).expect("the log has it");
+    assert!(later > start, "segments that have nothing of it are passed over");
+    assert_eq!(read_one(&log, wanted(45, 1, Some(later)))[0].entries.len(), 1);
+    assert_eq!(log.read_start(1, 81), None);
 
     let of_another =
         WantedEntries { group: 2, last: 60, terms: vec![(1, 1)], ..wanted(58, 99, None) };
@@ -550,6 +554,49 @@ fn entries_are_read_back_by_index_and_term() {
     assert!(log.release(|_| 30) > 0, "some segment goes");
     run(&mut log, &mut writer).expect("the disk works");
     assert!(read_one(&log, wanted(1, 5_000, None))[0].entries.is_empty());
+}
+
+/// Entries that lie far apart do not have what is between read again for each.
+#[test]
+fn a_pass_over_the_log_ends_after_so_many_bytes_and_says_where_to_go_on() {
+    let options = LogOptions { segment_bytes: 32 << 20, ..LogOptions::new(7, 9) };
+    let (disk, _) = Disk::simulated(1);
+    let (mut log, mut writer, _) =
+        LogCore::open(&disk, Path::new(DIRECTORY), options).expect("a new log opens");
+    let filler = vec![7; 8 << 20];
+    let mut append = |group, index, payload: &[u8]| {
+        log.append_entry(group, 1, index, &[payload]).expect("there is room");
+        run(&mut log, &mut writer).expect("the disk works");
+    };
+    append(1, 1, b"first");
+    append(2, 1, b"first");
+    (1..=12).for_each(|index| append(3, index, &filler));
+    append(1, 2, b"second");
+    let wanted = |group, first, last, from| WantedEntries {
+        group,
+        first,
+        last,
+        terms: vec![(1, 1)],
+        bytes_max: 1 << 20,
+        from,
+    };
+    let start = log.read_start(1, 1).expect("the log has it");
+    let all = vec![wanted(1, 2, 2, start), wanted(2, 1, 1, start), wanted(3, 1, 12, start)];
+    let read = log.read(all).run().expect("the disk works");
+    assert_eq!(read[1].entries.len(), 1);
+    assert!(read[0].entries.is_empty(), "it lies further than a pass goes");
+    let place = read[0].place.expect("the pass says where to go on");
+    assert!(place > start);
+    let read = log.read(vec![wanted(1, 2, 2, place)]).run().expect("the disk works");
+    assert_eq!(read[0].entries.len(), 1);
+
+    let all = WantedEntries { bytes_max: usize::MAX, ..wanted(3, 1, 12, start) };
+    let read = log.read(vec![all]).run().expect("the disk works");
+    assert_eq!(
+        read[0].entries.len(),
+        2,
+        "a pass ends when what it found takes its share of memory"
+    );
 }
 
 #[test]
