@@ -90,6 +90,14 @@ impl Clock {
         }
     }
 
+    /// Returns when [`Clock::monotonic_nanos`] is next at a multiple of `interval`: what tasks of one
+    /// thread look after now and then wakes it once for all of them, and not once for each.
+    pub async fn beat(&self, interval: Duration) {
+        let nanos = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX).max(1);
+        let left = nanos - self.monotonic_nanos() % nanos;
+        self.sleep(Duration::from_nanos(left)).await;
+    }
+
     /// Returns when [`Clock::monotonic_nanos`] has reached `deadline_nanos`; at once if it has.
     pub async fn sleep_until(&self, deadline_nanos: u64) {
         let left = deadline_nanos.saturating_sub(self.monotonic_nanos());

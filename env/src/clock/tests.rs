@@ -78,6 +78,25 @@ fn sleepers_wake_when_their_time_has_come() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn beats_of_one_interval_fall_together_whenever_they_are_waited_for() {
+    let (clock, _control) = Clock::simulated_on_tokio(START_MICROS);
+    clock.sleep(Duration::from_millis(230)).await;
+    let interval = Duration::from_millis(100);
+    let late = async {
+        clock.sleep(Duration::from_millis(40)).await;
+        clock.beat(interval).await;
+        clock.monotonic_nanos()
+    };
+    let early = async {
+        clock.beat(interval).await;
+        clock.monotonic_nanos()
+    };
+    assert_eq!(tokio::join!(early, late), (300_000_000, 300_000_000));
+    clock.beat(interval).await;
+    assert_eq!(clock.monotonic_nanos(), 400_000_000, "one that is at a beat waits for the next");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_clock_on_paused_tokio_time_jumps_to_the_next_sleeper() {
     let (clock, _control) = Clock::simulated_on_tokio(START_MICROS);
     clock.sleep(Duration::from_hours(1)).await;

@@ -21,6 +21,8 @@ use std::time::Duration;
 
 /// How often it is looked who lives.
 const INTERVAL: Duration = Duration::from_millis(50);
+/// The same while there are no feeds.
+const IDLE_INTERVAL: Duration = Duration::from_millis(100);
 /// How long a node may be away before its feeds go to others.
 const ABSENCE_MAX: Duration = Duration::from_millis(400);
 /// How often logs that no feed needs are looked for, in intervals.
@@ -71,7 +73,9 @@ impl Shard {
                     }
                 }
             }
-            self.shared.env.clock.sleep(INTERVAL).await;
+            let has_feeds = self.with_metadata(|metadata| !metadata.feeds.is_empty());
+            let interval = if has_feeds { INTERVAL } else { IDLE_INTERVAL };
+            self.shared.env.clock.beat(interval).await;
         }
     }
 

@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 
 /// How often reports are sent at most.
-const REPORT_INTERVAL: Duration = Duration::from_millis(250);
+const REPORT_INTERVAL: Duration = Duration::from_millis(200);
 /// How often it is told that time has passed in a log without changes.
 const CLOSED_INTERVAL_MICROS: i64 = 10_000_000;
 
@@ -160,7 +160,7 @@ impl Reports {
         loop {
             tokio::select! {
                 () = self.news.notified() => {}
-                () = self.shared.env.clock.sleep(REPORT_INTERVAL) => {}
+                () = self.shared.env.clock.beat(REPORT_INTERVAL) => {}
             }
             self.send().await;
         }

@@ -29,7 +29,7 @@ impl Shard {
     /// as long as the node runs.
     pub(crate) async fn run_retirements(self: Rc<Self>) {
         loop {
-            self.shared.env.clock.sleep(INTERVAL).await;
+            self.shared.env.clock.beat(INTERVAL).await;
             if self.leads_metadata() {
                 self.find_ends().await;
                 let leaves = self.with_metadata(Metadata::feeds_to_leave);

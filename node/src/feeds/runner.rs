@@ -51,7 +51,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut stop: oneshot::Receiver<()>) {
             Some(Ok((name, epoch, end))) = runner.pumps.join_next() => {
                 runner.ended(&name, epoch, end);
             }
-            () = runner.shared.env.clock.sleep(LOOK_INTERVAL) => {}
+            () = runner.shared.env.clock.beat(LOOK_INTERVAL) => {}
         }
     }
     reporting.abort();

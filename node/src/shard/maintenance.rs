@@ -44,7 +44,7 @@ impl Shard {
     pub(super) async fn run_maintenance(self: Rc<Self>) {
         let mut turn: u64 = 0;
         loop {
-            self.shared.env.clock.sleep(INTERVAL).await;
+            self.shared.env.clock.beat(INTERVAL).await;
             turn += 1;
             if turn.is_multiple_of(STALL_CHECK_INTERVALS) {
                 let now = self.monotonic_seconds();
@@ -89,7 +89,7 @@ impl Shard {
     pub(super) async fn run_compactions(self: Rc<Self>) {
         let mut turn: u64 = 0;
         loop {
-            self.shared.env.clock.sleep(INTERVAL).await;
+            self.shared.env.clock.beat(INTERVAL).await;
             if turn.is_multiple_of(PIN_INTERVALS) {
                 let (view, now) = (self.view(), self.shared.env.clock.now_seconds());
                 let engine = &mut self.state.borrow_mut().engine;
