@@ -5,6 +5,9 @@
 //! earliest place does and serves all that lie near; the others wait, and go on from their own places.
 //! So a log is read about once for all groups together, however far apart they are. (When a pass went
 //! on to the last place that anybody wanted, nodes read 30 GB in a minute to send 400 MB.)
+//!
+//! After a pass the log rests for as long as that took. Meanwhile what was read is sent, and followers
+//! ask for more, so that the next pass is for many of them; and reading takes half a core at most.
 
 use super::Shard;
 use super::log::held_entry;
@@ -14,6 +17,7 @@ use cluster::replica::LogRequest;
 use cluster::{GroupId, HostId};
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::time::Duration;
 use storage::commitlog::{ReadEntries, ReadPlace, WantedEntries};
 
 /// Payload bytes of one group that a pass reads for a follower.
@@ -22,6 +26,10 @@ const READ_BYTES_MAX: usize = 64 << 10;
 /// Requests that a pass serves. With the limits of a pass (`storage/src/commitlog/read.rs`) they bound what is in
 /// memory.
 const READS_MAX: usize = 256;
+
+/// How long the log rests after a pass, at least and at most.
+const REST_MIN: Duration = Duration::from_millis(1);
+const REST_MAX: Duration = Duration::from_millis(100);
 
 /// What followers of this shard's groups wait for. A group has a request for each of its members at
 /// most.
@@ -107,6 +115,7 @@ impl Shard {
     }
 
     async fn read_log(self: Rc<Self>, pass: Vec<Waiting>) {
+        let began = self.monotonic_nanos();
         let wanted = pass.iter().map(Waiting::wanted).collect();
         let reading = self.state.borrow().log.log.read(wanted);
         let read = self.shared.env.tasks.run_blocking(move || reading.run()).await;
@@ -117,8 +126,12 @@ impl Shard {
         for (waiting, read) in pass.into_iter().zip(read) {
             self.give_read(waiting, read);
         }
+        // Sends what was read.
+        self.wake_log();
+        let took = Duration::from_nanos(self.monotonic_nanos().saturating_sub(began));
+        self.shared.env.clock.sleep(took.clamp(REST_MIN, REST_MAX)).await;
         self.log_reads.borrow_mut().is_reading = false;
-        // Sends what was read, and begins the next pass.
+        // Begins the next pass.
         self.wake_log();
     }
 
