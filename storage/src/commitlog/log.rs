@@ -240,6 +240,9 @@ impl LogCore {
         if payload_bytes > payload_bytes_max {
             return Err(LogError::EntryTooLarge { payload_bytes, payload_bytes_max });
         }
+        if kind == EntryKind::Data {
+            self.check_waiting(payload_bytes, 0)?;
+        }
         let state = self.admit(group, payload_bytes)?;
         let tracked = state.present();
         let last = tracked.last_index.unwrap_or(index);
@@ -341,15 +344,21 @@ impl LogCore {
         removed.map_or_else(Default::default, |former| (former.hard_state, former.former_end))
     }
 
-    /// Whether an entry of that size can be appended now: after a yes, the next append of it is
-    /// taken. For a caller who must not number an entry that the log then refuses.
+    /// Whether an entry of data of that size can be appended now: after a yes, the next append of it
+    /// is taken. For a caller who must not number an entry that the log then refuses. Other records
+    /// are few, and are taken beyond this ([`LogOptions::own_bytes_max`]).
     pub fn check_room(&self, group: GroupId, payload_bytes: usize) -> Result<(), LogError> {
         let payload_bytes_max = self.options.payload_bytes_max();
         if payload_bytes > payload_bytes_max {
             return Err(LogError::EntryTooLarge { payload_bytes, payload_bytes_max });
         }
-        self.check_waiting(payload_bytes)?;
+        self.check_waiting(payload_bytes, 0)?;
         self.check_states(group, 0)
+    }
+
+    /// The longest payload of an entry.
+    pub fn payload_bytes_max(&self) -> usize {
+        self.options.payload_bytes_max()
     }
 
     /// Whether the states of all groups still fit at the start of a segment with this one, whose
@@ -367,12 +376,12 @@ impl LogCore {
         Ok(())
     }
 
-    fn check_waiting(&self, payload_bytes: usize) -> Result<(), LogError> {
+    fn check_waiting(&self, payload_bytes: usize, own_bytes_max: usize) -> Result<(), LogError> {
         if let Some(failure) = &self.failure {
             return Err(failure.clone());
         }
         let waiting_bytes = self.forming.len() - BATCH_HEADER_BYTES;
-        let waiting_bytes_max = self.options.batch_bytes_max() - BATCH_HEADER_BYTES;
+        let waiting_bytes_max = self.options.batch_bytes_max() - BATCH_HEADER_BYTES + own_bytes_max;
         if waiting_bytes + RECORD_HEADER_BYTES + payload_bytes > waiting_bytes_max {
             return Err(LogError::LogFull { waiting_bytes, waiting_bytes_max });
         }
@@ -381,7 +390,7 @@ impl LogCore {
 
     /// Checks the limits for one more record of the group, and returns the group's state.
     fn admit(&mut self, group: GroupId, payload_bytes: usize) -> Result<&mut GroupState, LogError> {
-        self.check_waiting(payload_bytes)?;
+        self.check_waiting(payload_bytes, self.options.own_bytes_max())?;
         let group_count = self.groups.len();
         let state_bytes = (group_count + 1) * STATE_BYTES + self.member_bytes;
         match self.groups.entry(group) {

@@ -45,7 +45,7 @@ pub use format::{BLOCK_BYTES, EntryKind, GroupId, Index, MEMBER_BYTES_MAX, NodeI
 pub use log::{LogCore, LogPosition};
 pub use options::{
     FIRST_SEGMENT_BYTES, LogOptions, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
-    SPARE_SEGMENTS_MAX_DEFAULT, SyncMode,
+    SPARE_SEGMENTS_MAX_DEFAULT, SyncMode, segment_bytes_for,
 };
 pub use read::{LogRead, ReadEntries, ReadEntry, ReadPlace, WantedEntries};
 pub use replay::{FormerEnd, GroupReplay, HardState, LogStart, Replay, ReplayedEntry, TornTail};

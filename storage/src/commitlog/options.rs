@@ -20,6 +20,12 @@ pub const SPARE_SEGMENTS_MAX_DEFAULT: usize = 4;
 /// What a group's state takes at the start of a segment, besides its members.
 pub(super) const STATE_BYTES: usize = 3 * RECORD_HEADER_BYTES + size_of::<NodeId>();
 
+/// The shortest segment with which a log takes entries of that payload.
+pub fn segment_bytes_for(payload_bytes: usize) -> u64 {
+    let batch_bytes = (BATCH_HEADER_BYTES + RECORD_HEADER_BYTES + payload_bytes) as u64;
+    (2 * batch_bytes).next_multiple_of(BLOCK_BYTES).max(SEGMENT_BYTES_MIN)
+}
+
 /// When an append counts as held by this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SyncMode {
@@ -63,10 +69,17 @@ impl LogOptions {
         }
     }
 
-    /// The most that one batch may have, header included: half a segment. Another such batch may
-    /// be in flight, so twice this bounds what is not synced.
+    /// The most that one batch may have, header included, and [`LogOptions::own_bytes_max`] besides:
+    /// half a segment. Another such batch may be in flight, so twice this bounds what is not synced.
     pub fn batch_bytes_max(&self) -> usize {
         (self.segment_bytes / 2) as usize
+    }
+
+    /// What a batch may have beyond that of the shard's own records, all but entries of data: what it
+    /// has decided by itself must not fail because clients write much. It is what the states of the
+    /// groups leave of the other half of a segment.
+    pub(super) fn own_bytes_max(&self) -> usize {
+        (self.segment_bytes / 4 - 3 * BLOCK_BYTES) as usize
     }
 
     /// The longest payload of an entry: just under half a segment.
@@ -102,7 +115,11 @@ impl LogOptions {
     }
 }
 
-// Header, the groups' states and one batch of the largest size fit into a fresh segment.
+// Header, the groups' states and one batch of the largest size, whole blocks each, fit into a fresh
+// segment.
 const _: () = assert!(
-    BLOCK_BYTES + SEGMENT_BYTES_MIN / 4 + BLOCK_BYTES + SEGMENT_BYTES_MIN / 2 <= SEGMENT_BYTES_MIN
+    BLOCK_BYTES
+        + (SEGMENT_BYTES_MIN / 4 + BLOCK_BYTES)
+        + (SEGMENT_BYTES_MIN / 2 + (SEGMENT_BYTES_MIN / 4 - 3 * BLOCK_BYTES) + BLOCK_BYTES)
+        <= SEGMENT_BYTES_MIN
 );

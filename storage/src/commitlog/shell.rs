@@ -302,6 +302,11 @@ impl CommitLog {
         self.core.check_room(group, payload_bytes)
     }
 
+    /// The longest payload of an entry. See [`LogOptions::payload_bytes_max`].
+    pub fn payload_bytes_max(&self) -> usize {
+        self.core.payload_bytes_max()
+    }
+
     /// What the reports taken so far say is held. See [`LogCore::synced`].
     pub fn held(&self) -> Result<LogPosition, LogError> {
         self.core.synced()

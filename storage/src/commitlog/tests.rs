@@ -179,6 +179,36 @@ fn limits_are_errors_before_anything_is_appended() {
     assert_eq!(entries(&replay).len(), 4);
 }
 
+/// A shard with a full log refused its clients, and then failed for good when a group had to vote.
+#[test]
+fn the_shards_own_records_find_room_where_data_does_not() {
+    let (disk, _, mut log, mut writer) = new_log();
+    let group_count = options().group_count_max() as u64;
+    for group in 1..=group_count {
+        log.append_hard_state(group, HardState { term: 1, vote: Some(1) }).expect("there is room");
+    }
+    run(&mut log, &mut writer).expect("the disk works");
+    let largest = vec![1; options().payload_bytes_max()];
+    // Twice, so that one such batch begins a segment, behind the states of all groups.
+    for round in 0..2 {
+        log.append_entry(1, 1, 2 * round + 1, &[&largest]).expect("there is room");
+        assert!(matches!(log.check_room(1, 0), Err(LogError::LogFull { .. })));
+        let refused = log.append_entry(1, 1, 2 * round + 2, &[]);
+        assert!(matches!(refused, Err(LogError::LogFull { .. })), "{refused:?}");
+        let no_op = EntryKind::NoOp;
+        log.append_entry_of_kind(no_op, 1, 1, 2 * round + 2, &[]).expect("a leader has its first");
+        log.append_committed(1, 1).expect("it is noted");
+        let vote = HardState { term: 2 + round, vote: Some(7) };
+        let voted = (1..=group_count).map_while(|id| log.append_hard_state(id, vote).ok()).count();
+        assert!((50..100).contains(&voted), "{voted} groups voted: not without limit");
+        run(&mut log, &mut writer).expect("the disk works");
+        log.check_invariants();
+    }
+    let (_, _, replay) = open(&disk).expect("the log opens");
+    assert_eq!(entries(&replay).len(), 4);
+    assert_eq!(replay.groups()[&1].hard_state.term, 3);
+}
+
 #[test]
 #[should_panic(expected = "entry 3 of group 1 after 1")]
 fn a_gap_is_a_defect_of_the_caller() {
