@@ -24,6 +24,9 @@
 //! the sender repeats how many it has sent until that is acknowledged. Every envelope acknowledges what
 //! came before it; one for that alone is sent only when it is asked for, by a repetition or since much
 //! is under way. A link over which everything was taken is silent.
+//!
+//! **Refusals.** A session also ends when its receiver has no room for what came. Whoever was refused
+//! rests for [`REST_NANOS`] before it sends items again; what it gathers meanwhile is not lost.
 
 mod codec;
 mod envelope;
@@ -36,4 +39,4 @@ mod tests;
 pub use codec::{ENTRY_HEAD_BYTES, EntryView, Received};
 pub use envelope::{Envelope, Item, Progress};
 pub use outbox::{BYTES_PER_ENVELOPE_MAX, EntryBytes, ITEMS_PER_ENVELOPE_MAX};
-pub use stream::{BYTES_IN_FLIGHT_MAX, Event, Link, REPEAT_NANOS};
+pub use stream::{BYTES_IN_FLIGHT_MAX, Event, Link, REPEAT_NANOS, REST_NANOS};

@@ -20,6 +20,10 @@ const ANSWERED_BYTES_MIN: usize = BYTES_IN_FLIGHT_MAX / 2;
 /// How long items that nobody waits for wait for others to leave with.
 const PATIENCE_NANOS: u64 = 5_000_000;
 
+/// How long nothing is sent after the other end has refused a session: what its log had no room for
+/// would be refused again at once. About what a disk takes to make room.
+pub const REST_NANOS: u64 = 20_000_000;
+
 /// Sessions of one life; the sessions of the next begin above them.
 const SESSIONS_PER_LIFE: u64 = 1 << 32;
 
@@ -51,6 +55,8 @@ pub struct Link {
     repeat_at: Option<MonotonicNanos>,
     /// Until when all that is in the outbox can wait; nothing if some of it cannot, or there is none.
     patient_until: Option<MonotonicNanos>,
+    /// Until when nothing with items is sent, after a refusal.
+    rests_until: Option<MonotonicNanos>,
 }
 
 impl Link {
@@ -68,6 +74,7 @@ impl Link {
             owes_acknowledgement: false,
             repeat_at: None,
             patient_until: None,
+            rests_until: None,
         }
     }
 
@@ -88,16 +95,21 @@ impl Link {
 
     /// Whether [`Link::take`] has something now.
     pub fn is_ready(&self, now: MonotonicNanos) -> bool {
-        let has_room = self.in_flight_bytes < BYTES_IN_FLIGHT_MAX;
         let is_patient = self.patient_until.is_some_and(|moment| now < moment);
-        (has_room && !self.outbox.is_empty() && !is_patient)
+        (self.may_send(now) && !self.outbox.is_empty() && !is_patient)
             || self.owes_acknowledgement
             || self.repeat_at.is_some_and(|moment| moment <= now)
     }
 
+    fn may_send(&self, now: MonotonicNanos) -> bool {
+        let is_resting = self.rests_until.is_some_and(|moment| now < moment);
+        self.in_flight_bytes < BYTES_IN_FLIGHT_MAX && !is_resting
+    }
+
     /// When [`Link::is_ready`] may turn true by itself; nothing on a link that is silent.
     pub fn next_tick(&self) -> Option<MonotonicNanos> {
-        [self.repeat_at, self.patient_until].into_iter().flatten().min()
+        let sends_at = self.patient_until.max(self.rests_until).filter(|_| !self.outbox.is_empty());
+        [self.repeat_at, sends_at].into_iter().flatten().min()
     }
 
     /// The next envelope, if there is a reason to send one. The shell adds the entries of its appends.
@@ -105,9 +117,8 @@ impl Link {
         if !self.is_ready(now) {
             return None;
         }
-        let has_room = self.in_flight_bytes < BYTES_IN_FLIGHT_MAX;
-        let items = if has_room && !self.outbox.is_empty() {
-            self.patient_until = None;
+        let items = if self.may_send(now) && !self.outbox.is_empty() {
+            (self.patient_until, self.rests_until) = (None, None);
             let (items, bytes) = self.outbox.fill(entries);
             if !items.is_empty() {
                 self.sent.count += 1;
@@ -132,9 +143,9 @@ impl Link {
     }
 
     /// Takes an envelope from the other end.
-    pub fn receive(&mut self, envelope: Envelope, events: &mut Vec<Event>) {
+    pub fn receive(&mut self, envelope: Envelope, now: MonotonicNanos, events: &mut Vec<Event>) {
         let Envelope { sent, taken, is_refused, wants_answer, items } = envelope;
-        self.hear_of_own(taken, is_refused, events);
+        self.hear_of_own(taken, is_refused, now, events);
         if sent.session < self.taken.session {
             return;
         }
@@ -175,12 +186,19 @@ impl Link {
         events.push(Event::Reset);
     }
 
-    fn hear_of_own(&mut self, taken: Progress, is_refused: bool, events: &mut Vec<Event>) {
+    fn hear_of_own(
+        &mut self,
+        taken: Progress,
+        is_refused: bool,
+        now: MonotonicNanos,
+        events: &mut Vec<Event>,
+    ) {
         if taken.session != self.sent.session || taken.count > self.sent.count {
             return;
         }
         if is_refused {
             self.break_off(events);
+            self.rests_until = Some(now.after(REST_NANOS));
             return;
         }
         while self.acknowledged_count < taken.count {
@@ -201,6 +219,7 @@ impl Link {
         self.in_flight_bytes = 0;
         self.repeat_at = None;
         self.patient_until = None;
+        self.rests_until = None;
     }
 
     /// Bytes that were sent and not yet taken.

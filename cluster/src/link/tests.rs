@@ -37,7 +37,7 @@ fn accepted(matched: u64) -> Item {
 
 fn receive(link: &mut Link, envelope: Envelope) -> Vec<Event> {
     let mut events = Vec::new();
-    link.receive(envelope, &mut events);
+    link.receive(envelope, NOW, &mut events);
     events
 }
 
@@ -145,10 +145,44 @@ fn a_lost_last_envelope_is_noticed_by_what_is_said_again() {
     assert!(receive(&mut link, refusal).is_empty(), "once");
 
     link.push(ONE, accepted(2));
-    let envelope = link.take(&Sized(1), NOW).unwrap();
+    let envelope = link.take(&Sized(1), NOW.after(REST_NANOS)).unwrap();
     let items = vec![(ONE, accepted(2))];
     assert_eq!(receive(&mut other, envelope.clone()), [Event::Items(items)]);
     assert!(receive(&mut other, envelope).is_empty(), "a repeated envelope is not taken twice");
+}
+
+/// What a log had no room for was sent again as fast as the connection carried it.
+#[test]
+fn what_was_refused_is_sent_again_after_a_rest() {
+    let (mut link, mut other) = (Link::new(Incarnation(1)), Link::new(Incarnation(1)));
+    link.push(ONE, append(0, 1));
+    receive(&mut other, link.take(&Sized(1), NOW).unwrap());
+    other.refuse(&mut Vec::new());
+    other.push(TWO, append(0, 1));
+    let refusal = other.take(&Sized(1), NOW).unwrap();
+    assert_eq!(receive(&mut link, refusal)[0], Event::Reset);
+    assert_eq!(
+        (link.take(&Sized(1), NOW), link.next_tick()),
+        (None, None),
+        "it has nothing to say"
+    );
+
+    link.push(ONE, append(0, 1));
+    let end = NOW.after(REST_NANOS);
+    assert_eq!((link.take(&Sized(1), NOW), link.next_tick()), (None, Some(end)));
+    let question = other.take(&Sized(1), NOW.after(REPEAT_NANOS)).unwrap();
+    receive(&mut link, question);
+    let answer = link.take(&Sized(1), NOW).unwrap();
+    assert_eq!((answer.items.len(), answer.taken.count), (0, 1), "what it took is said meanwhile");
+    let again = link.take(&Sized(1), end).unwrap();
+    assert_eq!(receive(&mut other, again), [Event::Items(vec![(ONE, append(0, 1))])]);
+
+    other.refuse(&mut Vec::new());
+    other.push(TWO, accepted(1));
+    receive(&mut link, other.take(&Sized(1), NOW).unwrap());
+    link.break_off(&mut Vec::new());
+    link.push(ONE, append(0, 1));
+    assert!(link.take(&Sized(1), NOW).is_some(), "another connection is another start");
 }
 
 #[test]

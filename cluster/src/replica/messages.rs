@@ -72,7 +72,7 @@ impl<W> Replicas<W> {
             Envelope::decode(bytes).map_err(ReceiveError::Malformed)?;
         let connection = self.links.get(from).ok_or(ReceiveError::TooManyLinks)?;
         let mut events = Vec::new();
-        connection.link.receive(envelope, &mut events);
+        connection.link.receive(envelope, local.now, &mut events);
         let mut bad = None;
         for event in events {
             match event {
