@@ -79,6 +79,10 @@ impl LocalLog for CountingLog {
         Ok(())
     }
 
+    fn payload_bytes_max(&self) -> usize {
+        usize::MAX
+    }
+
     fn append(
         &mut self,
         _: GroupId,

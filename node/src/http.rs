@@ -167,6 +167,12 @@ const SHARD_FIGURES: &[Figure] = &[
         "Logged batches whose record could not be read; the log names them.",
         |s| s.unreadable_batches,
     ),
+    (
+        "groups_standing_still",
+        "gauge",
+        "Groups that were sent an entry which this node can never take; the log says why.",
+        |s| s.standing_still,
+    ),
     ("metadata_voters", "gauge", "Nodes that decide on schema and ring; on shard 0.", |s| {
         s.metadata_voters
     }),

@@ -15,8 +15,13 @@ pub trait LocalLog {
     type Error;
 
     /// Whether an entry of that size can be appended now. After a yes, the next append of it
-    /// fails only if the log itself has failed.
+    /// fails only if the log itself has failed. So do votes, a leader's first entry and changes of
+    /// members, also after a no: the log keeps room for them. They are few, for what others or the
+    /// clock may bring in any number is asked for first.
     fn admit(&self, group: GroupId, payload_bytes: usize) -> Result<(), Self::Error>;
+
+    /// The most bytes that an entry may have, however empty the log is.
+    fn payload_bytes_max(&self) -> usize;
 
     /// Appends an entry; it voids the group's entries at and above its index.
     fn append(

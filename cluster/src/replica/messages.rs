@@ -5,6 +5,7 @@ use super::links::Outgoing;
 use super::local::{HeldEntry, Local, LocalLog, LocalState};
 use super::member::Replica;
 use super::replicas::Replicas;
+use super::room::{BadEntry, may_campaign};
 use crate::consensus::{EntryId, Header, Input, LogIndex, Message};
 use crate::leadership::{self, ClosedMicros, Support};
 use crate::link::{self, EntryView, Envelope, Item};
@@ -14,6 +15,7 @@ use crate::placement::GroupId;
 use crate::ring::HostId;
 use crate::wire::DecodeError;
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// Why a message of a peer was not taken.
@@ -23,9 +25,9 @@ pub enum ReceiveError<E> {
     Malformed(DecodeError),
     /// There are too many links.
     TooManyLinks,
-    /// Entries of a group can never be applied, as the first of them shows. They were passed over, and
-    /// all else was taken.
-    BadEntry(BadEntry),
+    /// These entries can never be taken. They were passed over with what follows them in their groups,
+    /// and all else was taken.
+    BadEntries(Vec<BadEntry>),
     /// The log has failed.
     Log(E),
 }
@@ -35,29 +37,11 @@ impl<E: fmt::Display> fmt::Display for ReceiveError<E> {
         match self {
             ReceiveError::Malformed(error) => write!(f, "a message cannot be read: {error}"),
             ReceiveError::TooManyLinks => f.write_str("there are too many peers"),
-            ReceiveError::BadEntry(BadEntry { group, index, reason }) => write!(
-                f,
-                "entry {} of group {:016x} is damaged, and the group goes no further here: {reason}",
-                index.0, group.0
-            ),
+            ReceiveError::BadEntries(bad) => bad.iter().try_for_each(|bad| writeln!(f, "{bad}")),
             ReceiveError::Log(error) => error.fmt(f),
         }
     }
 }
-
-/// An entry of another node that can never be applied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BadEntry {
-    /// Its group.
-    pub group: GroupId,
-    /// Its place.
-    pub index: LogIndex,
-    /// What is wrong with it.
-    pub reason: &'static str,
-}
-
-/// What an entry takes of the log besides its payload, at most.
-const LOG_ENTRY_BYTES: usize = 64;
 
 impl<W> Replicas<W> {
     /// Takes an envelope of another shard. What the log has no room for now counts as lost, and is
@@ -73,7 +57,7 @@ impl<W> Replicas<W> {
         let connection = self.links.get(from).ok_or(ReceiveError::TooManyLinks)?;
         let mut events = Vec::new();
         connection.link.receive(envelope, local.now, &mut events);
-        let mut bad = None;
+        let mut bad = Vec::new();
         for event in events {
             match event {
                 link::Event::Items(items) => {
@@ -83,7 +67,7 @@ impl<W> Replicas<W> {
             }
             .map_err(ReceiveError::Log)?;
         }
-        bad.map_or(Ok(()), |bad| Err(ReceiveError::BadEntry(bad)))
+        if bad.is_empty() { Ok(()) } else { Err(ReceiveError::BadEntries(bad)) }
     }
 
     fn receive_items<L: LocalLog, S: LocalState, P: Support>(
@@ -91,84 +75,44 @@ impl<W> Replicas<W> {
         from: Peer,
         items: Vec<(GroupId, Item)>,
         mut entries: &[EntryView<'_>],
-        bad: &mut Option<BadEntry>,
+        bad: &mut Vec<BadEntry>,
         local: &mut Local<'_, L, S, P>,
     ) -> Result<(), L::Error> {
+        // What comes of these behind what there was no room for would leave a gap.
+        let mut refused = BTreeSet::new();
         for (id, item) in items {
-            let mut bodies: &[EntryView<'_>] = &[];
-            if let Item::Append { previous, last, .. } = item {
-                let count = usize::try_from(last.0 - previous.index.0).unwrap_or(usize::MAX);
-                (bodies, entries) = entries.split_at(count.min(entries.len()));
-                if let Some(found) = self.find_bad(id, previous.index, bodies, local.state) {
-                    bad.get_or_insert(found);
+            let mut bodies = bodies_of(&item, &mut entries);
+            if refused.contains(&id) {
+                continue;
+            }
+            if let Some((found, usable)) = self.find_bad(id, &item, bodies, local) {
+                bad.push(found);
+                bodies = &bodies[..usable];
+                if bodies.is_empty() {
                     continue;
                 }
-                let taken = self.room_for(id, previous.index, bodies, local.log);
-                if taken < bodies.len() {
-                    return self.receive_part(id, from, item, &bodies[..taken], local);
-                }
             }
-            self.receive_item(id, from.host_id, item, bodies, local)?;
+            let taken = self.room_for(id, &item, bodies, local.log);
+            if taken.is_none_or(|taken| taken < bodies.len()) {
+                refused.insert(id);
+            }
+            if let Some(taken) = taken {
+                self.receive_item(id, from.host_id, item, &bodies[..taken], local)?;
+            }
         }
-        Ok(())
+        if refused.is_empty() { Ok(()) } else { self.refuse(from, local) }
     }
 
-    /// Takes the first entries of an append, and counts all that came behind them as lost. Together they
-    /// may be more than the log ever takes at once: refused as a whole, they would be for ever.
-    fn receive_part<L: LocalLog, S: LocalState, P: Support>(
+    /// What was not taken of a session counts as lost, with all that comes behind it.
+    fn refuse<L: LocalLog, S: LocalState, P: Support>(
         &mut self,
-        id: GroupId,
         from: Peer,
-        item: Item,
-        bodies: &[EntryView<'_>],
         local: &mut Local<'_, L, S, P>,
     ) -> Result<(), L::Error> {
-        if !bodies.is_empty() {
-            self.receive_item(id, from.host_id, item, bodies, local)?;
-        }
         if let Some(connection) = self.links.get(from) {
             connection.link.refuse(&mut Vec::new());
         }
         self.reset(from, local)
-    }
-
-    /// How many of the entries behind `previous` the log has room for now; those that are here need none.
-    fn room_for<L: LocalLog>(
-        &self,
-        id: GroupId,
-        previous: LogIndex,
-        bodies: &[EntryView<'_>],
-        log: &L,
-    ) -> usize {
-        let size = |view: &EntryView<'_>| LOG_ENTRY_BYTES + view.payload.len();
-        if bodies.is_empty() || log.admit(id, bodies.iter().map(size).sum()).is_ok() {
-            return bodies.len();
-        }
-        let replica = self.groups.get(&id);
-        let mut bytes = 0;
-        let is_too_much = |(index, view): (u64, &EntryView<'_>)| {
-            let term = replica.and_then(|replica| replica.group.term_at(LogIndex(index)));
-            let is_new = term != Some(view.header.term);
-            bytes += if is_new { size(view) } else { 0 };
-            is_new && log.admit(id, bytes).is_err()
-        };
-        let taken = (previous.0 + 1..).zip(bodies).position(is_too_much);
-        taken.unwrap_or(bodies.len())
-    }
-
-    /// The first entry that can never be applied, of a group that is here.
-    fn find_bad<S: LocalState>(
-        &self,
-        group: GroupId,
-        previous: LogIndex,
-        bodies: &[EntryView<'_>],
-        state: &S,
-    ) -> Option<BadEntry> {
-        self.groups.get(&group)?;
-        (previous.0 + 1..).zip(bodies).find_map(|(index, view)| {
-            let checked = state.check(group, &view.header.kind, view.payload);
-            checked.err().map(|reason| BadEntry { group, index: LogIndex(index), reason })
-        })
     }
 
     fn receive_item<L: LocalLog, S: LocalState, P: Support>(
@@ -219,7 +163,10 @@ impl<W> Replicas<W> {
                 leadership::Effect::Send { to, message } => {
                     self.push(id, to, Item::Leadership(message));
                 }
-                leadership::Effect::Campaign => drop(self.step(id, Input::Campaign, &[], local)?),
+                leadership::Effect::Campaign if may_campaign(id, local.log) => {
+                    self.step(id, Input::Campaign, &[], local)?;
+                }
+                leadership::Effect::Campaign => {}
                 leadership::Effect::Resend { to } => {
                     self.step(id, Input::Resend { to }, &[], local)?;
                 }
@@ -498,6 +445,15 @@ impl<W> Replica<W> {
         let is_rested = |catch_up: &mut CatchUp| matches!(catch_up.state, State::Rests(moment) if moment <= now);
         self.catch_ups.extract_if(.., is_rested).map(|catch_up| catch_up.to).collect()
     }
+}
+
+/// The entries of an item, which `entries` begin with.
+fn bodies_of<'a, 'b>(item: &Item, entries: &mut &'a [EntryView<'b>]) -> &'a [EntryView<'b>] {
+    let Item::Append { previous, last, .. } = item else { return &[] };
+    let count = usize::try_from(last.0 - previous.index.0).unwrap_or(usize::MAX);
+    let (bodies, rest) = entries.split_at(count.min(entries.len()));
+    *entries = rest;
+    bodies
 }
 
 fn end_of_append((group, item): &(GroupId, Item)) -> Option<(GroupId, LogIndex)> {

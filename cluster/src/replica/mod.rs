@@ -34,6 +34,7 @@ mod local;
 mod member;
 mod messages;
 mod replicas;
+mod room;
 #[cfg(test)]
 mod tests;
 
@@ -41,5 +42,6 @@ pub use catch_up::{LogRequest, RETRY_NANOS};
 pub use ends::LogEnds;
 pub use local::{Committed, HeldEntry, Local, LocalLog, LocalState, LogPosition, PartitionMask};
 pub use member::NewReplica;
-pub use messages::{BadEntry, ReceiveError};
+pub use messages::ReceiveError;
 pub use replicas::{Decided, ProposeError, Replicas};
+pub use room::{BadEntry, BadReason};

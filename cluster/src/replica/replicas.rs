@@ -378,7 +378,8 @@ impl<W> Replicas<W> {
         Ok(appended.expect("a leader appends what is proposed"))
     }
 
-    /// Changes the members of a group that is led here.
+    /// Changes the members of a group that is led here; on an error nothing was changed, unless the
+    /// log has failed.
     pub fn change_members<L: LocalLog, S: LocalState, P: Support>(
         &mut self,
         id: GroupId,
@@ -388,6 +389,7 @@ impl<W> Replicas<W> {
         if self.groups.get(&id).is_none_or(|replica| replica.is_suspended) {
             return Ok(Err(Refusal::NotLeader { leader: None }));
         }
+        self.admit_change(id, local.log)?;
         let refusal = self.step(id, Input::ChangeMembers(change), &[], local)?;
         Ok(refusal.map_or(Ok(()), Err))
     }

@@ -3,7 +3,8 @@
 
 use super::*;
 use crate::consensus::{
-    EntryId, HardState, Header, Kind, LogIndex, Membership, Recovered, Term, TermRun,
+    Change, EntryId, HardState, Header, Kind, LogIndex, Membership, Message, Recovered, Term,
+    TermRun,
 };
 use crate::leadership::Support;
 use crate::link::{EntryView, Envelope, Item, Progress};
@@ -22,6 +23,8 @@ struct TestLog {
     is_full: bool,
     /// What it takes at once, if that is limited.
     bytes_max: Option<usize>,
+    /// The most of an entry, if that is limited.
+    payload_bytes_max: Option<usize>,
 }
 
 impl LocalLog for TestLog {
@@ -30,6 +33,10 @@ impl LocalLog for TestLog {
     fn admit(&self, _: GroupId, bytes: usize) -> Result<(), &'static str> {
         let is_much = self.bytes_max.is_some_and(|bytes_max| bytes > bytes_max);
         if self.is_full || is_much { Err("full") } else { Ok(()) }
+    }
+
+    fn payload_bytes_max(&self) -> usize {
+        self.payload_bytes_max.unwrap_or(usize::MAX)
     }
 
     fn append(
@@ -250,89 +257,170 @@ fn a_restarted_member_keeps_what_is_not_known_to_be_committed_until_it_is() {
     assert_eq!(shard.state.0, [(group, vec![(3, vec![3]), (4, vec![4]), (5, vec![])])]);
 }
 
-/// A broken member must not take down those that follow it.
-#[test]
-fn entries_that_can_never_be_applied_are_passed_over_and_other_groups_go_on() {
-    const LEADER: HostId = HostId(8);
-    let (broken, whole) = (GroupId(1), GroupId(2));
-    let mut replicas: Replicas<u32> = Replicas::new(ME, Incarnation(1));
-    let mut shard = Shard::default();
+const LEADER: HostId = HostId(8);
+const FROM: Peer = Peer { host_id: LEADER, shard: 0 };
+
+/// Groups of this node and the leader.
+fn followers(ids: [GroupId; 2]) -> Replicas<u32> {
+    let mut replicas = Replicas::new(ME, Incarnation(1));
     let members = Arc::new(Membership::of_voters([ME, LEADER]));
-    for id in [broken, whole] {
+    for id in ids {
         let memberships = vec![(LogIndex(0), members.clone())];
         let recovered = Recovered { memberships, ..Recovered::default() };
         let shards = vec![(LEADER, 0)];
         let new = NewReplica { recovered, shards, ..NewReplica::default() };
         replicas.add(id, new, MonotonicNanos(5)).unwrap();
     }
-    let append = |group: GroupId| {
-        let (previous, last) = (EntryId::default(), LogIndex(2));
-        (group, Item::Append { term: Term(1), previous, last, commit: LogIndex(0) })
-    };
-    let envelope = Envelope {
-        sent: Progress { session: 1, count: 1 },
-        taken: Progress::default(),
-        is_refused: false,
-        wants_answer: true,
-        items: vec![append(broken), append(whole)],
-    };
+    replicas
+}
+
+/// The first envelope of a session of the leader's.
+fn envelope<'a>(
+    session: u64,
+    items: Vec<(GroupId, Item)>,
+    payload: impl Fn(GroupId, LogIndex) -> &'a [u8],
+) -> Vec<u8> {
+    let (sent, taken) = (Progress { session, count: 1 }, Progress::default());
+    let envelope = Envelope { sent, taken, is_refused: false, wants_answer: true, items };
     let mut bytes = Vec::new();
     envelope.encode(&mut bytes, |group, index| {
-        let is_bad = group == broken && index == LogIndex(2);
         let header = Header { term: Term(1), kind: Kind::Data };
-        EntryView { header, payload: if is_bad { BAD } else { b"good" } }
+        EntryView { header, payload: payload(group, index) }
     });
-    let from = Peer { host_id: LEADER, shard: 0 };
-    let received = replicas.receive(from, &bytes, &mut shard.local());
-    let Err(ReceiveError::BadEntry(bad)) = received else { panic!("{received:?}") };
-    assert_eq!(bad, BadEntry { group: broken, index: LogIndex(2), reason: "it is bad" });
+    bytes
+}
+
+/// Entries 1 to `last`.
+fn append(group: GroupId, last: u64) -> (GroupId, Item) {
+    let (previous, last) = (EntryId::default(), LogIndex(last));
+    (group, Item::Append { term: Term(1), previous, last, commit: LogIndex(0) })
+}
+
+/// A broken member must not take down those that follow it.
+#[test]
+fn entries_that_can_never_be_applied_are_passed_over_and_other_groups_go_on() {
+    let (broken, whole) = (GroupId(1), GroupId(2));
+    let mut replicas = followers([broken, whole]);
+    let mut shard = Shard::default();
+    let bytes = envelope(1, vec![append(broken, 3), append(whole, 2)], |group, index| {
+        if group == broken && index == LogIndex(2) { BAD } else { b"good" }
+    });
+    let received = replicas.receive(FROM, &bytes, &mut shard.local());
+    let Err(ReceiveError::BadEntries(bad)) = received else { panic!("{received:?}") };
+    let reason = BadReason::Damaged("it is bad");
+    assert_eq!(bad, [BadEntry { group: broken, index: LogIndex(2), reason }]);
     let lasts = [broken, whole].map(|id| replicas.last_index(id).0);
-    assert_eq!(lasts, [0, 2]);
+    assert_eq!(lasts, [1, 2]);
+    replicas.check_invariants();
+}
+
+/// A member with smaller segments than its leader refused such an entry for ever, and with it
+/// everything that other groups were sent.
+#[test]
+fn entries_larger_than_the_log_ever_takes_are_passed_over_and_other_groups_go_on() {
+    let (broken, whole) = (GroupId(1), GroupId(2));
+    let mut replicas = followers([broken, whole]);
+    let mut shard = Shard::default();
+    replicas.connected(FROM, &mut shard.local()).unwrap();
+    (shard.log.bytes_max, shard.log.payload_bytes_max) = (Some(2_000), Some(1_500));
+    let items = vec![append(broken, 3), append(whole, 2)];
+    let bytes = envelope(1, items, |group, index| {
+        if group == broken && index == LogIndex(2) { &[7; 1_501] } else { b"small" }
+    });
+    let received = replicas.receive(FROM, &bytes, &mut shard.local());
+    let Err(ReceiveError::BadEntries(bad)) = received else { panic!("{received:?}") };
+    let reason = BadReason::TooLarge { payload_bytes: 1_501, payload_bytes_max: 1_500 };
+    assert_eq!(bad, [BadEntry { group: broken, index: LogIndex(2), reason }]);
+    let lasts = [broken, whole].map(|id| replicas.last_index(id).0);
+    assert_eq!(lasts, [1, 2]);
+    let mut answer = Vec::new();
+    replicas.take_outgoing(MonotonicNanos(6), &mut answer).expect("it answers");
+    let answer = Envelope::decode(&answer).unwrap().envelope;
+    assert!(!answer.is_refused && answer.taken.count == 1, "it would be sent again at once");
     replicas.check_invariants();
 }
 
 /// What is sent at once may be more than a log takes at once, however empty it is. Refused as a whole
-/// it would be sent again as a whole, for ever, and with it what stands behind it.
+/// it would be sent again as a whole, for ever.
 #[test]
 fn of_an_append_that_is_more_than_the_log_takes_at_once_the_first_entries_are_taken() {
-    const LEADER: HostId = HostId(8);
     let (large, behind) = (GroupId(1), GroupId(2));
-    let mut replicas: Replicas<u32> = Replicas::new(ME, Incarnation(1));
+    let mut replicas = followers([large, behind]);
     let mut shard = Shard::default();
-    let members = Arc::new(Membership::of_voters([ME, LEADER]));
-    for id in [large, behind] {
-        let memberships = vec![(LogIndex(0), members.clone())];
-        let recovered = Recovered { memberships, ..Recovered::default() };
-        let shards = vec![(LEADER, 0)];
-        let new = NewReplica { recovered, shards, ..NewReplica::default() };
-        replicas.add(id, new, MonotonicNanos(5)).unwrap();
-    }
-    let append = |group: GroupId, last: u64| {
-        let (previous, last) = (EntryId::default(), LogIndex(last));
-        (group, Item::Append { term: Term(1), previous, last, commit: LogIndex(0) })
-    };
-    let from = Peer { host_id: LEADER, shard: 0 };
     shard.log.bytes_max = Some(3_000);
     let mut lasts = Vec::new();
     // The leader begins a new session and sends all of it anew, until nothing is refused.
     for session in 1..=4 {
-        let envelope = Envelope {
-            sent: Progress { session, count: 1 },
-            taken: Progress::default(),
-            is_refused: false,
-            wants_answer: true,
-            items: vec![append(large, 5), append(behind, 1)],
-        };
-        let mut bytes = Vec::new();
-        envelope.encode(&mut bytes, |_, _| {
-            let header = Header { term: Term(1), kind: Kind::Data };
-            EntryView { header, payload: &[7; 1_000] }
-        });
-        replicas.receive(from, &bytes, &mut shard.local()).unwrap();
+        let bytes =
+            envelope(session, vec![append(large, 5), append(behind, 1)], |_, _| &[7; 1_000]);
+        replicas.receive(FROM, &bytes, &mut shard.local()).unwrap();
         lasts.push([large, behind].map(|id| replicas.last_index(id).0));
         replicas.check_invariants();
     }
-    assert_eq!(lasts, [[2, 0], [4, 0], [5, 1], [5, 1]]);
+    assert_eq!(lasts, [[2, 1], [4, 1], [5, 1], [5, 1]]);
+}
+
+/// What was counted for it besides its payload made it larger than any log takes at once, also where
+/// the leader's has the same limit.
+#[test]
+fn the_largest_entry_that_a_log_takes_is_taken_from_others_too() {
+    let (group, other) = (GroupId(1), GroupId(2));
+    let mut replicas = followers([group, other]);
+    let mut shard = Shard::default();
+    (shard.log.bytes_max, shard.log.payload_bytes_max) = (Some(1_500), Some(1_500));
+    let lasts = [1, 2, 3].map(|session| {
+        let bytes = envelope(session, vec![append(group, 2)], |_, _| &[7; 1_500]);
+        replicas.receive(FROM, &bytes, &mut shard.local()).unwrap();
+        replicas.check_invariants();
+        (replicas.term(group), replicas.last_index(group))
+    });
+    // It comes with a term, which is written before it.
+    assert_eq!(lasts, [0, 1, 2].map(|last| (Term(1), LogIndex(last))));
+}
+
+/// A vote that the log had no room for was decided all the same, and the shard failed for good.
+#[test]
+fn what_others_have_a_group_write_waits_for_room() {
+    let (group, other) = (GroupId(1), GroupId(2));
+    let mut replicas = followers([group, other]);
+    let mut shard = Shard::default();
+    let request = Message::VoteRequest { term: Term(5), last: EntryId::default() };
+    let items = vec![
+        (group, Item::Consensus(request.clone())),
+        (group, Item::Consensus(request)),
+        append(other, 0),
+    ];
+    shard.log.is_full = true;
+    let bytes = envelope(1, items.clone(), |_, _| b"");
+    replicas.receive(FROM, &bytes, &mut shard.local()).unwrap();
+    assert_eq!([group, other].map(|id| replicas.term(id)), [Term(0); 2]);
+    assert!(shard.log.records.is_empty());
+    shard.log.is_full = false;
+    let bytes = envelope(2, items, |_, _| b"");
+    replicas.receive(FROM, &bytes, &mut shard.local()).unwrap();
+    assert_eq!([group, other].map(|id| replicas.term(id)), [Term(5), Term(1)]);
+    replicas.check_invariants();
+}
+
+/// The log had no room for the change, and the group took the next entry for one behind it.
+#[test]
+fn a_change_of_members_waits_for_room() {
+    let group = GroupId(1);
+    let mut replicas = Replicas::new(ME, Incarnation(1));
+    let mut shard = Shard::default();
+    replicas.add(group, alone(), MonotonicNanos(5)).unwrap();
+    replicas.campaign(group, &mut shard.local()).unwrap();
+    shard.sync_all(&mut replicas);
+    shard.log.is_full = true;
+    let change = Change::AddLearner(LEADER);
+    assert_eq!(replicas.change_members(group, change, &mut shard.local()), Err("full"));
+    shard.log.is_full = false;
+    assert_eq!(replicas.last_index(group), LogIndex(1));
+    assert_eq!(replicas.change_members(group, change, &mut shard.local()), Ok(Ok(())));
+    let mask = PartitionMask(1);
+    let index = replicas.propose(group, vec![2], mask, || 2, &mut shard.local());
+    assert_eq!(index, Ok(LogIndex(3)));
+    replicas.check_invariants();
 }
 
 /// A leader that started by an old view knew a member of its group, and not where it is: the member

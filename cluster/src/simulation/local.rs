@@ -5,8 +5,8 @@ use crate::consensus::{EntryId, HardState, Header, Kind, LogIndex, Term};
 use crate::leadership::{ClosedMicros, ClosedTime};
 use crate::placement::GroupId;
 use crate::replica::{Committed, HeldEntry, LocalLog, LocalState, LogPosition, LogRequest};
+use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
-use std::convert::Infallible;
 
 /// Who waits for an entry.
 #[derive(Debug)]
@@ -15,9 +15,24 @@ pub(super) struct Waiting {
     pub(super) entry: EntryId,
 }
 
+/// What a record takes of the log besides an entry's bytes or a vote, and what a vote takes.
+const RECORD_BYTES: usize = 36;
+const VOTE_BYTES: usize = 16;
+
+/// What may wait beyond what is admitted: of a log's own records, which are few.
+const OWN_BYTES_MAX: usize = 500;
+
+/// The log has no room now.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Full;
+
 /// The log as the groups believe it to be, and the writes that are on their way to the disk.
 #[derive(Default)]
 pub(super) struct SimLog {
+    /// What may wait for the disk; any number of bytes, unless that is limited.
+    pub(super) bytes_max: Option<usize>,
+    /// How often there was no room.
+    pub(super) refusal_count: Cell<u64>,
     groups: BTreeMap<GroupId, GroupLog>,
     /// Of all groups, in order, with the position behind each.
     pub(super) writes: VecDeque<(u64, GroupId, Record)>,
@@ -85,6 +100,19 @@ impl SimLog {
         found.map(held).collect()
     }
 
+    /// Whether a record with so many bytes may wait for the disk, and `own_bytes_max` beyond what is
+    /// admitted.
+    fn check_room(&self, bytes: usize, own_bytes_max: usize) -> Result<(), Full> {
+        let Some(bytes_max) = self.bytes_max else { return Ok(()) };
+        let waiting = self.writes.iter().map(|(_, _, record)| bytes_of(record));
+        let total = waiting.sum::<usize>() + RECORD_BYTES + bytes;
+        if total <= bytes_max + own_bytes_max {
+            return Ok(());
+        }
+        self.refusal_count.update(|count| count + 1);
+        Err(Full)
+    }
+
     fn write(&mut self, group: GroupId, record: Record) -> LogPosition {
         self.appended += 1;
         self.writes.push_back((self.appended, group, record));
@@ -92,11 +120,33 @@ impl SimLog {
     }
 }
 
-impl LocalLog for SimLog {
-    type Error = Infallible;
+/// What a record takes of the log.
+fn bytes_of(record: &Record) -> usize {
+    match record {
+        Record::Vote(_) => RECORD_BYTES + VOTE_BYTES,
+        Record::Entries { entries, .. } => entries.iter().map(bytes_of_entry).sum(),
+        // It is written elsewhere.
+        Record::Install(_) => 0,
+    }
+}
 
-    fn admit(&self, _: GroupId, _: usize) -> Result<(), Infallible> {
-        Ok(())
+fn bytes_of_entry(entry: &Entry) -> usize {
+    let members = match &entry.header.kind {
+        Kind::Membership(members) => members.encoded_bytes(),
+        Kind::Data | Kind::NoOp => 0,
+    };
+    RECORD_BYTES + members + entry.body.to_bytes().len()
+}
+
+impl LocalLog for SimLog {
+    type Error = Full;
+
+    fn admit(&self, _: GroupId, bytes: usize) -> Result<(), Full> {
+        self.check_room(bytes, 0)
+    }
+
+    fn payload_bytes_max(&self) -> usize {
+        self.bytes_max.unwrap_or(usize::MAX)
     }
 
     fn append(
@@ -105,9 +155,11 @@ impl LocalLog for SimLog {
         id: EntryId,
         kind: &Kind,
         payload: &[u8],
-    ) -> Result<LogPosition, Infallible> {
+    ) -> Result<LogPosition, Full> {
         let header = Header { term: id.term, kind: kind.clone() };
         let entry = Entry { header, body: Body::from_bytes(payload) };
+        let own_bytes_max = if *kind == Kind::Data { 0 } else { OWN_BYTES_MAX };
+        self.check_room(bytes_of_entry(&entry) - RECORD_BYTES, own_bytes_max)?;
         let log = self.groups.get_mut(&group).unwrap();
         log.entries.truncate((id.index.0 - log.base.0 - 1) as usize);
         log.entries.push(entry.clone());
@@ -115,7 +167,8 @@ impl LocalLog for SimLog {
         Ok(self.write(group, Record::Entries { first: id.index, entries }))
     }
 
-    fn save_vote(&mut self, group: GroupId, vote: HardState) -> Result<LogPosition, Infallible> {
+    fn save_vote(&mut self, group: GroupId, vote: HardState) -> Result<LogPosition, Full> {
+        self.check_room(VOTE_BYTES, OWN_BYTES_MAX)?;
         Ok(self.write(group, Record::Vote(vote)))
     }
 }

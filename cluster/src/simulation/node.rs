@@ -4,7 +4,7 @@
 //! Here are only what lies around it: what was synced, what is applied, clients, and snapshots.
 
 use super::disk::{Disk, Record, Replayed, Replica, Snapshot};
-use super::local::{Event, SimLog, SimState, Waiting};
+use super::local::{Event, Full, SimLog, SimState, Waiting};
 use super::network::{Packet, Payload};
 use super::oracle::Oracle;
 use crate::consensus::{Change, EntryId, LogIndex, Membership, Recovered};
@@ -12,7 +12,8 @@ use crate::liveness::{self, Liveness, MonotonicNanos};
 use crate::peer::Peer;
 use crate::placement::GroupId;
 use crate::replica::{
-    Decided, HeldEntry, Local, LogPosition, LogRequest, NewReplica, PartitionMask, Replicas,
+    Decided, HeldEntry, Local, LogPosition, LogRequest, NewReplica, PartitionMask, ProposeError,
+    Replicas,
 };
 use crate::ring::HostId;
 use crate::rules::{Rule, is_kept};
@@ -24,6 +25,9 @@ const SNAPSHOT_NANOS: u64 = 1_000_000_000;
 
 /// After how long without progress a learner is begun anew with.
 const STALL_NANOS: u64 = 1_000_000_000;
+
+/// A log that took less than a group has decided to write would have failed for good.
+const WRITES_WHAT_FITS: &str = "a group writes only what its log has room for";
 
 /// Entries that one reading of the log gives.
 const ENTRIES_PER_READ: usize = 3;
@@ -51,6 +55,8 @@ pub(super) struct Node {
     /// It does nothing before this true time.
     pub(super) paused_until: u64,
     pub(super) disk: Disk,
+    /// How much may wait for the disk.
+    pub(super) log_bytes_max: Option<usize>,
     /// Nothing while it is down.
     pub(super) up: Option<Up>,
 }
@@ -116,16 +122,19 @@ impl Up {
         act: impl FnOnce(
             &mut Replicas<Waiting>,
             &mut Local<'_, SimLog, SimState, Liveness>,
-        ) -> Result<R, std::convert::Infallible>,
+        ) -> Result<R, Full>,
     ) -> R {
         let Up { liveness, replicas, log, state, .. } = self;
         state.wall = context.wall;
         let (support, now) = (&*liveness, context.now);
         let mut local = Local { log, state, support, now };
-        let Ok(result) = act(replicas, &mut local);
+        let result = act(replicas, &mut local).expect(WRITES_WHAT_FITS);
         if !is_kept(Rule::EntriesAreSynced) {
             let position = local.log.appended();
-            let Ok(()) = replicas.log_synced(position, &mut local);
+            replicas.log_synced(position, &mut local).expect(WRITES_WHAT_FITS);
+        }
+        for _ in 0..log.refusal_count.take() {
+            context.oracle.count("refusals of the log");
         }
         self.follow(id, context);
         result
@@ -168,6 +177,12 @@ impl Node {
         10_000_000_000 + (nanos / 1_000) as i64 + self.wall_offset
     }
 
+    /// From here on no more than so many bytes wait for the disk.
+    pub(super) fn limit_log(&mut self, bytes_max: usize) {
+        self.log_bytes_max = Some(bytes_max);
+        self.up.iter_mut().for_each(|up| up.log.bytes_max = Some(bytes_max));
+    }
+
     /// Starts it from its disk.
     pub(super) fn start(&mut self, peers: &[u64], now: MonotonicNanos) {
         let mut effects = Vec::new();
@@ -177,6 +192,7 @@ impl Node {
         liveness.incarnation_saved();
         let mut replicas = Replicas::new(host(self.id), incarnation);
         let (mut log, mut state) = (SimLog::default(), SimState::default());
+        log.bytes_max = self.log_bytes_max;
         for (&group, replica) in &self.disk.replicas {
             let replayed = replica.replay();
             replicas.add(group, new_replica(self.id, peers, &replayed), now).unwrap();
@@ -185,7 +201,7 @@ impl Node {
         }
         let mut local = Local { log: &mut log, state: &mut state, support: &liveness, now };
         for &id in peers.iter().filter(|&&id| id != self.id) {
-            let Ok(()) = replicas.connected(peer(id), &mut local);
+            replicas.connected(peer(id), &mut local).expect(WRITES_WHAT_FITS);
         }
         for &peer in peers.iter().filter(|&&peer| peer != self.id) {
             assert!(liveness.add_peer(host(peer), now));
@@ -262,7 +278,7 @@ impl Node {
 
     // ---- Clients ----
 
-    /// Proposes a write; whether this node leads the group.
+    /// Proposes a write; whether this node leads the group, and its log has room.
     pub(super) fn propose(
         &mut self,
         id: GroupId,
@@ -279,13 +295,15 @@ impl Node {
         }
         let entry = EntryId { index: group.last().index.next(), term: group.term() };
         let body = up.state.place(id, value, lag, context.wall);
-        up.with(node, context, |replicas, local| {
+        let proposed = up.with(node, context, |replicas, local| {
             let waiter = || Waiting { group: id, entry };
             let payload = body.to_bytes();
-            let index = replicas.propose(id, payload, PartitionMask::ALL, waiter, local);
-            assert_eq!(index, Ok(entry.index), "a leader takes proposals");
-            Ok(())
+            Ok(replicas.propose(id, payload, PartitionMask::ALL, waiter, local))
         });
+        if proposed == Err(ProposeError::Log(Full)) {
+            return false;
+        }
+        assert_eq!(proposed, Ok(entry.index), "a leader takes proposals");
         true
     }
 
@@ -343,7 +361,9 @@ impl Node {
         let node = self.id;
         let Some(up) = &mut self.up else { return };
         up.with(node, context, |replicas, local| {
-            replicas.change_members(id, change, local).map(|_| ())
+            // A log without room has taken nothing of it.
+            replicas.change_members(id, change, local).ok();
+            Ok(())
         });
     }
 

@@ -12,6 +12,12 @@ use crate::rules::{Rule, is_noticed};
 const STEPS: u64 = 1_200;
 const CALM_STEPS: u64 = 1_600;
 
+/// The least that a log takes at once: an entry, with the vote that may come before it.
+const LOG_BYTES_MIN: u64 = 300;
+
+/// In how many steps a log without room has room again, once nothing goes wrong.
+const ROOM_STEPS_MAX: u64 = 50;
+
 /// What sets one schedule apart from another.
 #[expect(clippy::struct_excessive_bools, reason = "each fault is there or not")]
 struct Temper {
@@ -25,6 +31,8 @@ struct Temper {
     has_cuts: bool,
     flushes: u64,
     operations: u64,
+    /// What may wait for a disk, if that is limited.
+    log_bytes_max: Option<u64>,
 }
 
 impl Temper {
@@ -41,6 +49,7 @@ impl Temper {
             has_cuts: random.below(3) > 0,
             flushes: random.below(30),
             operations: 1 + random.below(4),
+            log_bytes_max: (random.below(2) == 0).then(|| LOG_BYTES_MIN + random.below(2_000)),
         }
     }
 }
@@ -55,6 +64,9 @@ fn run(seed: u64) -> World {
     let temper = Temper::new(&mut random);
     world.network.weather = temper.weather;
     world.disk_speed = 5 + random.below(96);
+    if let Some(bytes_max) = temper.log_bytes_max {
+        world.nodes.values_mut().for_each(|node| node.limit_log(bytes_max as usize));
+    }
     for step in 0..STEPS {
         let nanos = if random.below(20) == 0 { 100_000_000 } else { 12_000_000 };
         world.pass(random.below(nanos));
@@ -183,11 +195,7 @@ fn calm(world: &mut World) {
         world.pass(5_000_000);
         // A last write to each group, once everything has come to rest.
         if step == CALM_STEPS * 3 / 4 {
-            for group in world.groups.clone() {
-                let value = world.next_value();
-                let write = |id: &u64| world.with(*id, |n, c| n.propose(group, value, 0, c));
-                assert!(ids.iter().any(write), "{group:?} has no leader\n{}", status(world, group));
-            }
+            world.groups.clone().into_iter().for_each(|group| write_last(world, group, &ids));
         }
     }
     world.check_logs();
@@ -212,6 +220,18 @@ fn calm(world: &mut World) {
             assert_eq!(applied, last, "{host:?} lags\n{}", status(world, group));
         }
     }
+}
+
+/// Writes to a group once more, as soon as there is room.
+fn write_last(world: &mut World, group: GroupId, ids: &[u64]) {
+    let value = world.next_value();
+    for _ in 0..ROOM_STEPS_MAX {
+        if ids.iter().any(|id| world.with(*id, |n, c| n.propose(group, value, 0, c))) {
+            return;
+        }
+        world.pass(5_000_000);
+    }
+    panic!("{group:?} has no leader\n{}", status(world, group));
 }
 
 fn status(world: &World, group: GroupId) -> String {
@@ -260,9 +280,14 @@ fn clusters_keep_their_promises() {
     for what in ["leaders", "entries", "writes", "reads", "moments under a lease", "closed times"] {
         assert!(counts.contains_key(what), "nothing was proved about {what}");
     }
-    for what in
-        ["snapshots installed", "transfers", "log reads", "reads in vain", "replicas made anew"]
-    {
+    for what in [
+        "snapshots installed",
+        "transfers",
+        "log reads",
+        "reads in vain",
+        "replicas made anew",
+        "refusals of the log",
+    ] {
         assert!(counts.contains_key(what), "there were no {what}");
     }
 }

@@ -41,6 +41,7 @@ impl World {
                 wall_offset: random.below(400_000) as i64 - 200_000,
                 paused_until: 0,
                 disk: Disk::default(),
+                log_bytes_max: None,
                 up: None,
             };
             nodes.insert(id, node);

@@ -2,7 +2,7 @@
 
 use super::AskKind;
 use crate::ring_change::own_moves;
-use crate::shard::{Message, MovesReport, Shard};
+use crate::shard::{Message, MovesReport, Shard, StandingStill};
 use cluster::HostId;
 use cluster::peer::{Class, Peer, Peers, Responder};
 use serde::{Deserialize, Serialize};
@@ -29,15 +29,20 @@ pub(crate) struct NodeStatus {
     /// Whether it is not to lead anything: its clock is off, or it hears nothing of the metadata.
     #[serde(default)]
     pub is_unfit: bool,
+    /// Groups that were sent an entry which it can never take.
+    #[serde(default)]
+    pub standing_still: StandingStill,
 }
 
 /// How this node stands; nothing when a shard has too much to do, or is going down.
 pub(crate) async fn own_status(shard: &Shard) -> Option<NodeStatus> {
     let mut load_bytes = 0;
+    let mut standing_still = StandingStill::default();
     for other in &shard.shared.shards {
         let (reply, report) = oneshot::channel();
         other.try_send(Message::Storage(reply)).ok()?;
         let report = report.await.ok()?;
+        standing_still.add(report.standing_still);
         load_bytes += report.tables.iter().map(|(_, table)| table.file_bytes).sum::<u64>();
     }
     let moves = own_moves(shard).await;
@@ -45,7 +50,8 @@ pub(crate) async fn own_status(shard: &Shard) -> Option<NodeStatus> {
     let now_nanos = shard.shared.env.clock.monotonic_nanos();
     let is_unfit = shard.shared.wall_clock.ahead_micros().is_some()
         || shard.shared.known_generations.are_stale(now_nanos);
-    Some(NodeStatus { load_bytes, metadata_index, moves, clock_micros: Some(clock), is_unfit })
+    let clock_micros = Some(clock);
+    Some(NodeStatus { load_bytes, metadata_index, moves, clock_micros, is_unfit, standing_still })
 }
 
 /// How another node stands; nothing when it does not say.

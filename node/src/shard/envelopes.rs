@@ -7,7 +7,7 @@ use super::Shard;
 use crate::internode::MessageKind;
 use cluster::liveness::MonotonicNanos;
 use cluster::peer::{Class, Peer, SendError};
-use cluster::replica::{BadEntry, ReceiveError};
+use cluster::replica::ReceiveError;
 use std::rc::Rc;
 use storage::commitlog::LogError;
 
@@ -25,22 +25,16 @@ impl Shard {
             Ok(()) => true,
             // The log's task meets the failure and says so.
             Err(ReceiveError::Log(_)) => true,
-            Err(ReceiveError::BadEntry(bad)) => {
-                self.report_bad_entry(from, bad);
-                false
+            Err(ReceiveError::BadEntries(bad)) => {
+                for entry in bad {
+                    self.report_bad_entry(from, entry);
+                }
+                true
             }
             Err(error @ (ReceiveError::Malformed(_) | ReceiveError::TooManyLinks)) => {
                 tracing::warn!("from node {:032x}: {error}", from.host_id.0);
                 false
             }
-        }
-    }
-
-    /// Says it once of each entry, however often it is sent.
-    fn report_bad_entry(&self, from: Peer, bad: BadEntry) {
-        if self.bad_entry.replace(Some((from, bad))) != Some((from, bad)) {
-            let error: ReceiveError<LogError> = ReceiveError::BadEntry(bad);
-            tracing::error!("from node {:032x}: {error}", from.host_id.0);
         }
     }
 

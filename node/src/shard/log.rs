@@ -187,6 +187,10 @@ impl LocalLog for ShardLog {
         self.log.check_room(group.0, payload_bytes)
     }
 
+    fn payload_bytes_max(&self) -> usize {
+        self.log.payload_bytes_max()
+    }
+
     fn append(
         &mut self,
         group: GroupId,

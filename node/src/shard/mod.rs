@@ -35,6 +35,7 @@ mod moves;
 mod read;
 mod recovery;
 mod snapshots;
+mod standstill;
 mod state;
 mod support;
 mod tail;
@@ -48,6 +49,7 @@ pub(crate) use moves::MovesReport;
 pub(crate) use read::{Barrier, ReadError, tokens_of};
 pub(crate) use recovery::start;
 pub(crate) use snapshots::StreamKind;
+pub(crate) use standstill::StandingStill;
 pub(crate) use state::{ShardStatistics, StorageReport};
 pub(crate) use support::Boards;
 pub(crate) use tail::{RangeSet, TailAnswer, TailAsk};
@@ -68,7 +70,6 @@ use changefeed::scan::ScanError;
 use cluster::consensus::LogIndex;
 use cluster::liveness::{Liveness, MonotonicNanos};
 use cluster::peer::{Accepted, Inbox, Peer, Peers};
-use cluster::replica::BadEntry;
 use cluster::{GroupId, HostId};
 use cql::plan::select::RowScratch;
 use cql::wire::{Event, Values};
@@ -171,8 +172,6 @@ pub(crate) struct Shard {
     inbox: Cell<Option<Inbox>>,
     /// What followers wait for from the log.
     log_reads: RefCell<log_reads::LogReads>,
-    /// The entry that was refused last, and whose it was.
-    bad_entry: Cell<Option<(Peer, BadEntry)>>,
     /// Messages and requests of no known kind.
     pub unknown_message_count: Cell<u64>,
     /// Support between nodes; on shard 0.
@@ -274,7 +273,6 @@ impl Shard {
             peers,
             inbox: Cell::new(Some(inbox)),
             log_reads: RefCell::default(),
-            bad_entry: Cell::new(None),
             unknown_message_count: Cell::new(0),
             liveness: RefCell::new(liveness),
             liveness_work: Notify::new(),

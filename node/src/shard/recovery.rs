@@ -148,6 +148,7 @@ impl Opened {
             snapshots_sent: BTreeMap::new(),
             log_bytes_max: options.log_bytes_max,
             held_back: BTreeSet::new(),
+            bad_entries: BTreeMap::new(),
         };
         let mut opened = Opened { state, replay, clock: env.clock.clone() };
         let base = snapshot.and_then(|snapshot| snapshot.group.as_ref());

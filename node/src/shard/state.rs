@@ -7,6 +7,7 @@ use super::homecoming::Homecoming;
 use super::log::ShardLog;
 use super::moves::Moves;
 use super::snapshots::SnapshotFigures;
+use super::standstill::StandingStill;
 use super::tail::Tail;
 use super::write::Waiter;
 use crate::batch_log::{self, OpenBatches};
@@ -15,7 +16,7 @@ use crate::view::View;
 use cdc::LogBuffer;
 use cluster::consensus::{Kind, LogIndex, Term};
 use cluster::liveness::{Board, MonotonicNanos};
-use cluster::replica::{Committed, Local, LocalState, LogPosition, Replicas};
+use cluster::replica::{BadEntry, Committed, Local, LocalState, LogPosition, Replicas};
 use cluster::{GroupId, HostId};
 use model::entry::{Entry, Placement};
 use model::{IdMap, TableId, Token};
@@ -72,6 +73,8 @@ pub(super) struct ShardState {
     pub log_bytes_max: u64,
     /// Groups whose next entry waits for a table, as the operator was told.
     pub held_back: BTreeSet<GroupId>,
+    /// The entry of each group that can never be taken here, as the operator was told.
+    pub bad_entries: BTreeMap<GroupId, BadEntry>,
 }
 
 /// A leader's view of its group's time.
@@ -146,6 +149,8 @@ pub(crate) struct ShardStatistics {
     pub forwarded: u64,
     pub unfinished_batches: u64,
     pub unreadable_batches: u64,
+    /// Groups that were sent an entry which can never be taken here.
+    pub standing_still: u64,
     pub unknown_messages: u64,
     /// Nodes that decide on the metadata; on shard 0.
     pub metadata_voters: u64,
@@ -158,18 +163,21 @@ pub(crate) struct ShardStatistics {
 pub(crate) struct StorageReport {
     pub tables: Vec<(TableId, TableStatistics)>,
     pub cache: CacheStatistics,
+    pub standing_still: StandingStill,
 }
 
 impl ShardState {
     pub(super) fn storage_report(&self) -> StorageReport {
         let ids = self.engine.table_ids();
         let tables = ids.filter_map(|id| Some((id, self.engine.table_statistics(id)?))).collect();
-        StorageReport { tables, cache: self.engine.cache_statistics() }
+        let standing_still = self.standing_still();
+        StorageReport { tables, cache: self.engine.cache_statistics(), standing_still }
     }
 
     pub(super) fn statistics(&self, now: MonotonicNanos) -> ShardStatistics {
         ShardStatistics {
             unfinished_batches: self.open_batches.overdue_count(now),
+            standing_still: self.standing_still().group_count,
             writes: self.counters.writes,
             flushes: self.counters.flushes,
             compactions: self.counters.compactions,

@@ -11,7 +11,7 @@ pub(crate) use command::{get, request};
 
 use crate::internode::{self, NodeStatus};
 use crate::metadata::{PlanKind, PlanRecord};
-use crate::shard::{MovesReport, Shard};
+use crate::shard::{MovesReport, Shard, StandingStill};
 use crate::statement::format_uuid;
 use crate::view::View;
 use cluster::{NodeIndex, Placement, Rings};
@@ -78,6 +78,9 @@ pub(crate) struct NodeLine {
     pub host_id: String,
     pub data_center: String,
     pub rack: String,
+    /// Ranges of which it gets nothing any more, and why.
+    #[serde(default)]
+    pub standing_still: StandingStill,
 }
 
 /// A keyspace was named that does not exist.
@@ -200,6 +203,7 @@ fn line(view: &View, index: NodeIndex, status: Option<&NodeStatus>, owns: Option
         host_id: format_uuid(node.host_id.0),
         data_center: node.data_centre.to_string(),
         rack: node.rack.to_string(),
+        standing_still: status.map(|s| s.standing_still.clone()).unwrap_or_default(),
     }
 }
 

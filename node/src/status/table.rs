@@ -1,6 +1,7 @@
 //! The layout of nodetool's `status`: scripts look for lines that begin with `UN`, and cut columns.
 
 use super::{ClusterStatus, NodeLine, NodeState};
+use crate::shard::StandingStill;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -27,6 +28,12 @@ pub(super) fn print(status: &ClusterStatus) -> String {
     }
     if let Some(change) = &status.change {
         writeln!(text, "The ring changes: {change}").ok();
+    }
+    for node in status.nodes.iter().filter(|node| node.standing_still.group_count > 0) {
+        let StandingStill { group_count, example } = &node.standing_still;
+        let host_id = &node.host_id;
+        writeln!(text, "Node {host_id}: {group_count} groups of replicas stand still: {example}")
+            .ok();
     }
     if status.nodes.iter().any(|node| node.owns.is_none()) {
         text.push_str(
@@ -114,6 +121,7 @@ mod tests {
             ),
             data_center: centre.to_owned(),
             rack: "rack1".to_owned(),
+            standing_still: StandingStill::default(),
         }
     }
 
@@ -126,6 +134,10 @@ mod tests {
                 node("127.0.0.2", None, "dc1", Some(0.625)),
                 NodeLine {
                     state: NodeState::Joining,
+                    standing_still: StandingStill {
+                        group_count: 2,
+                        example: "an entry is too large".to_owned(),
+                    },
                     ..node("127.0.0.3", Some(0), "dc2", Some(0.0))
                 },
             ],
@@ -153,6 +165,7 @@ Status=Up/Down
 UJ  127.0.0.3  0 bytes  16      0.0%              1f1f1f1f-1f1f-1f1f-1f1f-1f1f1f1f1f1f  rack1
 
 The ring changes: node 1f joins: 3 of 85 groups of replicas have moved; 4 wait: node 1f is being filled
+Node 1f1f1f1f-1f1f-1f1f-1f1f-1f1f1f1f1f1f: 2 groups of replicas stand still: an entry is too large
 ";
         assert_eq!(print(&status), expected.replace('␠', ""));
     }
