@@ -46,6 +46,7 @@ mod replication;
 mod ring_changes;
 mod rust_driver;
 mod several_nodes;
+mod small_logs;
 mod snapshots;
 mod status;
 mod support;

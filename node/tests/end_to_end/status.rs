@@ -3,7 +3,7 @@
 use crate::support::{Finished, Node, Raw, run};
 use std::process::Command;
 
-fn status(node: &Node, arguments: &[&str]) -> Finished {
+pub(crate) fn status(node: &Node, arguments: &[&str]) -> Finished {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tethys"));
     command.args(["status", "--http-port", &node.http_port().to_string()]).args(arguments);
     run(&mut command, "").expect("the built program runs")
