@@ -20,6 +20,8 @@ const PORT_ATTEMPTS_MAX: usize = 5;
 /// Ports are taken from below those that the system gives to outgoing connections, or a restarted
 /// node could find its port used by a client.
 const PORTS: std::ops::Range<u16> = 10_000..32_000;
+/// The pause between two attempts to take the place of a node.
+const LET_IN_PAUSE: Duration = Duration::from_millis(100);
 /// What a node prints when it answers clients.
 const READY: &str = " is ready: CQL on ";
 /// How much of a failed test's log is shown.
@@ -174,7 +176,14 @@ impl Node {
     pub(crate) fn restart_until_let_in(&mut self, arguments: &[&str]) {
         self.arguments.extend(owned(arguments));
         let refused_max = 50;
-        let is_let_in = (0..refused_max).any(|_| self.spawn());
+        // The node whose place it takes may be taken for alive for a second or two.
+        let is_let_in = (0..refused_max).any(|_| {
+            let is_let_in = self.spawn();
+            if !is_let_in {
+                thread::sleep(LET_IN_PAUSE);
+            }
+            is_let_in
+        });
         assert!(is_let_in, "the node is not let in:\n{}", self.log());
     }
 
