@@ -156,6 +156,7 @@ fn identity(host: u128, address: SocketAddr) -> Identity {
         address,
         shard_count: 1,
         incarnation: 1,
+        mark: 1,
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! data/LOCK                held by the running node
-//! data/node.json           format version, host id, shard count, number of starts: who this is
+//! data/node.json           format version, host id, shard count, starts and their marks: who this is
+//! data/peers.json          the newest start of each other node that this one has listened to
 //! data/metadata.json       what all nodes agree on, at some index of the metadata log
 //! data/init-scripts.json   which scripts of a cluster's first start were run
 //! data/shard-N/log/        the shard's commit log
@@ -14,15 +15,20 @@
 //! A node that has lost what it voted for, or what it acknowledged, must not go on as the member that it
 //! was: its vote could make two leaders, and a majority that counts it may hold nothing. So `node.json`
 //! remembers how far each shard's log had come when the node last started, and whether it had tables; a
-//! directory where a log is missing, is an older copy, or where tables are missing is refused. What it
-//! cannot tell: a directory that is an older copy as a whole, and a log that was replaced by a copy made
-//! since the last start, unless its tables are ahead of that (`shard/recovery.rs`).
+//! directory where a log is missing, is an older copy, or where tables are missing is refused. A
+//! directory that is an older copy as a whole says nothing of that itself; the other nodes do, who
+//! remember starts of the node that the directory does not know (`cluster::peer`, `peer_file.rs`,
+//! docs/decisions/0022-marks-of-starts.md). What nobody can tell: a directory or a log that was replaced
+//! by a copy made since the last start, unless its tables are ahead of that (`shard/recovery.rs`).
 
+use crate::peer_file::PeerFile;
+use cluster::peer::{Overtaken, Start};
 use env::disk::DirectoryLock;
 use env::{Disk, Entropy};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use storage::Engine;
 use storage::commitlog::newest_segment;
 
@@ -30,12 +36,17 @@ use storage::commitlog::newest_segment;
 const FORMAT_VERSION: u32 = 2;
 const IDENTITY_FILE: &str = "node.json";
 const IDENTITY_BYTES_MAX: u64 = 1 << 16;
+/// Starts whose marks are kept: as many as a node may be started while another that will remember one of
+/// them is away. Of earlier ones only the number is compared. Some 26 bytes each in the file.
+const MARKS_MAX: usize = 1_000;
 
 /// An opened data directory; the lock is held as long as it lives.
 #[derive(Debug)]
 pub(crate) struct DataDirectory {
     pub path: PathBuf,
     pub identity: Identity,
+    /// What is remembered of other nodes.
+    pub peers: Arc<PeerFile>,
     _lock: DirectoryLock,
 }
 
@@ -50,6 +61,10 @@ pub(crate) struct Identity {
     /// How often the node was started, this time included: durable before it speaks to others, who
     /// tell its lives apart by it.
     pub incarnation: u64,
+    /// A random number for each start, the latest last: tells the starts of this directory from those of
+    /// a copy of it.
+    #[serde(default)]
+    marks: Vec<u64>,
     /// The cluster it belongs to, once it does.
     pub cluster: Option<ClusterIdentity>,
     /// What each shard has to have; nothing before the first start has come so far.
@@ -104,6 +119,12 @@ pub(crate) enum DataDirectoryError {
         host_id: u128,
         what: String,
     },
+    /// The directory as a whole is an older copy.
+    OlderCopy {
+        path: PathBuf,
+        host_id: u128,
+        overtaken: Overtaken,
+    },
     Io {
         path: PathBuf,
         error: io::Error,
@@ -143,6 +164,20 @@ impl std::fmt::Display for DataDirectoryError {
                      what is missing; or start with an empty data directory and `--replace {host_id}`, \
                      which the other nodes fill",
                     path.display()
+                )
+            }
+            Self::OlderCopy { path, host_id, overtaken } => {
+                let host_id = crate::statement::format_uuid(*host_id);
+                let by = crate::statement::format_uuid(overtaken.by.0);
+                write!(
+                    f,
+                    "the data directory {} is an older copy of what this node had: node {by} remembers \
+                     its start number {}, of which the directory knows nothing. What this node has voted \
+                     for and acknowledged since the copy was made is missing, and it cannot go on as node \
+                     {host_id}. Start it with an empty data directory and `--replace {host_id}`, which \
+                     the other nodes fill; or give it up with `tethys remove {host_id}`",
+                    path.display(),
+                    overtaken.incarnation
                 )
             }
             Self::Io { path, error } => write!(f, "{}: {error}", path.display()),
@@ -188,17 +223,33 @@ impl DataDirectory {
                 host_id: random_uuid(entropy),
                 shard_count: shard_count.unwrap_or(shard_count_default),
                 incarnation: 0,
+                marks: Vec::new(),
                 cluster: None,
                 shards: Vec::new(),
             }
         };
         identity.check_shards(disk, path)?;
-        identity.incarnation = identity.incarnation.checked_add(1).ok_or_else(|| {
+        let peers = PeerFile::open(disk, path)?;
+        if let Some(overtaken) = peers.overtaken() {
+            let (path, host_id) = (path.to_owned(), identity.host_id);
+            return Err(DataDirectoryError::OlderCopy { path, host_id, overtaken });
+        }
+        identity.begin_start(entropy).ok_or_else(|| {
             let reason = "the number of starts cannot be".to_owned();
             DataDirectoryError::Damaged { path: file.clone(), reason }
         })?;
         save_identity(disk, &file, &identity).map_err(failed)?;
-        Ok(DataDirectory { path: path.to_owned(), identity, _lock: lock })
+        Ok(DataDirectory { path: path.to_owned(), identity, peers: Arc::new(peers), _lock: lock })
+    }
+
+    /// This directory was found to be an older copy. Written down, so that no later start has to find it
+    /// out again, or fails to. Returns what to tell the operator. Blocks.
+    pub(crate) fn note_overtaken(&self, overtaken: Overtaken) -> DataDirectoryError {
+        if let Err(error) = self.peers.note_overtaken(overtaken) {
+            tracing::error!("{error}");
+        }
+        let (path, host_id) = (self.path.clone(), self.identity.host_id);
+        DataDirectoryError::OlderCopy { path, host_id, overtaken }
     }
 
     /// Whether this node has belonged to a cluster: its data say so, or there are some.
@@ -249,6 +300,25 @@ impl DataDirectory {
 }
 
 impl Identity {
+    /// The start that is under way.
+    pub(crate) fn start(&self) -> Start {
+        let mark = *self.marks.last().expect("each start draws one");
+        Start { incarnation: self.incarnation, mark }
+    }
+
+    /// The marks of the starts before that, the latest last.
+    pub(crate) fn former_marks(&self) -> &[u64] {
+        self.marks.split_last().map_or(&[], |(_, former)| former)
+    }
+
+    /// One more start; nothing if there cannot be one.
+    fn begin_start(&mut self, entropy: &mut Entropy) -> Option<()> {
+        self.incarnation = self.incarnation.checked_add(1)?;
+        self.marks.push(entropy.u64());
+        self.marks.drain(..self.marks.len().saturating_sub(MARKS_MAX));
+        Some(())
+    }
+
     /// Whether every shard has what it had; what it has by now is to be there from here on.
     fn check_shards(&mut self, disk: &Disk, path: &Path) -> Result<(), DataDirectoryError> {
         let failed = |error| DataDirectoryError::Io { path: path.to_owned(), error };
@@ -321,6 +391,7 @@ pub(crate) fn random_uuid(entropy: &mut Entropy) -> u128 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cluster::HostId;
     use env::EntropySource;
 
     fn open(disk: &Disk, shards: Option<u16>) -> Result<DataDirectory, DataDirectoryError> {
@@ -336,11 +407,40 @@ mod tests {
         assert_eq!((identity.shard_count, identity.incarnation), (2, 1));
         assert!(matches!(open(&disk, None), Err(DataDirectoryError::InUse(_))));
         drop(first);
-        let again = Identity { incarnation: 2, ..identity };
-        assert_eq!(open(&disk, Some(2)).unwrap().identity, again);
+        let again = open(&disk, Some(2)).unwrap().identity;
+        assert_eq!(again.former_marks(), [identity.start().mark]);
+        let marks = again.marks.clone();
+        assert_eq!(again, Identity { incarnation: 2, marks, ..identity });
         let error = open(&disk, Some(4)).unwrap_err().to_string();
         assert!(error.contains("--shards 2"), "{error}");
         assert_eq!(open(&disk, None).unwrap().identity.incarnation, 3, "a refusal is no life");
+    }
+
+    #[test]
+    fn the_marks_of_many_starts_fit_into_the_file() {
+        let (disk, _control) = Disk::simulated(1);
+        let mut identity = open(&disk, None).unwrap().identity;
+        identity.marks = vec![u64::MAX; MARKS_MAX];
+        save_identity(&disk, Path::new("/data/node.json"), &identity).unwrap();
+        let again = open(&disk, None).unwrap().identity;
+        assert_eq!(again.former_marks(), vec![u64::MAX; MARKS_MAX - 1]);
+        assert_ne!(again.start().mark, u64::MAX);
+    }
+
+    #[test]
+    fn a_directory_that_was_overtaken_is_refused_from_then_on() {
+        let (disk, _control) = Disk::simulated(1);
+        let data = open(&disk, None).unwrap();
+        let host_id = crate::statement::format_uuid(data.identity.host_id);
+        let said = data.note_overtaken(Overtaken { by: HostId(5), incarnation: 9 }).to_string();
+        assert!(said.contains("/data is an older copy of what this node had"), "{said}");
+        assert!(said.contains(&format!("`tethys remove {host_id}`")), "{said}");
+        drop(data);
+        for _ in 0..2 {
+            assert_eq!(open(&disk, None).unwrap_err().to_string(), said);
+        }
+        disk.remove(Path::new("/data/peers.json")).unwrap();
+        assert_eq!(open(&disk, None).unwrap().identity.incarnation, 2, "a refusal is no life");
     }
 
     #[test]

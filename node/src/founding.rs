@@ -162,9 +162,9 @@ fn state_of(error: &IntroductionError) -> SeedState {
         IntroductionError::ClusterName { .. }
         | IntroductionError::AnotherCluster { .. }
         | IntroductionError::Version { .. } => SeedState::Foreign,
-        IntroductionError::HostIdInUse { .. } | IntroductionError::AddressInUse { .. } => {
-            SeedState::Taken
-        }
+        IntroductionError::HostIdInUse { .. }
+        | IntroductionError::AddressInUse { .. }
+        | IntroductionError::Overtaken { .. } => SeedState::Taken,
         IntroductionError::Refused { code, .. } => match code {
             RefusalCode::Version
             | RefusalCode::ClusterName

@@ -35,6 +35,7 @@ mod internode;
 pub mod logging;
 mod metadata;
 mod node;
+mod peer_file;
 mod remote;
 mod ring_change;
 mod shard;

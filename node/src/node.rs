@@ -290,13 +290,12 @@ impl Node {
     /// On return it serves clients.
     pub async fn start(env: Env, config: Config) -> Result<Node, StartError> {
         let data = open_data(&env, &config)?;
-        let mut snapshot =
-            metadata::load(&env.disk, &data.metadata()).map_err(StartError::Metadata)?;
+        let snapshot = metadata::load(&env.disk, &data.metadata()).map_err(StartError::Metadata)?;
         let shard_count = data.identity.shard_count;
         let for_nodes = bind(&env, config.listen_address(), config.storage_port, "storage_port");
         let (for_nodes, internode_address) = for_nodes.await?;
         let name = cluster_name(&config, &data, &snapshot.metadata)?;
-        let registry = internode::registry(&config, name, &data.identity, internode_address);
+        let registry = internode::registry(&config, name, &data, env.tasks, internode_address);
         // The snapshot of a cluster that has let it in makes it a member, whatever came after.
         let is_member = data.is_member(&env.disk).map_err(StartError::Data)?
             || !snapshot.metadata.nodes.is_empty();
@@ -333,11 +332,32 @@ impl Node {
         let (listeners, http) = Listeners::bind(&shared).await?;
         tokio::task::spawn_local(crate::http::serve(http, shared.clone()));
         tokio::task::spawn_local(internode::accept(shared.clone(), for_nodes));
+        let begun = Node::begin(shared.clone(), listeners, receivers, snapshot, is_member);
+        tokio::select! {
+            biased;
+            error = overtaken(&shared) => Err(error),
+            begun = begun => begun,
+        }
+    }
+
+    /// Goes on with a start once other nodes are heard.
+    async fn begin(
+        shared: Arc<Shared>,
+        listeners: Listeners,
+        receivers: Vec<Receiver<Message>>,
+        mut snapshot: Snapshot,
+        is_member: bool,
+    ) -> Result<Node, StartError> {
         if !is_member && let Some(joined) = find_cluster(&shared, &listeners).await? {
             snapshot = *joined;
             shared.join(&snapshot).map_err(StartError::Data)?;
         }
         part_with_gone(&shared, &snapshot.metadata)?;
+        if !snapshot.metadata.nodes.is_empty() {
+            // It may have ended before it wrote down whose member it is, and others remember the starts of
+            // members alone.
+            shared.registry.set_cluster_id(snapshot.metadata.cluster_id);
+        }
         if is_member {
             clock_check::before_start(&shared, &snapshot.metadata).await?;
         }
@@ -376,6 +396,12 @@ impl Node {
     /// Returns when the node is a member of its cluster no more: it has left, or was removed.
     pub async fn gone(&self) {
         self.shared.departure.wait().await;
+    }
+
+    /// Returns when it turns out that the data directory is an older copy of what the node had, with what
+    /// to tell the operator. The node must end at once.
+    pub async fn overtaken(&self) -> StartError {
+        overtaken(&self.shared).await
     }
 
     /// Follows the logs of tables with CDC on, given by keyspace and name, above a time in
@@ -430,6 +456,14 @@ fn part_with_gone(shared: &Shared, metadata: &Metadata) -> Result<(), StartError
     }
     refuse_gone(&shared.registry, metadata);
     Ok(())
+}
+
+/// Returns when it turns out that this node runs on an older copy of its data directory.
+async fn overtaken(shared: &Arc<Shared>) -> StartError {
+    let found = shared.registry.overtaken().await;
+    let of_write = shared.clone();
+    let note = move || of_write.data.note_overtaken(found).to_string();
+    StartError::Data(shared.env.tasks.run_blocking(note).await)
 }
 
 /// The cluster that has let this node in; none if it founds one itself.

@@ -134,6 +134,7 @@ pub(super) async fn welcome(
         // An introduction alone may name any shard; what is said must be one that exists.
         from_shard: if hello.purpose == Purpose::Introduction { 0 } else { hello.to_shard },
         to_shard: hello.from_shard,
+        remembered: registry.remembered(hello.identity.host_id),
     };
     Ok(socket.write_all(&answer.encode()).await?)
 }
@@ -203,7 +204,8 @@ pub async fn introduce(
     address: SocketAddr,
 ) -> Result<Identity, IntroductionError> {
     let identity = registry.us();
-    let hello = Hello { identity, purpose: Purpose::Introduction, from_shard: 0, to_shard: 0 };
+    let purpose = Purpose::Introduction;
+    let hello = Hello { identity, purpose, from_shard: 0, to_shard: 0, remembered: None };
     let (_, answer, _) = dial(env, registry, address, &hello, None).await?;
     Ok(answer.identity)
 }

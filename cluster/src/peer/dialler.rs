@@ -40,7 +40,8 @@ impl Inner {
     /// This shard's introduction to another.
     pub(super) fn hello(&self, to: Peer, purpose: Purpose) -> Hello {
         let identity = self.registry.us();
-        Hello { identity, purpose, from_shard: self.shard, to_shard: to.shard }
+        let remembered = self.registry.remembered(to.host_id);
+        Hello { identity, purpose, from_shard: self.shard, to_shard: to.shard, remembered }
     }
 
     /// Serves a connection that the acceptor let in.
@@ -112,7 +113,8 @@ async fn connect(inner: &Rc<Inner>, peer: Peer) -> Result<Established, Introduct
     Ok(Established { standing, identity: hello.identity, admission, feed, batches, tasks })
 }
 
-/// A socket to a peer, introduced.
+/// A socket to a peer, introduced, whose start is remembered: that it answered says that it has all
+/// starts that were remembered of it.
 pub(super) async fn call_peer(
     inner: &Inner,
     peer: Peer,
@@ -122,7 +124,12 @@ pub(super) async fn call_peer(
         return Err(IntroductionError::Network("the node's address is not known".into()));
     };
     let hello = inner.hello(peer, purpose);
-    dial(&inner.env, &inner.registry, address, &hello, Some(peer.host_id)).await
+    let dialled = dial(&inner.env, &inner.registry, address, &hello, Some(peer.host_id)).await?;
+    let remembering = inner.registry.remember(&dialled.1.identity);
+    within(&inner.env.clock, DIAL_TIME_MAX, remembering)
+        .await
+        .unwrap_or(Err(IntroductionError::Stalled(DIAL_TIME_MAX)))?;
+    Ok(dialled)
 }
 
 /// What a peer said over HTTP/2 instead of accepting a stream.
@@ -155,8 +162,11 @@ async fn serve_accepted(inner: &Rc<Inner>, accepted: Accepted, number: u64, task
     let (began, begun) = tokio::sync::oneshot::channel();
     let inner_of_stream = inner.clone();
     let purpose = hello.purpose;
-    let on_stream = move |batches: Streaming<Bytes>| {
+    let on_stream = async move |batches: Streaming<Bytes>| {
         began.send(()).ok();
+        // It speaks, so it has all starts that were remembered of it.
+        let remembered = inner_of_stream.registry.remember(&hello.identity).await;
+        remembered.map_err(|error| Status::failed_precondition(error.to_string()))?;
         match purpose {
             Purpose::Stream => {
                 Ok(stream::receive(&inner_of_stream, peer, number, admission, batches))

@@ -7,11 +7,12 @@
 
 use super::introduction::{IntroductionError, RefusalCode};
 use super::limits::CLUSTER_NAME_BYTES_MAX;
+use super::starts::Start;
 use crate::ring::HostId;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// The version of everything that is said between nodes.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 /// How a connection between nodes begins.
 const MAGIC: [u8; 8] = *b"TETHYSNN";
@@ -43,6 +44,8 @@ pub struct Identity {
     pub shard_count: u16,
     /// Rises with every start of the node.
     pub incarnation: u64,
+    /// Drawn at random at every start of the node.
+    pub mark: u64,
 }
 
 /// What a connection is for.
@@ -67,6 +70,9 @@ pub(super) struct Hello {
     pub(super) from_shard: u16,
     /// The shard it wants to speak with.
     pub(super) to_shard: u16,
+    /// Who the other end is taken for, and its newest start that is remembered, if there is one. Another
+    /// node may have the address by now, so it says whose start it is.
+    pub(super) remembered: Option<(HostId, Start)>,
 }
 
 /// What the other end said.
@@ -95,6 +101,12 @@ impl Hello {
         body.extend_from_slice(&identity.host_id.0.to_le_bytes());
         body.extend_from_slice(&identity.cluster_id.unwrap_or(0).to_le_bytes());
         body.extend_from_slice(&identity.incarnation.to_le_bytes());
+        body.extend_from_slice(&identity.mark.to_le_bytes());
+        let nobody = (HostId(0), Start { incarnation: 0, mark: 0 });
+        let (whose, start) = self.remembered.unwrap_or(nobody);
+        body.extend_from_slice(&whose.0.to_le_bytes());
+        body.extend_from_slice(&start.incarnation.to_le_bytes());
+        body.extend_from_slice(&start.mark.to_le_bytes());
         for number in [identity.shard_count, self.from_shard, self.to_shard] {
             body.extend_from_slice(&number.to_le_bytes());
         }
@@ -118,6 +130,12 @@ impl Hello {
         let host_id = HostId(u128::from_le_bytes(cursor.array()?));
         let cluster_id = u128::from_le_bytes(cursor.array()?);
         let incarnation = u64::from_le_bytes(cursor.array()?);
+        let mark = u64::from_le_bytes(cursor.array()?);
+        let whose = HostId(u128::from_le_bytes(cursor.array()?));
+        let start = Start {
+            incarnation: u64::from_le_bytes(cursor.array()?),
+            mark: u64::from_le_bytes(cursor.array()?),
+        };
         let shard_count = u16::from_le_bytes(cursor.array()?);
         let from_shard = u16::from_le_bytes(cursor.array()?);
         let to_shard = u16::from_le_bytes(cursor.array()?);
@@ -144,8 +162,11 @@ impl Hello {
             address,
             shard_count,
             incarnation,
+            mark,
         };
-        Ok(Hello { identity, purpose: Purpose::from_byte(purpose)?, from_shard, to_shard })
+        let purpose = Purpose::from_byte(purpose)?;
+        let remembered = (start.incarnation != 0).then_some((whose, start));
+        Ok(Hello { identity, purpose, from_shard, to_shard, remembered })
     }
 }
 
@@ -261,8 +282,10 @@ mod tests {
             address: address.parse().unwrap(),
             shard_count: 4,
             incarnation: 9,
+            mark: 10,
         };
-        Hello { identity, purpose: Purpose::Messages, from_shard: 3, to_shard: 1 }
+        let remembered = Some((HostId(13), Start { incarnation: 11, mark: 12 }));
+        Hello { identity, purpose: Purpose::Messages, from_shard: 3, to_shard: 1, remembered }
     }
 
     fn decode(bytes: &[u8]) -> Result<Said, IntroductionError> {
@@ -280,7 +303,9 @@ mod tests {
             [("a", "127.0.0.1:7000"), ("", "[::1]:1"), (&"é".repeat(64), "1.2.3.4:65535")]
         {
             let hello = hello(name, address);
-            assert_eq!(decode(&hello.encode()), Ok(Said::Hello(hello)));
+            assert_eq!(decode(&hello.encode()), Ok(Said::Hello(hello.clone())));
+            let stranger = Hello { remembered: None, ..hello };
+            assert_eq!(decode(&stranger.encode()), Ok(Said::Hello(stranger)));
         }
         let refusal = encode_refusal(RefusalCode::ClusterName, &"é".repeat(300));
         let said = decode(&refusal).unwrap();
@@ -289,15 +314,15 @@ mod tests {
 
     /// Pins `docs/formats/peer.md`.
     #[test]
-    fn an_introduction_has_the_bytes_of_version_2() {
+    fn an_introduction_has_the_bytes_of_version_3() {
         let bytes = hello("ab", "127.0.0.1:7000").encode();
-        assert_eq!(&bytes[..14], b"TETHYSNN\x01\x01\x02\x00\x3b\x00");
+        assert_eq!(&bytes[..14], b"TETHYSNN\x01\x01\x03\x00\x63\x00");
         assert_eq!(&bytes[14..18], [2, 1, 0, 0]);
         assert_eq!(bytes[30], 7);
-        assert_eq!(bytes[46], 9);
-        assert_eq!(&bytes[54..60], [4, 0, 3, 0, 1, 0]);
-        assert_eq!(&bytes[60..69], [4, 127, 0, 0, 1, 0x58, 0x1b, b'a', b'b']);
-        assert_eq!(&bytes[69..], crc32fast::hash(&bytes[14..69]).to_le_bytes());
+        assert_eq!([bytes[46], bytes[54], bytes[62], bytes[78], bytes[86]], [9, 10, 13, 11, 12]);
+        assert_eq!(&bytes[94..100], [4, 0, 3, 0, 1, 0]);
+        assert_eq!(&bytes[100..109], [4, 127, 0, 0, 1, 0x58, 0x1b, b'a', b'b']);
+        assert_eq!(&bytes[109..], crc32fast::hash(&bytes[14..109]).to_le_bytes());
     }
 
     #[test]
@@ -325,8 +350,8 @@ mod tests {
             decode(&changed).unwrap_err()
         };
         assert_eq!(with(0, b'X'), IntroductionError::NotAPeer);
-        assert_eq!(with(10, 1), IntroductionError::Version { ours: 2, theirs: 1 });
-        assert_eq!(with(13, 0xff), IntroductionError::Oversized { bytes: 0xff00 + 58 });
+        assert_eq!(with(10, 1), IntroductionError::Version { ours: 3, theirs: 1 });
+        assert_eq!(with(13, 0xff), IntroductionError::Oversized { bytes: 0xff00 + 98 });
         assert_eq!(with(20, 0xff), IntroductionError::Garbled("the checksum is wrong"));
         let mut shards = hello("c", "127.0.0.1:7000");
         shards.from_shard = 4;

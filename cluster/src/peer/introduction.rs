@@ -69,6 +69,13 @@ pub enum IntroductionError {
         /// The one that was announced.
         announced: u64,
     },
+    /// This node has no such start as the other remembers of it: its data directory is an older copy.
+    Overtaken {
+        /// The number of that start.
+        remembered: u64,
+    },
+    /// What has to be remembered of the other node cannot be, as the text says.
+    NotRemembered(String),
     /// The node was removed from the cluster.
     Removed(HostId),
     /// Another node than the one that was called is there.
@@ -115,6 +122,8 @@ pub enum RefusalCode {
     AddressInUse,
     /// [`IntroductionError::Outdated`].
     Outdated,
+    /// [`IntroductionError::Overtaken`].
+    Overtaken,
     /// [`IntroductionError::Removed`].
     Removed,
     /// [`IntroductionError::NoSuchShard`].
@@ -128,7 +137,7 @@ pub enum RefusalCode {
 }
 
 impl RefusalCode {
-    const ALL: [RefusalCode; 12] = [
+    const ALL: [RefusalCode; 13] = [
         RefusalCode::Other,
         RefusalCode::Version,
         RefusalCode::ClusterName,
@@ -141,11 +150,12 @@ impl RefusalCode {
         RefusalCode::NoSuchShard,
         RefusalCode::AlreadyConnected,
         RefusalCode::Busy,
+        RefusalCode::Overtaken,
     ];
 
     pub(super) fn byte(self) -> u8 {
         let position = RefusalCode::ALL.iter().position(|code| *code == self);
-        u8::try_from(position.expect("all codes are listed")).expect("there are 12 codes")
+        u8::try_from(position.expect("all codes are listed")).expect("there are 13 codes")
     }
 
     pub(super) fn from_byte(byte: u8) -> RefusalCode {
@@ -165,13 +175,14 @@ impl IntroductionError {
             IntroductionError::HostIdInUse { .. } => RefusalCode::HostIdInUse,
             IntroductionError::AddressInUse { .. } => RefusalCode::AddressInUse,
             IntroductionError::Outdated { .. } => RefusalCode::Outdated,
+            IntroductionError::Overtaken { .. } => RefusalCode::Overtaken,
             IntroductionError::Removed(_) => RefusalCode::Removed,
             IntroductionError::NoSuchShard { .. } => RefusalCode::NoSuchShard,
             IntroductionError::AlreadyConnected => RefusalCode::AlreadyConnected,
             IntroductionError::Busy => RefusalCode::Busy,
-            IntroductionError::Garbled(_) | IntroductionError::Oversized { .. } => {
-                RefusalCode::Other
-            }
+            IntroductionError::Garbled(_)
+            | IntroductionError::Oversized { .. }
+            | IntroductionError::NotRemembered(_) => RefusalCode::Other,
             IntroductionError::Network(_)
             | IntroductionError::Stalled(_)
             | IntroductionError::Cut
@@ -244,6 +255,14 @@ impl fmt::Display for IntroductionError {
                 f,
                 "the node was started again since (incarnation {newest}, not {announced})"
             ),
+            Self::Overtaken { remembered } => write!(
+                f,
+                "the data directory of the node is an older copy, which knows nothing of start \
+                 {remembered}"
+            ),
+            Self::NotRemembered(reason) => {
+                write!(f, "the start of the node cannot be remembered: {reason}")
+            }
             Self::Removed(host_id) => {
                 write!(f, "the node {:032x} was removed from the cluster", host_id.0)
             }

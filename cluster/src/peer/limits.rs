@@ -69,6 +69,9 @@ pub const STREAM_HEAD_BYTES_MAX: usize = 32 * 1024;
 /// A bulk stream on which nothing moves for so long is given up.
 pub const STREAM_STALL_TIME_MAX: Duration = Duration::from_secs(30);
 
+/// Nodes whose starts one node remembers.
+pub const REMEMBERED_MAX: usize = 4096;
+
 /// The name of a cluster.
 pub const CLUSTER_NAME_BYTES_MAX: usize = 128;
 

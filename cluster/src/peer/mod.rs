@@ -27,6 +27,8 @@
 //!   says so. Nobody here sends anything twice.
 //! - A shard that does not take its inbox costs a bounded amount of memory per peer: the windows
 //!   close, the outboxes of its peers fill, their callers are refused.
+//! - Nothing is taken from a node that runs on an older copy of its data directory, if this node
+//!   has heard of a later start of it (`starts`).
 //! - A peer that is frozen, cut off or hostile costs the others nothing: each link has a task of
 //!   its own, and every wait has a limit (`limits`).
 //!
@@ -37,8 +39,8 @@
 //!
 //! # Where to find what
 //!
-//! Pure: `limits`, `hello`, `introduction`, `batch`, `outbox`, `link`, `throttle`, and `registry`,
-//! which has a lock. Async: `acceptor` (introductions), `transport` (HTTP/2, gRPC), `feed`,
+//! Pure: `limits`, `hello`, `introduction`, `batch`, `outbox`, `link`, `starts`, `throttle`, and
+//! `registry`, which has a lock. Async: `acceptor` (introductions), `transport` (HTTP/2, gRPC), `feed`,
 //! `session` (one connection), `dialler` and `hub` (the links), `inbox`, `ask`, `stream`, `peers`.
 
 mod acceptor;
@@ -57,6 +59,7 @@ mod outbox;
 mod peers;
 mod registry;
 mod session;
+mod starts;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -74,4 +77,5 @@ pub use outbox::Class;
 pub use peers::{Figures, Peer, Peers, SendError};
 pub use registry::{NameTooLong, Registry};
 pub use session::Cause;
+pub use starts::{Memory, Overtaken, RememberedStarts, Remembering, Start};
 pub use stream::{IncomingStream, OutgoingStream, StreamError};

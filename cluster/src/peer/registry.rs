@@ -9,14 +9,25 @@
 use super::hello::{Hello, Identity, Purpose};
 use super::introduction::IntroductionError;
 use super::limits::CLUSTER_NAME_BYTES_MAX;
+use super::starts::{Memory, Overtaken, OwnStarts, Start, Volatile};
 use crate::ring::HostId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::watch;
 
 /// This node and those it knows. Clones are the same.
 #[derive(Clone, Debug)]
-pub struct Registry(Arc<Mutex<State>>);
+pub struct Registry(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    starts: OwnStarts,
+    memory: Arc<dyn Memory>,
+    /// Set once another node remembers a start that this one never had.
+    overtaken: watch::Sender<Option<Overtaken>>,
+}
 
 #[derive(Debug)]
 struct State {
@@ -44,14 +55,26 @@ impl std::fmt::Display for NameTooLong {
 impl std::error::Error for NameTooLong {}
 
 impl Registry {
-    /// A node that knows nobody.
+    /// A node that knows nobody, and remembers nothing of others for longer than it runs.
     pub fn new(us: Identity) -> Result<Registry, NameTooLong> {
+        Registry::with_memory(us, Vec::new(), Arc::new(Volatile::default()))
+    }
+
+    /// A node that was started before, and met others. `former_marks` are those of its starts before
+    /// this one, the latest last.
+    pub fn with_memory(
+        us: Identity,
+        former_marks: Vec<u64>,
+        memory: Arc<dyn Memory>,
+    ) -> Result<Registry, NameTooLong> {
         assert!(us.shard_count > 0, "a node has a shard");
         if us.cluster_name.len() > CLUSTER_NAME_BYTES_MAX {
             return Err(NameTooLong);
         }
-        let state = State { us, hosts: BTreeMap::new(), removed: BTreeSet::new() };
-        Ok(Registry(Arc::new(Mutex::new(state))))
+        let starts = OwnStarts::new(us.start(), former_marks);
+        let state = Mutex::new(State { us, hosts: BTreeMap::new(), removed: BTreeSet::new() });
+        let overtaken = watch::channel(None).0;
+        Ok(Registry(Arc::new(Shared { state, starts, memory, overtaken })))
     }
 
     /// What this node says of itself.
@@ -75,12 +98,39 @@ impl Registry {
         let mut state = self.lock();
         state.removed.insert(host_id);
         state.hosts.remove(&host_id);
+        drop(state);
+        self.0.memory.forget(host_id);
+    }
+
+    /// Returns when it turns out that this node runs on an older copy of its data directory: it must
+    /// end.
+    pub async fn overtaken(&self) -> Overtaken {
+        let mut overtaken = self.0.overtaken.subscribe();
+        // The sender lives as long as `self`.
+        let found = overtaken.wait_for(Option::is_some).await.expect("the sender lives");
+        found.expect("that was waited for")
+    }
+
+    /// The newest start of a node that is remembered, as it is told that node.
+    pub(super) fn remembered(&self, host_id: HostId) -> Option<(HostId, Start)> {
+        self.0.memory.newest(host_id).map(|start| (host_id, start))
+    }
+
+    /// Remembers the start of a member that is about to be listened to. Of who belongs to no cluster
+    /// nothing is believed that another start of it could take back.
+    pub(super) async fn remember(&self, theirs: &Identity) -> Result<(), IntroductionError> {
+        if theirs.cluster_id.is_none() {
+            return Ok(());
+        }
+        self.0.memory.remember(theirs.host_id, theirs.start()).await
     }
 
     /// Lets a node in, or says why not.
     pub(super) fn admit(&self, hello: &Hello) -> Result<Admission, IntroductionError> {
         let mut state = self.lock();
         state.judge(&hello.identity)?;
+        self.judge_ourselves(state.us.host_id, hello)?;
+        state.judge_among_connected(&hello.identity)?;
         if hello.purpose != Purpose::Introduction && hello.to_shard >= state.us.shard_count {
             let shard_count = state.us.shard_count;
             return Err(IntroductionError::NoSuchShard { shard: hello.to_shard, shard_count });
@@ -98,9 +148,21 @@ impl Registry {
         Ok(Admission { registry: self.clone(), host_id, incarnation })
     }
 
+    /// Whether this node has the start that another remembers of it.
+    fn judge_ourselves(&self, us: HostId, hello: &Hello) -> Result<(), IntroductionError> {
+        match hello.remembered {
+            Some((whose, start)) if whose == us && !self.0.starts.has(start) => {
+                let (by, incarnation) = (hello.identity.host_id, start.incarnation);
+                self.0.overtaken.send_replace(Some(Overtaken { by, incarnation }));
+                Err(IntroductionError::Overtaken { remembered: incarnation })
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // Every change of the state is one statement, so that a panic leaves it whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -126,7 +188,7 @@ impl State {
         if self.removed.contains(&theirs.host_id) {
             return Err(IntroductionError::Removed(theirs.host_id));
         }
-        self.judge_among_connected(theirs)
+        Ok(())
     }
 
     fn judge_among_connected(&self, theirs: &Identity) -> Result<(), IntroductionError> {
@@ -195,11 +257,13 @@ mod tests {
             address: SocketAddr::from(([10, 0, 0, 1], port)),
             shard_count: 2,
             incarnation,
+            mark: incarnation * 10,
         }
     }
 
     fn hello(identity: Identity) -> Hello {
-        Hello { identity, purpose: Purpose::Messages, from_shard: 0, to_shard: 1 }
+        let purpose = Purpose::Messages;
+        Hello { identity, purpose, from_shard: 0, to_shard: 1, remembered: None }
     }
 
     fn registry() -> Registry {
@@ -238,6 +302,29 @@ mod tests {
         assert!(matches!(double, IntroductionError::HostIdInUse { .. }));
         let same_address = refused(&registry, identity(2, 1, 5));
         assert!(matches!(same_address, IntroductionError::AddressInUse { .. }));
+    }
+
+    #[test]
+    fn only_who_could_be_a_peer_is_believed_that_this_node_was_overtaken() {
+        let registry = registry();
+        let says = |identity, start| {
+            let hello = Hello { remembered: Some((HostId(1), start)), ..hello(identity) };
+            registry.admit(&hello).map(drop)
+        };
+        let is_overtaken = || registry.0.overtaken.borrow().is_some();
+        let (present, other) = (registry.us().start(), Start { incarnation: 5, mark: 51 });
+        let stranger = Identity { cluster_name: "d".into(), ..identity(2, 2, 1) };
+        assert!(matches!(says(stranger, other), Err(IntroductionError::ClusterName { .. })));
+        says(identity(2, 2, 1), present).unwrap();
+        // Whoever was at this address before.
+        let remembered = Some((HostId(9), other));
+        registry.admit(&Hello { remembered, ..hello(identity(2, 2, 1)) }).unwrap();
+        assert!(!is_overtaken());
+        // Whatever else speaks against the other, as an address that is still another's.
+        let _admission = registry.admit(&hello(identity(3, 3, 1))).unwrap();
+        let error = says(identity(2, 3, 1), other).unwrap_err();
+        assert_eq!(error, IntroductionError::Overtaken { remembered: 5 });
+        assert!(is_overtaken());
     }
 
     #[test]

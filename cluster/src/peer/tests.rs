@@ -6,12 +6,14 @@ mod loopback;
 mod simulated;
 
 use super::hello::Identity;
-use super::{Accepted, Class, Event, Inbox, Incoming, Peer, Peers, Registry, accept_peers};
+use super::starts::Volatile;
+use super::{Accepted, Class, Event, Inbox, Incoming, Memory, Peer, Peers, Registry, accept_peers};
 use crate::ring::HostId;
 use env::Env;
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What an acceptor refused, as text.
@@ -40,6 +42,7 @@ fn identity(host: u128, address: SocketAddr) -> Identity {
         address,
         shard_count: 1,
         incarnation: 1,
+        mark: 1,
     }
 }
 
@@ -49,12 +52,34 @@ fn peer(host: u128) -> Peer {
 
 impl Node {
     /// Listens at `bind`; the identity gets the port that was chosen, if it has none.
-    async fn start(env: &Env, bind: SocketAddr, mut us: Identity) -> Node {
+    async fn start(env: &Env, bind: SocketAddr, us: Identity) -> Node {
+        Node::start_again(env, bind, us, Vec::new()).await
+    }
+
+    /// The same, of a node whose starts before had these marks.
+    async fn start_again(
+        env: &Env,
+        bind: SocketAddr,
+        us: Identity,
+        former_marks: Vec<u64>,
+    ) -> Node {
+        let memory = Arc::new(Volatile::default());
+        Node::start_remembering(env, bind, us, former_marks, memory).await
+    }
+
+    /// The same, of a node with that memory.
+    async fn start_remembering(
+        env: &Env,
+        bind: SocketAddr,
+        mut us: Identity,
+        former_marks: Vec<u64>,
+        memory: Arc<dyn Memory>,
+    ) -> Node {
         let listener = env.net.bind(bind).await.unwrap();
         if us.address.port() == 0 {
             us.address.set_port(listener.local_addr().unwrap().port());
         }
-        let registry = Registry::new(us).unwrap();
+        let registry = Registry::with_memory(us, former_marks, memory).unwrap();
         let (peers, inbox) = Peers::new(env, &registry, 0);
         let peers = Rc::new(peers);
         let refusals = Refusals::default();

@@ -123,12 +123,12 @@ pub(super) async fn serve<OnStream>(
     on_stream: OnStream,
 ) -> Result<(), hyper::Error>
 where
-    OnStream: FnOnce(Streaming<Bytes>) -> Result<Outbound, Status> + 'static,
+    OnStream: AsyncFnOnce(Streaming<Bytes>) -> Result<Outbound, Status> + 'static,
 {
-    let on_stream = RefCell::new(Some(on_stream));
+    let on_stream = Rc::new(RefCell::new(Some(on_stream)));
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-        let answer = answer(request, &mut on_stream.borrow_mut());
-        async move { Ok::<_, Infallible>(answer) }
+        let on_stream = on_stream.clone();
+        async move { Ok::<_, Infallible>(answer(request, &on_stream).await) }
     });
     hyper::server::conn::http2::Builder::new(tasks.clone())
         .initial_stream_window_size(WINDOW_BYTES)
@@ -141,9 +141,12 @@ where
         .await
 }
 
-fn answer<OnStream>(request: Request<Incoming>, on_stream: &mut Option<OnStream>) -> Response<Body>
+async fn answer<OnStream>(
+    request: Request<Incoming>,
+    on_stream: &RefCell<Option<OnStream>>,
+) -> Response<Body>
 where
-    OnStream: FnOnce(Streaming<Bytes>) -> Result<Outbound, Status>,
+    OnStream: AsyncFnOnce(Streaming<Bytes>) -> Result<Outbound, Status>,
 {
     if request.uri().path() != PATH {
         return Status::unimplemented("there is no such method").into_http();
@@ -153,7 +156,7 @@ where
     };
     let body = request.into_body();
     let batches = Streaming::new_request(BatchCodec, body, None, Some(BATCH_BYTES_MAX));
-    match on_stream(batches) {
+    match on_stream(batches).await {
         Ok(outbound) => {
             let compression = SingleMessageCompressionOverride::Disable;
             let body = EncodeBody::new_server(BatchCodec, outbound, None, compression, None);

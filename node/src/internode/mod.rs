@@ -31,9 +31,10 @@ pub(crate) use join::{Joining, ask_to_join};
 pub(crate) use status::{NodeStatus, STATUS_TIME_MAX, ask_status, own_status};
 
 use crate::config::Config;
-use crate::data_directory;
+use crate::data_directory::DataDirectory;
 use crate::feeds;
 use crate::metadata;
+use crate::peer_file::PeerMemory;
 use crate::remote;
 use crate::ring_change;
 use crate::shard::{Shard, StreamKind};
@@ -41,11 +42,13 @@ use crate::view::View;
 use bytes::Bytes;
 use cluster::peer::{
     Event, Identity, Inbox, Incoming, IntroductionError, Peer, Peers, RefusalCode, Registry,
-    Responder,
+    Responder, Start,
 };
 use cluster::{HostId, NodeIndex};
+use env::tasks::Tasks;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// Events that a shard takes from its inbox before other tasks run.
 const EVENTS_PER_TURN_MAX: usize = 256;
@@ -111,9 +114,12 @@ impl AskKind {
 pub(crate) fn registry(
     config: &Config,
     cluster_name: String,
-    identity: &data_directory::Identity,
+    data: &DataDirectory,
+    tasks: Tasks,
     bound: SocketAddr,
 ) -> Registry {
+    let identity = &data.identity;
+    let Start { incarnation, mark } = identity.start();
     let ip = config.broadcast_address.unwrap_or(bound.ip());
     let us = Identity {
         cluster_name,
@@ -121,9 +127,12 @@ pub(crate) fn registry(
         host_id: HostId(identity.host_id),
         address: SocketAddr::new(ip, bound.port()),
         shard_count: identity.shard_count,
-        incarnation: identity.incarnation,
+        incarnation,
+        mark,
     };
-    Registry::new(us).expect("the configuration's check bounds the name")
+    let memory = PeerMemory { file: data.peers.clone(), tasks };
+    let registry = Registry::with_memory(us, identity.former_marks().to_vec(), Arc::new(memory));
+    registry.expect("the configuration's check bounds the name")
 }
 
 /// Tells the peers of shard `shard` where the nodes of a view are, and connects with its

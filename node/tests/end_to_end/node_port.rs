@@ -27,6 +27,7 @@ fn stranger(change: impl FnOnce(&mut Identity)) -> Registry {
         address: SocketAddr::from(([127, 0, 0, 1], 1)),
         shard_count: 1,
         incarnation: 1,
+        mark: 1,
     };
     change(&mut us);
     Registry::new(us).expect("a short name")

@@ -141,6 +141,10 @@ async fn run_node(
         biased;
         () = is_to_stop => {}
         () = node.gone() => clock.sleep(FAREWELL).await,
+        error = node.overtaken() => {
+            *state.start_error.borrow_mut() = Some(error.to_string());
+            return pending().await;
+        }
         () = state.followed.run(&node, &clock) => {}
         () = state.operator.work(net, &clock) => {}
     }

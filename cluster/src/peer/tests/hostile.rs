@@ -20,7 +20,7 @@ fn run(test: impl Future<Output = ()>) {
 
 fn hello() -> Hello {
     let identity = identity(1, "127.0.0.1:1".parse().unwrap());
-    Hello { identity, purpose: Purpose::Messages, from_shard: 0, to_shard: 0 }
+    Hello { identity, purpose: Purpose::Messages, from_shard: 0, to_shard: 0, remembered: None }
 }
 
 /// Says something to a node, and returns what it says until it closes the connection.
@@ -57,7 +57,7 @@ fn what_is_no_introduction_is_turned_away_by_name() {
         let mut newer = whole.clone();
         newer[10] = 9;
         let answer = String::from_utf8_lossy(&say(&node, &newer, true).await).into_owned();
-        assert!(answer.contains("version 2 here, not version 9"), "{answer}");
+        assert!(answer.contains("version 3 here, not version 9"), "{answer}");
         node.refusal().await;
         let answer = say(&node, &encode_refusal(RefusalCode::Busy, "no"), true).await;
         assert_eq!(answer[8], 2);

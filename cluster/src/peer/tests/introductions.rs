@@ -1,10 +1,14 @@
 //! Who is let in and who is not, and what each end hears of it.
 
 use super::{Node, identity, peer};
-use crate::peer::{Class, IntroductionError, Peer, RefusalCode, Registry, introduce};
+use crate::peer::{
+    Class, Identity, IntroductionError, Memory, Overtaken, Peer, RefusalCode, Registry,
+    Remembering, Start, introduce,
+};
 use crate::ring::HostId;
 use env::Env;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use tokio::task::LocalSet;
 
 fn run(test: impl Future<Output = ()>) {
@@ -92,6 +96,97 @@ fn doubles_are_refused_while_the_first_is_connected() {
         assert_refused(&copy.unreachable().await, RefusalCode::HostIdInUse, "copies");
         // The first one goes on.
         assert!(a.peers.is_connected(b.peer()));
+    });
+}
+
+/// Host 1 in that start, after starts with these marks, as a member.
+async fn member_in_start(incarnation: u64, former_marks: &[u64], mark: u64) -> Node {
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let us = Identity { cluster_id: Some(5), incarnation, mark, ..identity(1, any) };
+    Node::start_again(&Env::real(), any, us, former_marks.to_vec()).await
+}
+
+#[test]
+fn a_node_on_an_older_copy_of_its_data_learns_it_whoever_calls() {
+    run(async {
+        let mut b = Node::on_loopback(2).await;
+        b.registry.set_cluster_id(5);
+        let remembers = |b: &Node| b.registry.remembered(HostId(1)).unwrap().1;
+        let mut a = member_in_start(2, &[10], 20).await;
+        a.knows(&b);
+        a.send(&b, b"x");
+        a.connected().await;
+        assert_eq!(b.take(1).await, [b"x"]);
+        assert_eq!(remembers(&b), Start { incarnation: 2, mark: 20 });
+        drop(a);
+        b.disconnected().await;
+
+        // Copies of what it had after its first start: one is started for the second time, one was started
+        // a few times since.
+        for (incarnation, former_marks, mark) in [(2, &[10][..], 21), (4, &[10, 21, 31], 41)] {
+            let mut copy = member_in_start(incarnation, former_marks, mark).await;
+            let found = introduce(&Env::real(), &copy.registry, b.address()).await;
+            assert_eq!(found, Err(IntroductionError::Overtaken { remembered: 2 }));
+            assert_eq!(dials(&mut copy, b.address()).await, found.unwrap_err());
+            let overtaken = Overtaken { by: HostId(2), incarnation: 2 };
+            assert_eq!(copy.registry.overtaken().await, overtaken);
+            drop(copy);
+            let mut copy = member_in_start(incarnation, former_marks, mark).await;
+            b.knows(&copy);
+            b.peers.connect(copy.peer()).unwrap();
+            loop {
+                let error = b.unreachable().await;
+                if !error.is_passing() {
+                    assert_refused(&error, RefusalCode::Overtaken, "nothing of start 2");
+                    break;
+                }
+            }
+            assert_eq!(copy.registry.overtaken().await, overtaken);
+            assert!(copy.inbox.try_recv().is_none(), "it was never connected");
+            assert_eq!(remembers(&b), Start { incarnation: 2, mark: 20 });
+            b.peers.forget(HostId(1));
+        }
+
+        // The node itself, which was started meanwhile and met nobody.
+        let mut a = member_in_start(5, &[10, 20, 30, 40], 50).await;
+        b.knows(&a);
+        b.send(&a, b"y");
+        assert_eq!(a.take(1).await, [b"y"]);
+        assert_eq!(remembers(&b), Start { incarnation: 5, mark: 50 });
+    });
+}
+
+#[test]
+fn a_node_whose_start_cannot_be_remembered_is_not_listened_to() {
+    run(async {
+        #[derive(Debug)]
+        struct Full;
+        impl Memory for Full {
+            fn newest(&self, _: HostId) -> Option<Start> {
+                None
+            }
+            fn remember(&self, _: HostId, _: Start) -> Remembering {
+                let error = IntroductionError::NotRemembered("the disk is full".to_owned());
+                Box::pin(std::future::ready(Err(error)))
+            }
+            fn forget(&self, _: HostId) {}
+        }
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let us = Identity { cluster_id: Some(5), ..identity(2, any) };
+        let memory = Arc::new(Full);
+        let mut full = Node::start_remembering(&Env::real(), any, us, Vec::new(), memory).await;
+        let mut a = member_in_start(1, &[], 1).await;
+        let error = dials(&mut a, full.address()).await;
+        assert!(error.to_string().contains("the disk is full"), "{error}");
+        full.knows(&a);
+        full.peers.connect(a.peer()).unwrap();
+        let error = full.unreachable().await;
+        assert_eq!(error, IntroductionError::NotRemembered("the disk is full".to_owned()));
+        // Of who belongs to no cluster nothing is remembered.
+        let stranger = Node::on_loopback(3).await;
+        stranger.knows(&full);
+        stranger.send(&full, b"x");
+        assert_eq!(full.take(1).await, [b"x"]);
     });
 }
 

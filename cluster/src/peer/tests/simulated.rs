@@ -219,7 +219,7 @@ fn a_caller_that_stalls_in_its_introduction_is_let_go() {
     simulation.host("2", std::future::pending);
     simulation.client("1", async {
         let env = env(1);
-        for said in [&b""[..], b"TETHYSNN\x01\x01\x02\x00\x40\x00half"] {
+        for said in [&b""[..], b"TETHYSNN\x01\x01\x03\x00\x40\x00half"] {
             let mut socket = env.net.connect(address_of("3")).await?;
             socket.write_all(said).await?;
             let from = env.clock.monotonic_nanos();
@@ -231,7 +231,8 @@ fn a_caller_that_stalls_in_its_introduction_is_let_go() {
         }
         // One that is let in and then says nothing.
         let identity = identity(1, address_of("1"));
-        let hello = Hello { identity, purpose: Purpose::Messages, from_shard: 0, to_shard: 0 };
+        let purpose = Purpose::Messages;
+        let hello = Hello { identity, purpose, from_shard: 0, to_shard: 0, remembered: None };
         let mut socket = env.net.connect(address_of("3")).await?;
         socket.write_all(&hello.encode()).await?;
         let from = env.clock.monotonic_nanos();
