@@ -24,7 +24,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 /// How long the node is waited for, and then how long each mark.
-const PATIENCE: Duration = Duration::from_secs(600);
+const PATIENCE: Duration = Duration::from_mins(10);
 /// How long between two looks.
 const REST: Duration = Duration::from_millis(20);
 
