@@ -14,6 +14,10 @@ use crate::ring::HostId;
 /// When a follower is tried again whose entries could not be read.
 pub const RETRY_NANOS: u64 = 1_000_000_000;
 
+/// Entries that are read for a follower at once: the more, the less often the log is read through for
+/// all that lag. Few in tests, so that catching up takes several.
+pub(super) const READ_ENTRIES_MAX: u64 = if cfg!(test) { 2 } else { 1_024 };
+
 /// Entries that have to be read from the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogRequest {

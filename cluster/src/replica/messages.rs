@@ -1,6 +1,6 @@
 //! What replicas hear from the shards of other nodes, what they send them, and what time brings.
 
-use super::catch_up::{CatchUp, LogRequest, RETRY_NANOS, State};
+use super::catch_up::{CatchUp, LogRequest, READ_ENTRIES_MAX, RETRY_NANOS, State};
 use super::links::Outgoing;
 use super::local::{HeldEntry, Local, LocalLog, LocalState};
 use super::member::Replica;
@@ -344,7 +344,7 @@ impl<W> Replicas<W> {
         let catch_up = replica.catch_ups.iter_mut().find(|catch_up| asks(catch_up))?;
         catch_up.state = State::Reads;
         let (to, first, last) = (catch_up.to, catch_up.previous.index.next(), catch_up.last);
-        let last = last.min(LogIndex(first.0 + crate::consensus::ENTRIES_PER_APPEND_MAX));
+        let last = last.min(LogIndex(first.0 + READ_ENTRIES_MAX));
         Some(LogRequest { group, to, first, last, terms: replica.terms(first, last) })
     }
 

@@ -21,7 +21,7 @@ use std::time::Duration;
 use storage::commitlog::{ReadEntries, ReadPlace, WantedEntries};
 
 /// Payload bytes of one group that a pass reads for a follower.
-const READ_BYTES_MAX: usize = 64 << 10;
+const READ_BYTES_MAX: usize = 128 << 10;
 
 /// Requests that a pass serves. With the limits of a pass (`storage/src/commitlog/read.rs`) they bound what is in
 /// memory.
