@@ -3,7 +3,7 @@
 //! After a member was away all groups want the log at once. There is one pass at a time, on another
 //! thread: a thread for each group starved the shards. A pass begins where the request with the
 //! earliest place does and serves all that lie near; the others wait, and go on from their own places.
-//! So a log is read about once for all groups together, however far apart they are. (When a pass went
+//! So what lies between followers that are far apart is not read for each of them. (When a pass went
 //! on to the last place that anybody wanted, two nodes read 71 GB in a minute to send a third 400 MB.)
 //!
 //! After a pass the log rests for as long as that took. Meanwhile what was read is sent, and followers
