@@ -37,7 +37,7 @@ const CHUNK_BYTES: usize = 64 << 10;
 const HEAD_BYTES: usize = 14;
 const LENGTH_OFFSET: usize = 12;
 const BODY_BYTES_MAX: usize = 512;
-const FAMILY_OFFSET: usize = HEAD_BYTES + 46;
+const FAMILY_OFFSET: usize = HEAD_BYTES + 86;
 const FAMILY_IPV4: u8 = 4;
 
 /// Where clients and other nodes reach a node, which are counted from 0.
