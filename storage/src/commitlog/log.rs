@@ -346,7 +346,7 @@ impl LogCore {
 
     /// Whether an entry of data of that size can be appended now: after a yes, the next append of it
     /// is taken. For a caller who must not number an entry that the log then refuses. Other records
-    /// are few, and are taken beyond this ([`LogOptions::own_bytes_max`]).
+    /// are few, and are taken beyond this (`LogOptions::own_bytes_max`).
     pub fn check_room(&self, group: GroupId, payload_bytes: usize) -> Result<(), LogError> {
         let payload_bytes_max = self.options.payload_bytes_max();
         if payload_bytes > payload_bytes_max {

@@ -69,7 +69,7 @@ impl LogOptions {
         }
     }
 
-    /// The most that one batch may have, header included, and [`LogOptions::own_bytes_max`] besides:
+    /// The most that one batch may have, header included, and `own_bytes_max` besides:
     /// half a segment. Another such batch may be in flight, so twice this bounds what is not synced.
     pub fn batch_bytes_max(&self) -> usize {
         (self.segment_bytes / 2) as usize
