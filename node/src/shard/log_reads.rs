@@ -6,8 +6,9 @@
 //! So what lies between followers that are far apart is not read for each of them. (When a pass went
 //! on to the last place that anybody wanted, two nodes read 71 GB in a minute to send a third 400 MB.)
 //!
-//! After a pass the log rests for as long as that took. Meanwhile what was read is sent, and followers
-//! ask for more, so that the next pass is for many of them; and reading takes half a core at most.
+//! After a pass the log rests for as long as that took, but no longer than [`REST_MAX`]. Meanwhile what
+//! was read is sent, and followers ask for more, so that the next pass is for many of them; and the
+//! shard has its turn where both share a core.
 
 use super::Shard;
 use super::log::held_entry;
