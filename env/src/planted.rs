@@ -55,6 +55,10 @@ pub enum Bug {
     ClosesOverThePaused,
     /// A change of the schema that no majority has answered is told as made.
     SchemaByAMinority,
+    /// A log counts as turned on before the leaders of its table's rows have said that they know.
+    LogsTurnedOnUnheard,
+    /// A leader decides writes by metadata that lack a log which those before it knew.
+    LeadsByOlderMetadata,
 }
 
 /// Whether a bug is planted on this thread.

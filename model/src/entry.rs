@@ -4,7 +4,7 @@
 //! payload   := (empty: the first entry of a leader's term)
 //!            | 1 placement time:i64le (length:u32le mutation)*     a write
 //!            | 2 placement time:i64le table:u128le                 truncate
-//!            | 3 placement time:i64le table:u128le                 images of a table switched
+//!            | 3 placement time:i64le switched_at:u64le            a log switched
 //!            | 4 placement time:i64le reserved:i64le               time reserved for closing
 //! placement := closed:i64le placed:i64le far:i64le
 //! ```
@@ -18,7 +18,7 @@ use crate::{TableId, TimestampMicros};
 
 const KIND_WRITE: u8 = 1;
 const KIND_TRUNCATE: u8 = 2;
-const KIND_IMAGES: u8 = 3;
+const KIND_SWITCH: u8 = 3;
 const KIND_RESERVATION: u8 = 4;
 
 /// Times of a log at or above this, 1 January of the year 10000, are nonsense: they are of clocks,
@@ -26,7 +26,8 @@ const KIND_RESERVATION: u8 = 4;
 const TIME_MICROS_MAX: TimestampMicros = 253_402_300_800_000_000;
 
 /// A range's place in time (`docs/log-time.md`): where its log is closed, how far it was written,
-/// the newest own timestamp that was placed below itself, and how far its leader may close.
+/// the newest own timestamp that was placed below itself, how far its leader may close, and which
+/// logs that has to know of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Placement {
     /// Nothing will be placed at or below this.
@@ -38,12 +39,21 @@ pub struct Placement {
     /// A leader may close up to here between entries, and its successor begins above it. Entries of
     /// its own raise it; the head of others does not say it.
     pub reserved: TimestampMicros,
+    /// The index of the metadata by which a log of a table here was last turned on or off, or its
+    /// images were: a leader that acts by older metadata decides nothing. Entries of its own raise
+    /// it; the head of others does not say it.
+    pub switched_at: u64,
 }
 
 impl Placement {
     /// The state of a range that has never been written.
-    pub const START: Placement =
-        Placement { closed: i64::MIN, placed: i64::MIN, far: i64::MIN, reserved: i64::MIN };
+    pub const START: Placement = Placement {
+        closed: i64::MIN,
+        placed: i64::MIN,
+        far: i64::MIN,
+        reserved: i64::MIN,
+        switched_at: 0,
+    };
 
     /// Raises each part to at least `other`'s: what applying an entry does.
     pub fn raise(&mut self, other: &Placement) {
@@ -51,6 +61,7 @@ impl Placement {
         self.placed = self.placed.max(other.placed);
         self.far = self.far.max(other.far);
         self.reserved = self.reserved.max(other.reserved);
+        self.switched_at = self.switched_at.max(other.switched_at);
     }
 
     fn write(&self, out: &mut Vec<u8>) {
@@ -64,7 +75,7 @@ impl Placement {
             closed: i64::from_le_bytes(cursor.array()?),
             placed: i64::from_le_bytes(cursor.array()?),
             far: i64::from_le_bytes(cursor.array()?),
-            reserved: i64::MIN,
+            ..Placement::START
         })
     }
 }
@@ -92,14 +103,13 @@ pub enum Entry<'a> {
         /// The table.
         table: TableId,
     },
-    /// Images of a table's log were switched on or off: the log is closed up to what was placed.
-    Images {
-        /// The range's place in time after it.
+    /// The log of a table was turned on or off, or its images were: the range is closed up to what
+    /// was placed, and nobody decides any more who does not know of it.
+    Switch {
+        /// The range's place in time after it, with the metadata that has it.
         placement: Placement,
         /// The leader's clock when it was proposed.
         time: TimestampMicros,
-        /// The base table.
-        table: TableId,
     },
     /// The leader reserves a time, up to which it may close without further entries.
     Reservation {
@@ -128,13 +138,17 @@ impl<'a> Entry<'a> {
             cursor.finish()?;
             return Ok(Entry::Reservation { placement: Placement { reserved, ..placement }, time });
         }
+        if kind == KIND_SWITCH {
+            let switched_at = u64::from_le_bytes(cursor.array()?);
+            cursor.finish()?;
+            return Ok(Entry::Switch { placement: Placement { switched_at, ..placement }, time });
+        }
+        if kind != KIND_TRUNCATE {
+            return Err(DecodeError("unknown kind of entry"));
+        }
         let table = TableId(u128::from_le_bytes(cursor.array()?));
         cursor.finish()?;
-        match kind {
-            KIND_TRUNCATE => Ok(Entry::Truncate { placement, time, table }),
-            KIND_IMAGES => Ok(Entry::Images { placement, time, table }),
-            _ => Err(DecodeError("unknown kind of entry")),
-        }
+        Ok(Entry::Truncate { placement, time, table })
     }
 }
 
@@ -146,7 +160,7 @@ impl Entry<'_> {
             Entry::Noop => None,
             Entry::Write { placement, time, .. }
             | Entry::Truncate { placement, time, .. }
-            | Entry::Images { placement, time, .. }
+            | Entry::Switch { placement, time }
             | Entry::Reservation { placement, time } => Some((*placement, *time)),
         }
     }
@@ -231,33 +245,26 @@ impl<'a> WriteEntryWriter<'a> {
 
 /// Writes the payload of a truncate.
 pub fn write_truncate(out: &mut Vec<u8>, p: &Placement, time: TimestampMicros, table: TableId) {
-    write_table_entry(out, KIND_TRUNCATE, p, time, table);
+    write_head(out, KIND_TRUNCATE, p, time);
+    out.extend_from_slice(&table.0.to_le_bytes());
 }
 
-/// Writes the payload that switches a table's images.
-pub fn write_images(out: &mut Vec<u8>, p: &Placement, time: TimestampMicros, table: TableId) {
-    write_table_entry(out, KIND_IMAGES, p, time, table);
+/// Writes the payload that says that a log was switched by the metadata of `p.switched_at`.
+pub fn write_switch(out: &mut Vec<u8>, p: &Placement, time: TimestampMicros) {
+    write_head(out, KIND_SWITCH, p, time);
+    out.extend_from_slice(&p.switched_at.to_le_bytes());
 }
 
 /// Writes the payload that reserves `p.reserved`.
 pub fn write_reservation(out: &mut Vec<u8>, p: &Placement, time: TimestampMicros) {
-    out.push(KIND_RESERVATION);
-    p.write(out);
-    out.extend_from_slice(&time.to_le_bytes());
+    write_head(out, KIND_RESERVATION, p, time);
     out.extend_from_slice(&p.reserved.to_le_bytes());
 }
 
-fn write_table_entry(
-    out: &mut Vec<u8>,
-    kind: u8,
-    placement: &Placement,
-    time: TimestampMicros,
-    table: TableId,
-) {
+fn write_head(out: &mut Vec<u8>, kind: u8, placement: &Placement, time: TimestampMicros) {
     out.push(kind);
     placement.write(out);
     out.extend_from_slice(&time.to_le_bytes());
-    out.extend_from_slice(&table.0.to_le_bytes());
 }
 
 #[cfg(test)]
@@ -320,28 +327,38 @@ mod tests {
     }
 
     #[test]
-    fn table_entries_read_back() {
+    fn a_truncate_reads_back() {
         let mut out = Vec::new();
         write_truncate(&mut out, &Placement::START, 5, TableId(1));
         assert!(matches!(Entry::decode(&out), Ok(Entry::Truncate { table: TableId(1), .. })));
-        out.clear();
-        write_images(&mut out, &Placement::START, 5, TableId(1));
-        assert!(matches!(Entry::decode(&out), Ok(Entry::Images { table: TableId(1), .. })));
         out.push(0);
         assert!(Entry::decode(&out).is_err());
         assert!(matches!(Entry::decode(&[]), Ok(Entry::Noop)));
     }
 
     #[test]
-    fn a_reservation_reads_back() {
-        let placement = Placement { closed: 1, placed: 2, far: 3, reserved: 4 };
-        let mut out = Vec::new();
-        write_reservation(&mut out, &placement, 77);
-        assert_eq!(Entry::decode(&out).unwrap().place_in_time(), Some((placement, 77)));
-        for length in 1..out.len() {
-            assert!(Entry::decode(&out[..length]).is_err(), "cut at {length}");
+    fn what_other_entries_do_not_say_reads_back() {
+        let placement = Placement { closed: 1, placed: 2, far: 3, ..Placement::START };
+        let reserved = Placement { reserved: 4, ..placement };
+        let switched = Placement { switched_at: 5, ..placement };
+        let mut entries = [(reserved, Vec::new()), (switched, Vec::new())];
+        write_reservation(&mut entries[0].1, &reserved, 77);
+        write_switch(&mut entries[1].1, &switched, 77);
+        for (placement, mut out) in entries {
+            assert_eq!(Entry::decode(&out).unwrap().place_in_time(), Some((placement, 77)));
+            for length in 1..out.len() {
+                assert!(Entry::decode(&out[..length]).is_err(), "cut at {length}");
+            }
+            out.push(0);
+            assert!(Entry::decode(&out).is_err());
         }
-        out.push(0);
-        assert!(Entry::decode(&out).is_err());
+    }
+
+    #[test]
+    fn no_entry_takes_back_what_a_leader_has_to_know() {
+        let mut placement = Placement { switched_at: 9, ..Placement::START };
+        placement.raise(&Placement { closed: 5, ..Placement::START });
+        placement.raise(&Placement { switched_at: 8, ..Placement::START });
+        assert_eq!((placement.closed, placement.switched_at), (5, 9));
     }
 }

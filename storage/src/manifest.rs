@@ -11,7 +11,7 @@
 //!                base_count:varint (group:varint base)* crc:u32le
 //! table       := id:u128le file_count:varint file* flushed_count:varint (group:varint index:varint)*
 //! file        := file_id:varint hidden_count:varint (first:i64le last:i64le)*
-//! group       := group:varint closed:i64le placed:i64le far:i64le reserved:i64le
+//! group       := group:varint closed:i64le placed:i64le far:i64le reserved:i64le switched_at:u64le
 //! base        := index:varint term:varint members_index:varint members:slice
 //! ```
 
@@ -28,11 +28,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 const MAGIC: [u8; 8] = *b"TethysM1";
-const VERSION: u32 = 3;
-/// Without what is reserved.
-const VERSION_2: u32 = 2;
-/// Without bases, too.
-const VERSION_1: u32 = 1;
+const VERSION: u32 = 4;
 /// A manifest of a hundred thousand files is far below this.
 const MANIFEST_BYTES_MAX: u64 = 64 << 20;
 
@@ -105,10 +101,11 @@ impl Manifest {
         put_varint(&mut out, self.placements.len() as u64);
         for (group, placement) in &self.placements {
             put_varint(&mut out, *group);
-            let Placement { closed, placed, far, reserved } = *placement;
+            let Placement { closed, placed, far, reserved, switched_at } = *placement;
             for value in [closed, placed, far, reserved] {
                 out.extend_from_slice(&value.to_le_bytes());
             }
+            out.extend_from_slice(&switched_at.to_le_bytes());
         }
         put_varint(&mut out, self.bases.len() as u64);
         for (group, base) in &self.bases {
@@ -135,8 +132,7 @@ impl Manifest {
         if cursor.array()? != MAGIC {
             return Err(DecodeError("the manifest's magic is missing"));
         }
-        let version = u32::from_le_bytes(cursor.array()?);
-        if ![VERSION, VERSION_2, VERSION_1].contains(&version) {
+        if u32::from_le_bytes(cursor.array()?) != VERSION {
             return Err(DecodeError("the manifest's version is unknown"));
         }
         let mut manifest = Manifest { next_file_id: cursor.varint()?, ..Manifest::default() };
@@ -150,12 +146,12 @@ impl Manifest {
                 closed: decode_i64(cursor)?,
                 placed: decode_i64(cursor)?,
                 far: decode_i64(cursor)?,
-                reserved: if version == VERSION { decode_i64(cursor)? } else { i64::MIN },
+                reserved: decode_i64(cursor)?,
+                switched_at: u64::from_le_bytes(cursor.array()?),
             };
             manifest.placements.insert(group, placement);
         }
-        let base_count = if version == VERSION_1 { 0 } else { cursor.varint()? };
-        for _ in 0..base_count {
+        for _ in 0..cursor.varint()? {
             let group = cursor.varint()?;
             manifest.bases.insert(group, read_base(cursor)?);
         }
@@ -213,27 +209,12 @@ mod tests {
         table.files.insert(3, Hidden::default());
         table.files.insert(4, Hidden(vec![TokenInterval { first: -5, last: 7 }]));
         table.flushed.insert(1, 300);
-        let placement = Placement { closed: 1, placed: 2, far: 3, reserved: 4 };
+        let placement = Placement { closed: 1, placed: 2, far: 3, reserved: 4, switched_at: 5 };
         manifest.placements.insert(1, placement);
         let members = vec![1, 0, 7];
         let base = SnapshotBase { index: 300, term: 4, members_index: 20, members };
         manifest.bases.insert(1, base);
         manifest
-    }
-
-    #[test]
-    fn manifests_of_older_versions_are_read() {
-        let mut sample = Manifest { bases: BTreeMap::new(), ..sample() };
-        let mut bytes = sample.encode();
-        // Neither checksum nor bases nor what the only group has reserved.
-        bytes.truncate(bytes.len() - 4 - 1 - 8);
-        sample.placements.values_mut().for_each(|placement| placement.reserved = i64::MIN);
-        for (version, rest) in [(1, &[][..]), (2, &[0])] {
-            let mut old = [&bytes, rest].concat();
-            old[8] = version;
-            old.extend_from_slice(&crc32fast::hash(&old).to_le_bytes());
-            assert_eq!(Manifest::decode(&old), Ok(sample.clone()), "version {version}");
-        }
     }
 
     #[test]
@@ -254,6 +235,10 @@ mod tests {
     fn the_bytes_of_a_manifest_do_not_change_unnoticed() {
         // Without its checksum, with which the hash would be the same for all.
         let bytes = fuzz_seed();
-        assert_eq!((bytes.len(), crc32fast::hash(&bytes)), (99, 1_588_204_482), "a changed format");
+        assert_eq!(
+            (bytes.len(), crc32fast::hash(&bytes)),
+            (107, 4_122_354_013),
+            "a changed format"
+        );
     }
 }

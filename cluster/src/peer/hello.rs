@@ -12,7 +12,7 @@ use crate::ring::HostId;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// The version of everything that is said between nodes.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 
 /// How a connection between nodes begins.
 const MAGIC: [u8; 8] = *b"TETHYSNN";
@@ -314,9 +314,9 @@ mod tests {
 
     /// Pins `docs/formats/peer.md`.
     #[test]
-    fn an_introduction_has_the_bytes_of_version_3() {
+    fn an_introduction_has_the_bytes_of_version_4() {
         let bytes = hello("ab", "127.0.0.1:7000").encode();
-        assert_eq!(&bytes[..14], b"TETHYSNN\x01\x01\x03\x00\x63\x00");
+        assert_eq!(&bytes[..14], b"TETHYSNN\x01\x01\x04\x00\x63\x00");
         assert_eq!(&bytes[14..18], [2, 1, 0, 0]);
         assert_eq!(bytes[30], 7);
         assert_eq!([bytes[46], bytes[54], bytes[62], bytes[78], bytes[86]], [9, 10, 13, 11, 12]);
@@ -350,7 +350,7 @@ mod tests {
             decode(&changed).unwrap_err()
         };
         assert_eq!(with(0, b'X'), IntroductionError::NotAPeer);
-        assert_eq!(with(10, 1), IntroductionError::Version { ours: 3, theirs: 1 });
+        assert_eq!(with(10, 1), IntroductionError::Version { ours: 4, theirs: 1 });
         assert_eq!(with(13, 0xff), IntroductionError::Oversized { bytes: 0xff00 + 98 });
         assert_eq!(with(20, 0xff), IntroductionError::Garbled("the checksum is wrong"));
         let mut shards = hello("c", "127.0.0.1:7000");

@@ -11,7 +11,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The introduction of a node, and one byte of a body after the address.
 fn introduction(node: usize) -> Vec<u8> {
-    let mut bytes = b"TETHYSNN\x01\x01\x03\x00\x5c\x00".to_vec();
+    let mut bytes = b"TETHYSNN\x01\x01\x04\x00\x5c\x00".to_vec();
     bytes.extend([0; 86]);
     bytes.push(FAMILY_IPV4);
     bytes.extend(public_ip(node).octets());

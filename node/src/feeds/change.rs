@@ -59,6 +59,10 @@ impl Shard {
         keyspace: Option<&str>,
         deadline: Deadline,
     ) -> Result<(DdlOutcome, Option<FeedWait>), DdlError> {
+        // Where logs are as the feed needs them, it may be by a statement that failed when it told the
+        // tables' ranges of it, so they are told once more.
+        let mut are_told =
+            !matches!(statement, ChangefeedStatement::Create(_) | ChangefeedStatement::Alter(_));
         let change = loop {
             let view = self.view();
             let change = match self.decide_feeds(statement, &view, keyspace) {
@@ -69,12 +73,17 @@ impl Shard {
             // What is there now is needed until the command is made.
             let mut feeds = self.feeds_with_logs();
             feeds.push((**feed).clone());
-            if self.plan_logs(&view, &feeds)?.put.is_empty() {
+            if are_told && self.plan_logs(&view, &feeds)?.put.is_empty() {
                 break change;
             }
-            let plan = |view: &View| self.plan_logs(view, &feeds);
+            let plan = |view: &View| {
+                let mut change = self.plan_logs(view, &feeds)?;
+                change.logs_switched.extend(feed.definition.tables.iter().map(|table| table.id));
+                Ok(change)
+            };
             self.make_schema_change(plan, deadline).await?;
             self.decide_again(deadline).await?;
+            are_told = true;
         };
         let (command, wait, is_drop) = match change {
             FeedChange::Nothing => {

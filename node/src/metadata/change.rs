@@ -9,7 +9,7 @@
 use super::freshness::LEAD_MIN;
 use super::{Command, FeedNews, GenerationRecord, Metadata, NodeRecord};
 use crate::feeds::FeedWait;
-use crate::remote::{Answer, Deadline, WriteTerms};
+use crate::remote::{Answer, Deadline};
 use crate::ring_change::RingRequest;
 use crate::shard::{Change, Shard, WriteError, WriteRequest};
 use crate::view::View;
@@ -34,8 +34,6 @@ use tokio::task::JoinSet;
 /// be placed that far back.
 const FIRST_GENERATION_BACK_MILLIS: i64 = 6_000;
 
-/// How long the ranges of a table may take to hear that its images were switched.
-const IMAGES_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often it is looked whether a change that is under way has been decided.
 const DECISION_PAUSE: Duration = Duration::from_millis(5);
 /// How long a node may take to say that it acts by a change, before it is looked whether it lives.
@@ -323,7 +321,7 @@ impl Shard {
                 return Err(WriteError::NotLeader { hint: self.metadata_leader() }.into());
             }
         };
-        let SchemaChange { put, remove, events, mut warnings, images_switched } = change;
+        let SchemaChange { put, remove, events, mut warnings, logs_switched } = change;
         let (retire, notes) = retire;
         warnings.extend(notes);
         let is_change = !put.is_empty() || !remove.is_empty();
@@ -332,10 +330,10 @@ impl Shard {
         } else {
             self.found(Ok(DdlOutcome::unseen(view.index())))?.index
         };
-        warnings.extend(self.wait_for_nodes(index, deadline).await);
-        for table in images_switched {
-            self.close_images(table).await?;
-        }
+        let heard = self.tell_of_switches(&logs_switched, index, deadline);
+        let (behind, heard) = tokio::join!(self.wait_for_nodes(index, deadline), heard);
+        heard?;
+        warnings.extend(behind);
         let events = events.iter().map(wire_event).collect();
         Ok(DdlOutcome { index, events, warnings })
     }
@@ -489,17 +487,6 @@ impl Shard {
             self.shared.env.clock.sleep(DECISION_PAUSE).await;
         }
         true
-    }
-
-    /// Closes what was placed so far in every range of a table whose images were switched.
-    async fn close_images(self: &Rc<Self>, table: model::TableId) -> Result<(), WriteError> {
-        let view = self.view();
-        let Some(definition) = view.table(table) else { return Ok(()) };
-        for group in view.groups_of_keyspace(&definition.keyspace) {
-            let terms = WriteTerms::own(self, IMAGES_TIMEOUT);
-            self.write_to_group(group, Change::Images(table), terms).await?;
-        }
-        Ok(())
     }
 }
 

@@ -3,7 +3,8 @@
 //! Metadata is one more replicated log, held by shard 0 of every node. A DDL statement goes to the
 //! node that leads it ([`request`]), is decided there against the newest state, one statement at a
 //! time, proposed as a [`Command`], and answered when every shard of every live node acts by it
-//! ([`change`]).
+//! ([`change`]). One that turns a log on or off is told to the ranges of its table besides
+//! ([`switches`]).
 //!
 //! The log of a table that was dropped stays while changefeeds have yet to deliver it ([`retired`]).
 //!
@@ -26,6 +27,7 @@ mod request;
 mod retired;
 mod snapshot;
 mod state;
+mod switches;
 
 pub(crate) use catch_up::Standing;
 pub(crate) use change::{DdlError, DdlOutcome, DdlResult, MetadataRequest};

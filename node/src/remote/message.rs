@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! write   := 1 flags planned_at:varint clock_floor:i64le group:u64le change
-//! change  := 1 count:varint write*  |  2 table:u128le (truncate)  |  3 table:u128le (images)
+//! change  := 1 count:varint write*  |  2 table:u128le (truncate)  |  3 index:varint (a log switched)
 //!          | 4 conditional
 //! read    := 2 flags planned_at:varint command
 //! applied := 7 group:u64le index:varint
@@ -39,7 +39,7 @@ const ANSWER_BYTES_USUAL: usize = 32;
 
 const CHANGE_WRITE: u8 = 1;
 const CHANGE_TRUNCATE: u8 = 2;
-const CHANGE_IMAGES: u8 = 3;
+const CHANGE_SWITCH: u8 = 3;
 const CHANGE_CONDITIONAL: u8 = 4;
 
 const FLAG_DECIDED: u8 = 1;
@@ -99,9 +99,9 @@ pub(crate) fn write_bytes(
             out.push(CHANGE_TRUNCATE);
             out.extend_from_slice(&table.0.to_le_bytes());
         }
-        Change::Images(table) => {
-            out.push(CHANGE_IMAGES);
-            out.extend_from_slice(&table.0.to_le_bytes());
+        Change::Switch(index) => {
+            out.push(CHANGE_SWITCH);
+            put_varint(&mut out, *index);
         }
         Change::Conditional(conditional) => {
             out.push(CHANGE_CONDITIONAL);
@@ -142,7 +142,7 @@ pub(crate) fn read_change(
             Change::Write(writes)
         }
         CHANGE_TRUNCATE => Change::Truncate(TableId(u128::from_le_bytes(cursor.array()?))),
-        CHANGE_IMAGES => Change::Images(TableId(u128::from_le_bytes(cursor.array()?))),
+        CHANGE_SWITCH => Change::Switch(cursor.varint()?),
         CHANGE_CONDITIONAL => {
             Change::Conditional(Box::new(ConditionalWrite::read(&mut cursor, &table_of)?))
         }

@@ -16,7 +16,9 @@ use cluster::replica::{PartitionMask, Replicas};
 use cql::plan::write::PartitionWrite;
 use env::Clock;
 use env::planted::{Bug, is_planted};
-use model::entry::{Entry, WriteEntryWriter, write_images, write_reservation, write_truncate};
+use model::entry::{
+    Entry, Placement, WriteEntryWriter, write_reservation, write_switch, write_truncate,
+};
 use model::list_operation::{ListError, ListOperation};
 use model::mutation::{MutationItem, MutationView, MutationWriter, stamp};
 use model::partition::Partition;
@@ -100,8 +102,8 @@ impl ShardState {
     ) -> Result<(Option<Proposal>, Outcome), Attempt> {
         self.clock.raise(request.clock_floor);
         let mut times = self.leader_times(request.group);
-        let trails_micros = self.closing.trails_micros(request.group);
-        let closed = wall.saturating_sub(trails_micros);
+        knows_logs(view, times.placement.switched_at)?;
+        let closed = wall.saturating_sub(self.closing.trails_micros(request.group));
         times.placement.closed = times.placement.closed.max(closed);
         let time = self.clock.now(wall);
         let mut payload = self.replicas.payload_buffer();
@@ -113,9 +115,9 @@ impl ShardState {
                 partitions = PartitionMask(u64::MAX);
                 write_truncate(&mut payload, &times.placement, time, *table);
             }
-            Change::Images(table) => {
-                times.placement = cdc::place::close_for_images(&times.placement);
-                write_images(&mut payload, &times.placement, time, *table);
+            Change::Switch(index) => {
+                times.placement = switched(view, &times.placement, *index)?;
+                write_switch(&mut payload, &times.placement, time);
             }
             Change::Reservation(reserved) => {
                 times.placement.reserved = times.placement.reserved.max(*reserved);
@@ -419,6 +421,22 @@ impl UndecidedChange<'_> {
             UndecidedChange::Truncated => *partition = Partition::default(),
         }
     }
+}
+
+/// Refuses what a leader would decide by metadata that lack a log of which its group was told
+/// (docs/log-time.md, 26).
+fn knows_logs(view: &View, switched_at: u64) -> Result<(), Attempt> {
+    if view.index() >= switched_at || is_planted(Bug::LeadsByOlderMetadata) {
+        return Ok(());
+    }
+    Err(Attempt::Failed(WriteError::NotLeader { hint: None }))
+}
+
+/// The place in time after the entry that says that a log was switched.
+fn switched(view: &View, before: &Placement, index: u64) -> Result<Placement, Attempt> {
+    knows_logs(view, index)?;
+    let switched_at = before.switched_at.max(index);
+    Ok(Placement { switched_at, ..cdc::place::close_for_images(before) })
 }
 
 /// Shows every undecided change of a partition, oldest first.

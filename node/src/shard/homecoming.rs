@@ -1,7 +1,9 @@
 //! Leadership comes home: to the first replica of the ring, which drivers ask first; and it leaves a
 //! node that goes down, so that nobody has to wait until the node is missed, or whose clock is off,
 //! which decides nothing (`clock_check`), or that hears nothing of the metadata for long, which soon may
-//! not (`metadata::freshness`). Such a one is no home until it says that it is right again.
+//! not (`metadata::freshness`). Such a one is no home until it says that it is right again. And it
+//! leaves a node for the groups in which that may decide nothing, since it does not know of a log that
+//! others have told them of.
 //!
 //! After a failure other members lead. Once the node that is preferred is back for a while and has
 //! caught up, whoever leads hands over to it, a few groups at a time, since each hand-over makes
@@ -14,6 +16,7 @@ use cluster::liveness::MonotonicNanos;
 use cluster::{GroupId, HostId};
 use std::collections::BTreeMap;
 use std::time::Duration;
+use storage::Engine;
 
 /// How long a node has to be up before it leads again.
 const UP_TIME_MIN: Duration = Duration::from_secs(3);
@@ -57,13 +60,17 @@ impl Shard {
     pub(super) fn send_leaders_home(&self) {
         let now = MonotonicNanos(self.monotonic_nanos());
         let wall_clock = &self.shared.wall_clock;
+        let known = self.view().index();
         let mut state = self.state.borrow_mut();
         let is_lost = self.shared.known_generations.are_lost(now.0);
         let is_begun = if wall_clock.ahead_micros().is_some() || is_lost {
-            state.hand_over_all(now, |host| wall_clock.is_fit(host) == Some(true))
+            state.hand_over(now, |_, _| true, |host| wall_clock.is_fit(host) == Some(true))
         } else {
             // Who has not said yet how it is has just been started.
-            state.send_leaders_home(now, |host| wall_clock.is_fit(host) != Some(false)) > 0
+            let may_lead = |host| wall_clock.is_fit(host) != Some(false);
+            let is_behind =
+                |engine: &Engine, id: GroupId| engine.placement(id.0).switched_at > known;
+            state.hand_over(now, is_behind, may_lead) | (state.send_leaders_home(now, may_lead) > 0)
         };
         drop(state);
         if is_begun {
@@ -78,7 +85,7 @@ impl Shard {
     pub(super) async fn hand_over_all(&self, deadline_nanos: u64) {
         loop {
             let now = MonotonicNanos(self.shared.env.clock.monotonic_nanos());
-            let waits = self.state.borrow_mut().hand_over_all(now, |_| true);
+            let waits = self.state.borrow_mut().hand_over(now, |_, _| true, |_| true);
             if !waits || now.0 >= deadline_nanos {
                 return;
             }
@@ -92,12 +99,19 @@ impl Shard {
 }
 
 impl ShardState {
-    /// Begins to hand over what is led here to any that may lead; whether anything is on its way.
-    fn hand_over_all(&mut self, now: MonotonicNanos, may_lead: impl Fn(HostId) -> bool) -> bool {
+    /// Begins to hand over those that are to go of what is led here, to any that may lead; whether
+    /// anything is on its way.
+    fn hand_over(
+        &mut self,
+        now: MonotonicNanos,
+        goes: impl Fn(&Engine, GroupId) -> bool,
+        may_lead: impl Fn(HostId) -> bool,
+    ) -> bool {
         let support = self.support.clone();
         let mut waits = false;
         for id in self.replicas.ids() {
-            if !self.replicas.is_leader(id) || self.replicas.is_alone(id) {
+            let is_led = self.replicas.is_leader(id) && !self.replicas.is_alone(id);
+            if !is_led || !goes(&self.engine, id) {
                 continue;
             }
             let others: Vec<HostId> =

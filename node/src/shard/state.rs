@@ -338,7 +338,7 @@ pub(super) fn awaited_table(
         }
         Entry::Truncate { table, .. } => Some(*table).filter(is_awaited),
         // What it says is of the group's time alone.
-        Entry::Images { .. } | Entry::Reservation { .. } | Entry::Noop => None,
+        Entry::Switch { .. } | Entry::Reservation { .. } | Entry::Noop => None,
     }
 }
 
@@ -417,7 +417,7 @@ impl Applier<'_> {
                 self.engine.truncate(group.0, index.0, table, interval);
                 self.engine.raise_placement(group.0, &placement);
             }
-            Entry::Images { placement, .. } | Entry::Reservation { placement, .. } => {
+            Entry::Switch { placement, .. } | Entry::Reservation { placement, .. } => {
                 self.engine.raise_placement_alone(group.0, &placement);
             }
         }

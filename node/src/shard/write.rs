@@ -48,8 +48,8 @@ pub(crate) enum Change {
     Conditional(Box<ConditionalWrite>),
     /// Everything of a table in the range goes.
     Truncate(model::TableId),
-    /// The images of a table's log were switched on or off.
-    Images(model::TableId),
+    /// The log of a table was turned on or off, or its images were, by the metadata of this index.
+    Switch(u64),
     /// Nothing, but that the range may be closed up to this time between entries; its leader's own.
     Reservation(TimestampMicros),
     /// A command of the metadata group.
@@ -58,13 +58,18 @@ pub(crate) enum Change {
 
 impl Change {
     /// Whether making it twice, even behind others, is the same as once: it says what the cells are,
-    /// at timestamps that are fixed. A CDC log tells of it once, as it changes nothing then.
+    /// at timestamps that are fixed. A CDC log tells of it once, as it changes nothing then. So is
+    /// that a log was switched: what it raises it does not lower.
     pub(crate) fn may_be_repeated(&self) -> bool {
         let is_fixed = |write: &PartitionWrite| {
             (write.is_stamped && !write.is_counter && write.list_operations.is_empty())
                 || (write.is_counter && is_planted(Bug::RepeatsIncrements))
         };
-        matches!(self, Change::Write(writes) if writes.iter().all(is_fixed))
+        match self {
+            Change::Write(writes) => writes.iter().all(is_fixed),
+            Change::Switch(_) => true,
+            _ => false,
+        }
     }
 
     /// The changes of partitions in it.
@@ -73,7 +78,7 @@ impl Change {
             Change::Write(writes) => writes,
             Change::Conditional(conditional) => std::slice::from_ref(&conditional.write),
             Change::Truncate(_)
-            | Change::Images(_)
+            | Change::Switch(_)
             | Change::Reservation(_)
             | Change::Metadata(_) => &[],
         }

@@ -28,7 +28,7 @@ pub type NodeId = u128;
 pub const BLOCK_BYTES: u64 = 4096;
 
 /// The format this code writes, and the only one it reads.
-pub(super) const FORMAT_VERSION: u32 = 3;
+pub(super) const FORMAT_VERSION: u32 = 4;
 
 const SEGMENT_MAGIC: [u8; 8] = *b"TETHYSCL";
 /// Length of the segment header, which has the first block for itself.

@@ -84,10 +84,10 @@ fn golden_segment() -> Vec<u8> {
 /// docs/formats/commitlog.md, and a reader for the old one once a release has
 /// written it.
 #[test]
-fn the_bytes_on_disk_are_those_of_format_version_3() {
+fn the_bytes_on_disk_are_those_of_format_version_4() {
     let segment = golden_segment();
     assert_eq!(segment.len() as u64, SEGMENT_BYTES_MIN);
-    assert_eq!(segment[..12], *b"TETHYSCL\x03\0\0\0");
+    assert_eq!(segment[..12], *b"TETHYSCL\x04\0\0\0");
     let block = BLOCK_BYTES as usize;
     // The states' batch: the group's vote and start.
     assert_eq!(segment[block + 4..block + 8], *b"TCLB");
@@ -103,7 +103,7 @@ fn the_bytes_on_disk_are_those_of_format_version_3() {
     assert_eq!(crc32fast::hash(&segment), GOLDEN_SEGMENT_CRC32);
 }
 
-const GOLDEN_SEGMENT_CRC32: u32 = 4_235_888_023;
+const GOLDEN_SEGMENT_CRC32: u32 = 2_459_023_028;
 
 /// Rows of version 1 lack a flag that is relied on now.
 #[test]
@@ -116,7 +116,7 @@ fn a_segment_of_version_1_is_refused() {
     let path = Path::new(DIRECTORY).join("segment-0000000000000002.log");
     disk.write_atomic(&path, &segment).expect("the disk works");
     let error = open(&disk).map(|_| ()).expect_err("it is of another version").to_string();
-    assert!(error.contains("format version 1 is not the known 3"), "{error}");
+    assert!(error.contains("format version 1 is not the known 4"), "{error}");
 }
 
 #[test]

@@ -6,7 +6,7 @@
 //! stream  := magic[8] version:u32le chunk*                   head, rows*, end
 //! chunk   := length:u32le crc:u32le covered                  length: that of covered
 //! covered := kind:u8 codec:u8 content_len:u32le payload      codec: 0 as it is, 1 LZ4
-//! head    := group:varint base closed:i64le placed:i64le far:i64le reserved:i64le
+//! head    := group:varint base closed:i64le placed:i64le far:i64le reserved:i64le switched_at:u64le
 //!            part_count:varint (table:u128le first:i64le last:i64le)*
 //! base    := index:varint term:varint members_index:varint members:slice
 //! rows    := (length:u32le mutation)*
@@ -30,7 +30,7 @@ use model::entry::Placement;
 use model::mutation::MutationView;
 
 pub(super) const MAGIC: [u8; 8] = *b"TethysS1";
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 const PREAMBLE_BYTES: usize = 12;
 /// Kind, codec and length of the content.
 const COVERED_HEAD_BYTES: usize = 6;
@@ -102,10 +102,11 @@ impl SnapshotHead {
         let mut out = Vec::new();
         put_varint(&mut out, self.group);
         put_base(&mut out, &self.base);
-        let Placement { closed, placed, far, reserved } = self.placement;
+        let Placement { closed, placed, far, reserved, switched_at } = self.placement;
         for value in [closed, placed, far, reserved] {
             out.extend_from_slice(&value.to_le_bytes());
         }
+        out.extend_from_slice(&switched_at.to_le_bytes());
         put_varint(&mut out, self.parts.len() as u64);
         for part in &self.parts {
             out.extend_from_slice(&part.table.0.to_le_bytes());
@@ -121,7 +122,8 @@ impl SnapshotHead {
         let base = read_base(&mut cursor)?;
         let mut time = || cursor.array().map(i64::from_le_bytes);
         let (closed, placed, far, reserved) = (time()?, time()?, time()?, time()?);
-        let placement = Placement { closed, placed, far, reserved };
+        let switched_at = u64::from_le_bytes(cursor.array()?);
+        let placement = Placement { closed, placed, far, reserved, switched_at };
         let mut parts: Vec<SnapshotPart> = Vec::new();
         for _ in 0..cursor.varint()? {
             let table = TableId(u128::from_le_bytes(cursor.array()?));
@@ -364,7 +366,7 @@ mod tests {
         SnapshotHead {
             group: 5,
             base: SnapshotBase { index: 300, term: 4, members_index: 20, members },
-            placement: Placement { closed: 1, placed: 2, far: 3, reserved: 4 },
+            placement: Placement { closed: 1, placed: 2, far: 3, reserved: 4, switched_at: 5 },
             parts: vec![part(9, -5, 7), part(10, -5, 7)],
         }
     }
@@ -485,6 +487,6 @@ mod tests {
         let mut bytes = writer.chunk(ChunkKind::Head, &head().encode());
         bytes.extend(writer.chunk(ChunkKind::Rows, &rows()));
         bytes.extend(writer.chunk(ChunkKind::End, &Counts { partitions: 1, rows: 0 }.encode()));
-        assert_eq!((bytes.len(), crc32fast::hash(&bytes)), (141, 856_868_936), "a changed format");
+        assert_eq!((bytes.len(), crc32fast::hash(&bytes)), (145, 237_529_531), "a changed format");
     }
 }

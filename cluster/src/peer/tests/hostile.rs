@@ -57,7 +57,7 @@ fn what_is_no_introduction_is_turned_away_by_name() {
         let mut newer = whole.clone();
         newer[10] = 9;
         let answer = String::from_utf8_lossy(&say(&node, &newer, true).await).into_owned();
-        assert!(answer.contains("version 3 here, not version 9"), "{answer}");
+        assert!(answer.contains("version 4 here, not version 9"), "{answer}");
         node.refusal().await;
         let answer = say(&node, &encode_refusal(RefusalCode::Busy, "no"), true).await;
         assert_eq!(answer[8], 2);

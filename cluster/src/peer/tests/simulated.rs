@@ -219,7 +219,7 @@ fn a_caller_that_stalls_in_its_introduction_is_let_go() {
     simulation.host("2", std::future::pending);
     simulation.client("1", async {
         let env = env(1);
-        for said in [&b""[..], b"TETHYSNN\x01\x01\x03\x00\x40\x00half"] {
+        for said in [&b""[..], b"TETHYSNN\x01\x01\x04\x00\x40\x00half"] {
             let mut socket = env.net.connect(address_of("3")).await?;
             socket.write_all(said).await?;
             let from = env.clock.monotonic_nanos();

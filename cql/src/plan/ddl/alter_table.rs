@@ -5,7 +5,7 @@
 //! same, since clients rely on them.
 
 use super::super::PlanError;
-use super::cdc::{CdcRefusal, has_images, is_attached_log, sync_log};
+use super::cdc::{CdcRefusal, is_attached_log, sync_log};
 use super::column_types::{check_data_type, column_type};
 use super::create_table::{
     COLUMN_COUNT_MAX, STATIC_NEEDS_CLUSTERING, check_counters_stay, too_many_columns,
@@ -60,6 +60,9 @@ pub(super) fn alter(
         AlterTableAction::With(properties) => {
             change.warnings = set_options(&mut table, properties, context)?;
             check_feeds_are_served(old, &table)?;
+            if properties.properties.iter().any(|property| property.name.as_str() == "cdc") {
+                change.logs_switched.push(table.id);
+            }
         }
     }
     if table == **old {
@@ -69,9 +72,6 @@ pub(super) fn alter(
     let mut keyspace = KeyspaceDef::clone(keyspace);
     change.table_event(ChangeKind::Updated, &table);
     sync_log(&mut table, &mut keyspace, &mut change, context)?;
-    if has_images(old) != has_images(&table) {
-        change.images_switched.push(table.id);
-    }
     keyspace.tables.insert(table.name.clone(), Arc::new(table));
     change.put.push(keyspace);
     Ok(change)

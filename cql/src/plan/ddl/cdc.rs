@@ -12,7 +12,6 @@
 
 use super::super::PlanError;
 use super::{ChangeKind, DdlContext, SchemaChange};
-use model::schema::PreimageMode;
 use model::{CdcOptions, KeyspaceDef, TableDef, TableId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -151,9 +150,4 @@ pub(super) fn drop_log_of(base: &TableDef, keyspace: &mut KeyspaceDef, change: &
         keyspace.tables.remove(&log.name);
         change.table_event(ChangeKind::Dropped, &log);
     }
-}
-
-/// Whether the table's log holds images.
-pub(super) fn has_images(table: &TableDef) -> bool {
-    table.cdc_enabled().is_some_and(|cdc| cdc.preimage != PreimageMode::Off || cdc.postimage)
 }

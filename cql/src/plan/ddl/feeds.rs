@@ -8,7 +8,7 @@
 use super::super::PlanError;
 use super::super::names::find_table;
 use super::super::system_schema::is_system_keyspace;
-use super::cdc::{has_images, sync_log};
+use super::cdc::sync_log;
 use super::{ChangeKind, DdlContext, SchemaChange};
 use crate::syntax::ast::QualifiedName;
 use model::{FeedLog, KeyspaceDef, Schema, TableDef};
@@ -84,8 +84,8 @@ pub fn set_feed_logs(
             keyspaces.entry(keyspace_name.clone()).or_insert_with(|| KeyspaceDef::clone(keyspace));
         change.table_event(ChangeKind::Updated, &table);
         sync_log(&mut table, keyspace, &mut change, context)?;
-        if has_images(old) != has_images(&table) {
-            change.images_switched.push(table.id);
+        if old.cdc_enabled() != table.cdc_enabled() {
+            change.logs_switched.push(table.id);
         }
         keyspace.tables.insert(table.name.clone(), Arc::new(table));
     }

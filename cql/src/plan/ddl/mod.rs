@@ -82,8 +82,10 @@ pub struct SchemaChange {
     pub events: Vec<SchemaEvent>,
     /// What goes beside the answer.
     pub warnings: Vec<String>,
-    /// Tables whose log begins or ceases to hold images with this statement.
-    pub images_switched: Vec<TableId>,
+    /// Tables whose changes are logged otherwise from this statement on, or not at all any more; and
+    /// those of which it says what is so already, since whoever said so before may have failed to
+    /// make it heard.
+    pub logs_switched: Vec<TableId>,
 }
 
 impl SchemaChange {

@@ -211,8 +211,8 @@ fn render(change: &SchemaChange) -> String {
         let dot = if name.is_empty() { "" } else { "." };
         writeln!(out, "{change:?} {target:?} {keyspace}{dot}{name}").unwrap();
     }
-    for id in &change.images_switched {
-        writeln!(out, "images switched: {:x}", id.0).unwrap();
+    for id in &change.logs_switched {
+        writeln!(out, "log switched: {:x}", id.0).unwrap();
     }
     if change.is_empty() {
         out.push_str("nothing\n");

@@ -38,7 +38,7 @@ fn requests() -> Vec<WriteRequest> {
     let changes = [
         Change::Write(vec![write(), write()]),
         Change::Truncate(TableId(7)),
-        Change::Images(TableId(8)),
+        Change::Switch(8),
         Change::Conditional(Box::new(conditional())),
     ];
     let request = |change| WriteRequest { group: GroupId(9), change, clock_floor: -1 };

@@ -3,19 +3,21 @@
 
 use super::*;
 use crate::metadata::{test_metadata, test_schema};
+use crate::shard::decide::{Attempt, Proposal};
 use crate::shard::recovery::{OpenOptions, Opened};
+use crate::shard::{Change, WriteError, WriteRequest};
 use crate::view::View;
 use cluster::consensus::Term;
 use cluster::liveness::Incarnation;
 use env::Env;
 use env::disk::Disk;
 use model::TableId;
-use model::entry::{Placement, WriteEntryWriter};
+use model::entry::{Placement, WriteEntryWriter, write_switch};
 use model::mutation::MutationWriter;
 use std::path::Path;
-use storage::EngineOptions;
 use storage::FlushReason;
 use storage::commitlog::{CommitLog, FormerEnd, HardState, LogOptions, LogStart};
+use storage::{Engine, EngineOptions};
 
 const ME: HostId = HostId(1);
 const KEYSPACE: &str =
@@ -23,6 +25,7 @@ const KEYSPACE: &str =
 const TABLE: &str = "CREATE TABLE t (p int PRIMARY KEY)";
 const LATE: &str = "CREATE TABLE late (p int PRIMARY KEY)";
 const LOG: &str = "/log";
+const TABLES: &str = "/tables";
 
 /// What three nodes know after these statements.
 fn view(statements: &[&str]) -> Arc<View> {
@@ -43,6 +46,13 @@ fn write_to(table: TableId, placed: i64) -> Vec<u8> {
         MutationWriter::new(out, table, 1, &[0, 0, 0, 1]);
     });
     entry.finish(&Placement { closed: placed - 10, placed, ..Placement::START }, placed);
+    payload
+}
+
+/// Says that a log was switched by the metadata of that index.
+fn switch_at(index: u64) -> Vec<u8> {
+    let mut payload = Vec::new();
+    write_switch(&mut payload, &Placement { switched_at: index, ..Placement::START }, 1);
     payload
 }
 
@@ -74,7 +84,7 @@ fn start(disk: &Disk, view: &Arc<View>) -> ShardState {
         host_id: ME,
         incarnation: Incarnation(2),
         log_directory: Path::new(LOG),
-        table_directory: Path::new("/tables"),
+        table_directory: Path::new(TABLES),
         log: LogOptions::new(0, 6),
         log_bytes_max: 1 << 30,
         engine: EngineOptions::default(),
@@ -247,4 +257,51 @@ fn a_removal_that_the_tables_have_not_heard_of_goes_on_before_a_group_is_made_an
     state.adopt_groups(0, 1, MonotonicNanos(1)).expect("there is room");
     assert_eq!(state.replicas.last_index(group), LogIndex(0), "it is made anew");
     assert_eq!(state.replicas.term(group), Term(1));
+}
+
+#[test]
+fn a_group_keeps_which_metadata_its_leader_has_to_know() {
+    let view = view(&[KEYSPACE, TABLE]);
+    let (group, table) = (group_of(&view), table(&view, "t"));
+    let payloads =
+        [write_to(table, 100), switch_at(7), switch_at(6), write_to(table, 200), switch_at(9)];
+    let disk = disk_with(group, &HOSTS, &payloads, 4);
+    let mut state = start(&disk, &view);
+    assert_eq!(state.engine.placement(group.0).switched_at, 7);
+    let times = state.leader_times(group);
+    assert_eq!(times.placement.switched_at, 9, "what is undecided counts for a leader");
+    assert!(!state.engine.keeps_placements(), "the log alone has it");
+    run_jobs(&mut state, &disk, group);
+    assert!(state.engine.keeps_placements());
+    drop(state);
+    let engine = Engine::open(disk, Path::new(TABLES), EngineOptions::default());
+    let kept = engine.expect("the manifest is whole").placement(group.0);
+    assert_eq!(kept.switched_at, 7, "the manifest has it");
+}
+
+#[test]
+fn a_leader_that_lacks_a_log_decides_nothing() {
+    let view = view(&[KEYSPACE, TABLE]);
+    let (group, table) = (group_of(&view), table(&view, "t"));
+    let mut state = start(&disk_with(group, &[ME], &[switch_at(7)], 0), &view);
+    let clock = Env::real().clock;
+    let mut is_decided = |index, change| {
+        let mut metadata = view.metadata.clone();
+        metadata.index = index;
+        let view = View::new(metadata, &[], ME).expect("there is a ring");
+        let mut request = WriteRequest::new(group, change);
+        match state.decide(&view, &mut request, 1_000_000, &clock) {
+            Ok((proposal, _)) => {
+                let Proposal { times, .. } = proposal.expect("it has an entry");
+                Some(times.placement.switched_at)
+            }
+            Err(Attempt::Failed(WriteError::NotLeader { hint: None })) => None,
+            Err(error) => panic!("{error:?}"),
+        }
+    };
+    assert_eq!(is_decided(6, Change::Truncate(table)), None);
+    assert_eq!(is_decided(7, Change::Truncate(table)), Some(7));
+    assert_eq!(is_decided(8, Change::Switch(9)), None, "it has to know what it says");
+    assert_eq!(is_decided(9, Change::Switch(9)), Some(9));
+    assert_eq!(is_decided(9, Change::Switch(5)), Some(7), "an older one takes nothing back");
 }

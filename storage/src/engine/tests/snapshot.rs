@@ -145,7 +145,7 @@ pub(super) fn a_snapshot_replaces_a_range_exactly_while_both_sides_go_on() {
             leader.work(&mut random);
             follower.work(&mut random);
         }
-        let placement = Placement { closed: 5, placed: 6, far: 7, reserved: 8 };
+        let placement = Placement { closed: 5, placed: 6, far: 7, reserved: 8, switched_at: 9 };
         leader.engine.raise_placement(GROUP, &placement);
         let at_base = leader.tables.clone();
         let later = copy(&mut leader, &mut follower, tokens, &mut random);
