@@ -18,6 +18,7 @@
 //! finishers    logged batches that their coordinator and somebody else finish
 //! told         that the log tells of each change once
 //! generations  that its streams are those of the time
+//! turned_on    a log that a leader does not hear of
 //! planted      bugs that the other tests must notice
 //! ```
 //!
@@ -61,6 +62,7 @@ mod statements;
 mod three_nodes;
 mod told;
 mod trace;
+mod turned_on;
 mod workload;
 mod world;
 

@@ -2,7 +2,7 @@
 
 use crate::{
     bit_rot, counting, crowded, finishers, histories, lost_answers, power_cuts, replay,
-    single_copies, three_nodes,
+    single_copies, three_nodes, turned_on,
 };
 use env::planted::{Bug, is_noticed};
 
@@ -89,4 +89,14 @@ fn a_log_closed_over_a_node_that_stands_still_is_noticed() {
 #[test]
 fn a_schema_that_a_minority_decides_is_noticed() {
     notice(Bug::SchemaByAMinority, histories::make_tables_apart);
+}
+
+#[test]
+fn a_log_turned_on_before_its_leaders_have_heard_is_noticed() {
+    notice(Bug::LogsTurnedOnUnheard, turned_on::stays);
+}
+
+#[test]
+fn a_leader_that_does_not_know_of_a_log_is_noticed() {
+    notice(Bug::LeadsByOlderMetadata, turned_on::comes_back);
 }
