@@ -64,7 +64,6 @@ impl Shard {
             self.end_late_writes();
             self.adopt_board(MonotonicNanos(self.monotonic_nanos()));
             self.run_flushes().await;
-            self.move_groups();
             self.leave_groups().await;
             if self.index == 0 {
                 self.tell_of_lives();
@@ -73,7 +72,6 @@ impl Shard {
                 self.save_metadata(turn.is_multiple_of(PROGRESS_INTERVALS)).await;
             }
             self.release_log();
-            self.send_snapshots();
         }
     }
 

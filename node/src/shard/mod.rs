@@ -384,6 +384,7 @@ impl Shard {
         tokio::task::spawn_local(self.clone().run_log());
         tokio::task::spawn_local(self.clone().run_maintenance());
         tokio::task::spawn_local(self.clone().run_compactions());
+        tokio::task::spawn_local(self.clone().run_moves());
         tokio::task::spawn_local(self.clone().finish_batches());
         if self.index == 0 {
             self.know_nodes();

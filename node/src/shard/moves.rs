@@ -1,9 +1,9 @@
 //! Groups come to the nodes that shall hold them, while the ring changes.
 //!
-//! Whoever leads a group compares its members with those that the plan wants, several times a second,
-//! and takes the next step ([`cluster::replacement`]). No step is written anywhere but in the group's
-//! own log. Few groups are filled at a time, so that streams are few and the log is kept for few that
-//! lag.
+//! Whoever leads a group compares its members with those that the plan wants, several times a second
+//! and more often while that gets on, and takes the next step ([`cluster::replacement`]). No step is
+//! written anywhere but in the group's own log. Few groups are filled at a time, so that streams are
+//! few and the log is kept for few that lag.
 //!
 //! A group that has the wanted members, committed, keeps them while the plan stands: it is *done*, and
 //! stays so here whoever leads it next.
@@ -19,8 +19,17 @@ use cluster::replacement::{Fact, Reason, Step, next_step};
 use cluster::{GroupId, HostId, RangeIndex};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
+/// How often a shard looks for a step to take.
+const INTERVAL: Duration = Duration::from_millis(100);
+/// When it looks again behind a step: about as long as others take to confirm it.
+const STEP_TIME: Duration = Duration::from_millis(5);
+/// How many looks in a row may find nothing to do before the shard goes back to `INTERVAL`: most of
+/// what follows a step can be done within this many.
+const IDLE_LOOKS_MAX: u32 = 10;
 /// Groups of a shard that are filled at a time.
 const FILLED_MAX: usize = 4;
 /// Entries that a member may lack which passes for having caught up; far fewer than may be under way.
@@ -107,12 +116,33 @@ impl MovesReport {
 }
 
 impl Shard {
-    /// Takes the next step of each group that is led here and shall have other members.
-    pub(super) fn move_groups(&self) {
+    /// Moves groups, and fills the members that lack entries, until the node stops.
+    pub(super) async fn run_moves(self: Rc<Self>) {
+        let mut idle_looks = IDLE_LOOKS_MAX;
+        loop {
+            let clock = &self.shared.env.clock;
+            if idle_looks < IDLE_LOOKS_MAX {
+                clock.sleep(STEP_TIME).await;
+            } else {
+                tokio::select! {
+                    () = clock.beat(INTERVAL) => {}
+                    () = self.snapshots.ended() => {}
+                }
+            }
+            let is_any = self.move_groups() | self.send_snapshots();
+            idle_looks = if is_any { 0 } else { idle_looks.saturating_add(1) };
+        }
+    }
+
+    /// Takes the next step of each group that is led here and shall have other members; whether
+    /// there was one.
+    fn move_groups(&self) -> bool {
         let now = MonotonicNanos(self.monotonic_nanos());
-        if self.state.borrow_mut().move_groups(now) {
+        let is_any = self.state.borrow_mut().move_groups(now);
+        if is_any {
             self.wake_log();
         }
+        is_any
     }
 }
 

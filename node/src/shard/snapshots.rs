@@ -32,11 +32,12 @@ use cluster::{GroupId, HostId};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use storage::{SnapshotPart, TokenInterval};
+use tokio::sync::Notify;
 
 /// Snapshots that a shard sends at a time. Each may keep what was in memory when it began.
 const SENT_MAX: usize = 2;
 /// Snapshots that a shard receives at a time.
-const RECEIVED_MAX: usize = 4;
+const RECEIVED_MAX: usize = 8;
 
 /// What a bulk stream is, as the first byte of its head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +57,8 @@ pub(crate) struct Snapshots {
     resting: RefCell<BTreeMap<(GroupId, HostId), u64>>,
     /// Groups that are being received.
     receiving: RefCell<BTreeSet<GroupId>>,
+    /// One that was sent has ended, well or not.
+    ended: Notify,
     figures: Cell<SnapshotFigures>,
 }
 
@@ -73,6 +76,11 @@ pub(crate) struct SnapshotFigures {
 impl Snapshots {
     pub(crate) fn figures(&self) -> SnapshotFigures {
         self.figures.get()
+    }
+
+    /// Waits until one that was sent has ended.
+    pub(super) async fn ended(&self) {
+        self.ended.notified().await;
     }
 
     /// Whether a group is being received.

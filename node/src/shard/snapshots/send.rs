@@ -44,14 +44,15 @@ impl From<StreamError> for SendFailure {
 }
 
 impl Shard {
-    /// Begins to send snapshots to members that need one, a few at a time.
-    pub(in crate::shard) fn send_snapshots(self: &Rc<Self>) {
+    /// Begins to send snapshots to members that need one, a few at a time; whether there was one.
+    pub(in crate::shard) fn send_snapshots(self: &Rc<Self>) -> bool {
         let now = self.monotonic_nanos();
         self.end_rests(now);
+        let mut is_any = false;
         let needed: Vec<_> = self.state.borrow().replicas.snapshots_needed().collect();
         for (group, host) in needed {
             if self.state.borrow().snapshots_sent.len() >= SENT_MAX {
-                return;
+                return is_any;
             }
             let is_at_it = self.state.borrow().snapshots_sent.contains_key(&(group, host))
                 || self.snapshots.resting.borrow().contains_key(&(group, host));
@@ -61,8 +62,10 @@ impl Shard {
             }
             if let Some((peer, export)) = self.begin_snapshot(group, host) {
                 tokio::task::spawn_local(self.clone().send_snapshot(group, peer, export));
+                is_any = true;
             }
         }
+        is_any
     }
 
     /// Members that were left alone for long enough are asked what they have.
@@ -128,6 +131,7 @@ impl Shard {
                 self.snapshots.resting.borrow_mut().insert((group, peer.host_id), until);
             }
         }
+        self.snapshots.ended.notify_one();
     }
 
     /// Sends the whole of it, and says how many bytes that was.
