@@ -3,7 +3,7 @@
 //! A follower is *probed* until it agrees on some entry: one append at a time, each answered before
 //! the next. From then on it is *replicated* to: entries are sent as they are proposed, on trust
 //! that those before arrive; a refusal takes it back to probing. One that needs discarded entries
-//! waits for a snapshot.
+//! waits for a snapshot, and so does one that holds nothing and lacks many.
 
 use super::history::History;
 use super::membership::Membership;
@@ -17,6 +17,11 @@ pub const ENTRIES_PER_APPEND_MAX: u64 = if cfg!(test) { 2 } else { 256 };
 /// Entries that one follower is sent beyond those it holds, so that one that is slow, or away without
 /// its stream being closed, is not sent a log that it may have to be sent again.
 pub const ENTRIES_IN_FLIGHT_MAX: u64 = if cfg!(test) { 8 } else { 4_096 };
+
+/// Committed entries that one who holds nothing is sent; beyond that it gets a snapshot. The entries of
+/// one group lie among those of all others in the log, and a log that is read through for each group
+/// that comes costs far more than the rows of those groups.
+const ENTRIES_FOR_EMPTY_MAX: u64 = if cfg!(test) { 16 } else { 1_024 };
 
 const _: () = assert!(ENTRIES_PER_APPEND_MAX <= ENTRIES_IN_FLIGHT_MAX, "an append fits");
 
@@ -58,7 +63,8 @@ impl Leader {
         Leader { first, followers: Vec::new() }
     }
 
-    /// Follows a change of members; new ones are probed from the beginning of this leader's term.
+    /// Follows a change of members; new ones are probed from the beginning of this leader's term, or
+    /// from the end of what is committed.
     pub(super) fn set_members(
         &mut self,
         me: HostId,
@@ -69,8 +75,8 @@ impl Leader {
         self.followers.retain(|follower| members.members().any(|host| host == follower.host));
         for host in members.members().filter(|&host| host != me) {
             if self.followers.iter().all(|follower| follower.host != host) {
-                let next = self.first.max(log.history.base().index.next());
                 let matched = LogIndex(0);
+                let next = self.first.max(probe_from(matched, log));
                 let mut follower = Follower { host, matched, next, state: State::Probed };
                 follower.send(log, effects);
                 self.followers.push(follower);
@@ -124,7 +130,8 @@ impl Leader {
         }
         let is_news = matched > follower.matched;
         follower.matched = follower.matched.max(matched);
-        if follower.state == State::AwaitsSnapshot && matched < log.history.base().index {
+        let is_without = matched < log.history.base().index || matched == LogIndex(0);
+        if follower.state == State::AwaitsSnapshot && is_without {
             return is_news;
         }
         let was_probed = follower.state != State::Replicated;
@@ -167,7 +174,12 @@ impl Leader {
             follower.matched = LogIndex(0);
         }
         follower.state = State::Probed;
+        let holds_nothing = hint.index == LogIndex(0);
         match log.history.last_not_above(hint) {
+            // What is committed is applied in the end, so there will be a snapshot to send.
+            Some(_) if holds_nothing && is_too_much(log.commit) => {
+                follower.await_snapshot(effects);
+            }
             Some(agreed) => {
                 // Each refusal of a probe must move it down, or two logs could refuse forever.
                 let below = agreed.index.0.min(previous.0.saturating_sub(1));
@@ -182,10 +194,23 @@ impl Leader {
     pub(super) fn resend(&mut self, to: HostId, log: &Outgoing, effects: &mut Vec<Effect>) {
         if let Some(follower) = self.followers.iter_mut().find(|follower| follower.host == to) {
             follower.state = State::Probed;
-            follower.next = follower.matched.max(log.history.base().index).next();
+            follower.next = probe_from(follower.matched, log);
             follower.send(log, effects);
         }
     }
+}
+
+/// The first entry to try with a follower. One of whom nothing is known is asked whether it holds what
+/// is committed, if that is much: sent the log from the beginning, whoever holds nothing would take it.
+fn probe_from(matched: LogIndex, log: &Outgoing) -> LogIndex {
+    let is_unknown = matched == LogIndex(0) && is_too_much(log.commit);
+    let known = if is_unknown { log.commit } else { matched };
+    known.max(log.history.base().index).next()
+}
+
+/// Whether so many entries are not sent to one who holds nothing.
+fn is_too_much(commit: LogIndex) -> bool {
+    commit.0 > ENTRIES_FOR_EMPTY_MAX
 }
 
 impl Follower {

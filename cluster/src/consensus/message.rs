@@ -216,8 +216,8 @@ pub enum Effect {
         /// How far the log is committed.
         commit: LogIndex,
     },
-    /// A member needs entries that were discarded; nothing more is sent to it until
-    /// [`Input::Resend`].
+    /// A member needs entries that were discarded, or more than it should be sent; nothing more is
+    /// sent to it until [`Input::Resend`].
     SnapshotNeeded {
         /// The member.
         to: HostId,

@@ -36,7 +36,8 @@
 //!   would break a promise, and has the lease. The group itself would vote for anyone at any time.
 //! - [`Link`](crate::link::Link) carries the messages of all groups between two shards, limits the
 //!   bytes under way, and says when [`Input::Resend`] is due.
-//! - *Snapshots.* [`Effect::SnapshotNeeded`] says that a member needs entries that were discarded.
+//! - *Snapshots.* [`Effect::SnapshotNeeded`] says that a member needs entries that were discarded, or
+//!   all of many.
 //!   The shell streams the range, the receiver starts its group anew from what
 //!   [`Recovered::after_snapshot`] makes of its log, and [`Input::Resend`] goes on from there.
 //! - [`retention`](crate::retention) says which entries are discarded.

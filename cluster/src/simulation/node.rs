@@ -505,6 +505,13 @@ impl Node {
         let up = self.up.as_mut().unwrap();
         let needed: Vec<(GroupId, u64)> =
             up.replicas.snapshots_needed().map(|(id, to)| (id, number(to))).collect();
+        for (id, _) in &needed {
+            // Some need one though nothing was dropped yet.
+            if self.up.as_ref().unwrap().state.last_snapshot(*id).base.index == LogIndex(0) {
+                self.flush(*id);
+            }
+        }
+        let up = self.up.as_mut().unwrap();
         up.snapshots_sent.retain(|key, _| needed.contains(key));
         for (id, to) in needed {
             let sent = up.snapshots_sent.get(&(id, to));
