@@ -85,7 +85,7 @@ impl Leadership {
             rank,
             fence: None,
             abandoned: None,
-            lease: Lease::new(Term(0)),
+            lease: Lease::none(),
             farewells_left: 0,
             candidacy: None,
             attempt: 0,
@@ -107,7 +107,7 @@ impl Leadership {
         let seen = (group.term(), group.leader(), group.members_since());
         if seen != self.seen {
             self.seen = seen;
-            self.lease.keep_voters(group.members());
+            self.lease.set_voters(group.members());
             self.wake(now);
         }
     }
@@ -128,7 +128,7 @@ impl Leadership {
         let has_lease = group.is_leader()
             && self.lease.term == group.term()
             && !(self.lease.is_released && is_kept(Rule::ReleaseEndsTheLease));
-        has_lease.then(|| self.lease.until(group, self.me, support))
+        has_lease.then(|| self.lease.until(self.me, support))
     }
 
     /// Whether reads may be answered from what is applied here up to the group's commit index.
@@ -231,7 +231,7 @@ impl Leadership {
     ) {
         let term = group.term();
         if self.lease.term != term {
-            self.lease = Lease::new(term);
+            self.lease = Lease::new(term, group.members());
             self.farewells_left = FAREWELLS;
             self.transfer = None;
             self.candidacy = None;
@@ -242,10 +242,9 @@ impl Leadership {
             return;
         }
         let me = self.me;
-        for &voter in group.members().voters.iter().filter(|&&voter| voter != me) {
-            if self.lease.is_backed_by(voter, support) {
-                continue;
-            }
+        let unbacked: Vec<_> =
+            self.lease.unbacked_by(support).filter(|&voter| voter != me).collect();
+        for voter in unbacked {
             if support.support_from(voter).is_some_and(|given| given.until > now) {
                 effects.push(Effect::Send { to: voter, message: Message::Fortify { term } });
                 self.repeat_at(now.after(RETRY_NANOS));

@@ -1,7 +1,7 @@
 //! The two ends of a lease: what a voter promised a leader, and what a leader was promised.
 
 use super::message::Support;
-use crate::consensus::{Group, MEMBERS_MAX, Membership, Term};
+use crate::consensus::{MEMBERS_MAX, Membership, Term};
 use crate::liveness::{Epoch, MonotonicNanos};
 use crate::ring::HostId;
 use crate::rules::{Rule, is_kept};
@@ -26,18 +26,26 @@ impl Fence {
 }
 
 /// Who fortifies a leader in its term.
+///
+/// It names the voters itself: a read under a lease asks it and nothing else of the group's members.
 #[derive(Clone, Debug)]
 pub(super) struct Lease {
     pub(super) term: Term,
-    /// Voters, with the epoch that each answered.
-    backers: Vec<(HostId, Epoch)>,
+    /// The group's voters, with the epoch in which each fortified this leader.
+    voters: Vec<(HostId, Option<Epoch>)>,
     /// Whether the lease was given up; there is none any more in this term.
     pub(super) is_released: bool,
 }
 
 impl Lease {
-    pub(super) fn new(term: Term) -> Lease {
-        Lease { term, backers: Vec::new(), is_released: false }
+    /// What a member has that never led.
+    pub(super) fn none() -> Lease {
+        Lease { term: Term(0), voters: Vec::new(), is_released: false }
+    }
+
+    pub(super) fn new(term: Term, members: &Membership) -> Lease {
+        let voters = members.voters.iter().map(|&voter| (voter, None)).collect();
+        Lease { term, voters, is_released: false }
     }
 
     /// A voter fortifies this leader, in an epoch.
@@ -45,51 +53,49 @@ impl Lease {
         if term != self.term {
             return;
         }
-        match self.backers.iter_mut().find(|(host, _)| *host == by) {
-            Some((_, known)) => *known = epoch.max(*known),
-            None => self.backers.push((by, epoch)),
+        if let Some((_, known)) = self.voters.iter_mut().find(|(voter, _)| *voter == by) {
+            *known = Some(epoch).max(*known);
         }
     }
 
-    /// Forgets the promises of members that are no voters any more. One that becomes a voter again may
-    /// have been made anew since, and know of no promise.
-    pub(super) fn keep_voters(&mut self, members: &Membership) {
-        self.backers.retain(|(host, _)| members.is_voter(*host));
+    /// Takes up other voters. The promises of members that are none any more are forgotten: one that
+    /// becomes a voter again may have been made anew since, and know of no promise.
+    pub(super) fn set_voters(&mut self, members: &Membership) {
+        let promised = std::mem::take(&mut self.voters);
+        let epoch_of = |voter: HostId| promised.iter().find(|(host, _)| *host == voter)?.1;
+        self.voters = members.voters.iter().map(|&voter| (voter, epoch_of(voter))).collect();
     }
 
-    /// Whether a voter fortifies this leader under its present support.
-    pub(super) fn is_backed_by(&self, voter: HostId, support: &impl Support) -> bool {
-        self.until_by(voter, support).is_some()
-    }
-
-    /// Until when a voter is known to vote for no other.
-    fn until_by(&self, voter: HostId, support: &impl Support) -> Option<MonotonicNanos> {
-        let given = support.support_from(voter)?;
-        let is_fortified = self.backers.iter().any(|&(host, epoch)| {
-            host == voter && (epoch == given.epoch || !is_kept(Rule::LeaseCountsTheEpoch))
-        });
-        (is_fortified || !is_kept(Rule::LeaseNeedsFences)).then_some(given.until)
+    /// Voters without a promise that holds under their nodes' present support.
+    pub(super) fn unbacked_by(&self, support: &impl Support) -> impl Iterator<Item = HostId> {
+        let unbacked = self.voters.iter().filter(|voter| until_by(voter, support).is_none());
+        unbacked.map(|&(voter, _)| voter)
     }
 
     /// Until when a majority of the voters is known to vote for no other.
-    pub(super) fn until(
-        &self,
-        group: &Group,
-        me: HostId,
-        support: &impl Support,
-    ) -> MonotonicNanos {
-        let members = group.members();
-        let until_by = |voter: HostId| {
-            let never = MonotonicNanos(u64::MAX);
-            if voter == me { Some(never) } else { self.until_by(voter, support) }
-        };
+    pub(super) fn until(&self, me: HostId, support: &impl Support) -> MonotonicNanos {
+        let never = MonotonicNanos(u64::MAX);
         let mut ends = [MonotonicNanos::default(); MEMBERS_MAX];
-        let ends = &mut ends[..members.voters.len()];
-        for (end, &voter) in ends.iter_mut().zip(&members.voters) {
-            *end = until_by(voter).unwrap_or_default();
+        let ends = &mut ends[..self.voters.len()];
+        for (end, voter) in ends.iter_mut().zip(&self.voters) {
+            let until = if voter.0 == me { Some(never) } else { until_by(voter, support) };
+            *end = until.unwrap_or_default();
         }
         ends.sort_unstable_by(|one, other| other.cmp(one));
-        let majority = members.voters.len() / 2 + usize::from(is_kept(Rule::LeaseOfAMajority));
+        let majority = self.voters.len() / 2 + usize::from(is_kept(Rule::LeaseOfAMajority));
         ends[majority.max(1) - 1]
     }
+}
+
+/// Until when a voter is known to vote for no other, that fortified the leader in an epoch.
+fn until_by(
+    &(voter, epoch): &(HostId, Option<Epoch>),
+    support: &impl Support,
+) -> Option<MonotonicNanos> {
+    let given = support.support_from(voter)?;
+    let is_fortified = match epoch {
+        Some(epoch) => epoch == given.epoch || !is_kept(Rule::LeaseCountsTheEpoch),
+        None => !is_kept(Rule::LeaseNeedsFences),
+    };
+    is_fortified.then_some(given.until)
 }
