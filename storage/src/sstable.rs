@@ -17,6 +17,8 @@ mod table;
 mod writer;
 
 pub(crate) use block::{Block, BlockSource, BlockingBlocks, CachedBlocks};
+#[cfg(test)]
+pub(crate) use block::{BlockAddress, TableFile};
 pub use block::{BlockMiss, LoadedBlock};
 pub(crate) use cursor::{TablePartitions, TableRows, read_head, read_row};
 pub(crate) use data::has_head;

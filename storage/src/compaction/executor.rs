@@ -14,6 +14,7 @@ use crate::sstable::{BlockingBlocks, KeyHash, TableWriter, WriterOptions, has_he
 use env::disk::Disk;
 use model::partition::Partition;
 use model::{EpochSeconds, TimestampMicros, Token};
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -34,19 +35,37 @@ pub(crate) struct CompactionWork {
     pub(crate) gc_before: EpochSeconds,
 }
 
-impl CompactionWork {
-    fn purge(&self, token: Token, key: &[u8]) -> Purge {
-        let hash = KeyHash::new(token, key);
-        let outside = self
-            .outside
-            .iter()
-            .filter(|t| t.may_contain(token, key, hash))
-            .map(|t| t.table.statistics.timestamps.oldest)
-            .min();
-        let oldest_outside = outside.unwrap_or(i64::MAX).min(self.oldest_in_memory);
-        Purge { gc_before: self.gc_before, oldest_outside }
+/// The files outside of a merge that may hold a partition, as its partitions come in order.
+struct Outside<'a> {
+    work: &'a CompactionWork,
+    /// Those that begin behind it, the one that begins first last.
+    ahead: Vec<&'a LiveTable>,
+    /// Those that have begun and not ended.
+    here: Vec<&'a LiveTable>,
+}
+
+impl<'a> Outside<'a> {
+    fn new(work: &'a CompactionWork) -> Outside<'a> {
+        let mut ahead: Vec<&LiveTable> = work.outside.iter().collect();
+        ahead.sort_by_key(|table| Reverse(table.table.statistics.first.0));
+        Outside { work, ahead, here: Vec::new() }
     }
 
+    /// What may be forgotten of the next partition.
+    fn purge(&mut self, token: Token, key: &[u8]) -> Purge {
+        while let Some(table) = self.ahead.pop_if(|t| t.table.statistics.first.0 <= token.0) {
+            self.here.push(table);
+        }
+        self.here.retain(|table| token.0 <= table.table.statistics.last.0);
+        let hash = KeyHash::new(token, key);
+        let holders = self.here.iter().filter(|t| t.may_contain(token, key, hash));
+        let oldest = holders.map(|t| t.table.statistics.timestamps.oldest).min();
+        let oldest_outside = oldest.unwrap_or(i64::MAX).min(self.work.oldest_in_memory);
+        Purge { gc_before: self.work.gc_before, oldest_outside }
+    }
+}
+
+impl CompactionWork {
     fn indexes(&self) -> BTreeMap<u64, IndexSpan> {
         let mut all: BTreeMap<u64, IndexSpan> = BTreeMap::new();
         for (group, span) in self.inputs.iter().flat_map(|t| &t.table.statistics.indexes) {
@@ -71,15 +90,15 @@ fn merge(disk: &Disk, work: &CompactionWork) -> Result<bool, ReadError> {
     let sources = Sources { active: &nothing, frozen: &[], tables: &work.inputs };
     let mut blocks = BlockingBlocks::default();
     let start = (Token(i64::MIN), Arc::from(&[][..]));
-    let mut scan = Scan::new(sources, start, true, i64::MAX, &mut blocks)?;
+    let mut scan = Scan::new(sources, start, true, i64::MAX);
+    let (mut outside, mut buffers) = (Outside::new(work), Buffers::default());
     let mut writer = None;
-    let mut buffers = Buffers::default();
     while let Some(partition) = scan.next(&mut blocks)? {
         let (token, key) = &partition;
         let wants = |index: usize| scan.is_in_table(index);
         let mut reader = PartitionReader::open(sources, *token, key, false, wants, &mut blocks)?;
         let head = std::mem::take(&mut reader.head);
-        let purge = work.purge(*token, key);
+        let purge = outside.purge(*token, key);
         let kept = kept_head(&head, &purge);
         let is_begun = has_head(&kept);
         let mut output =

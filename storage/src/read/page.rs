@@ -148,7 +148,7 @@ fn read_range(
         Some(partition) => (partition.clone(), !progress.is_partition_finished),
         None => ((Token(first), Arc::from(&[][..])), true),
     };
-    let mut scan = Scan::new(sources, start, is_inclusive, last, blocks)?;
+    let mut scan = Scan::new(sources, start, is_inclusive, last);
     loop {
         if progress.is_full(command) {
             return Ok(true);

@@ -160,7 +160,7 @@ impl ExportPart {
         let TokenInterval { first, last } = self.part.tokens;
         let start = at.partition.clone().unwrap_or((Token(first), Arc::from(&[][..])));
         let is_inclusive = at.partition.is_none() || at.clustering.is_some();
-        let mut scan = Scan::new(sources, start, is_inclusive, last, blocks)?;
+        let mut scan = Scan::new(sources, start, is_inclusive, last);
         while let Some(partition) = scan.next(blocks)? {
             let (token, key) = &partition;
             let wants = |index: usize| scan.is_in_table(index);
