@@ -317,8 +317,16 @@ impl Engine {
         flushed
     }
 
-    /// By group, the lowest index of its log that some table still needs. A group that is missing
-    /// needs nothing of what was applied.
+    /// The lowest index of a group's log that some table still needs; none if nothing of what was
+    /// applied is needed.
+    pub fn needed_index(&self, group: u64) -> Option<u64> {
+        let memtables = self.tables.values().flat_map(TableState::memtables);
+        let held = memtables.filter_map(|memtable| memtable.indexes_of(group));
+        let unsettled = self.unsettled.iter().filter_map(|u| u.spans.get(&group).copied());
+        held.chain(unsettled).map(|span| span.first).min()
+    }
+
+    /// The same of all groups that need something.
     pub fn needed_indexes(&self) -> BTreeMap<u64, u64> {
         let mut needed = BTreeMap::new();
         for memtable in self.tables.values().flat_map(TableState::memtables) {

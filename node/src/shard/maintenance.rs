@@ -299,9 +299,9 @@ impl ShardState {
     fn retention_plan(&self) -> Plan {
         let log = &self.log.log;
         let Some((_, oldest)) = log.closed_segments().next() else { return Plan::default() };
-        let needed = self.engine.needed_indexes();
         let is_unflushed = |(group, end): (&u64, &u64)| {
-            needed.get(group).is_some_and(|first| first <= end) && *group != GroupId::METADATA.0
+            let is_needed = self.engine.needed_index(*group).is_some_and(|first| first <= *end);
+            is_needed && *group != GroupId::METADATA.0
         };
         // The usual case is found without looking at every group.
         let bytes: u64 = log.closed_segments().map(|(bytes, _)| bytes).sum();
@@ -309,6 +309,7 @@ impl ShardState {
             return Plan::default();
         }
         let segments: Vec<Segment> = log.closed_segments().map(segment).collect();
+        let needed = self.engine.needed_indexes();
         let needs = self.replicas.ids().map(|id| (id, self.needs(id, &needed))).collect();
         // All of it for members of groups that are away, or lag: a node that was away for longer than
         // it takes to write as much needs snapshots.
