@@ -344,7 +344,10 @@ impl Asked {
         let hears = until.is_some_and(|until| until > now);
         let message = Message::Request { epoch, supporter, sent: now, hears };
         effects.push(Effect::Send { to, message });
-        self.next_request = now.after(REQUEST_NANOS);
+        // At a multiple, so that all nodes are asked at once, and the thread that does it is woken
+        // together with what else happens at such multiples.
+        self.next_request =
+            MonotonicNanos(now.after(REQUEST_NANOS).0 / REQUEST_NANOS * REQUEST_NANOS);
     }
 
     fn begin_anew(&mut self, supporter: Incarnation) {
