@@ -94,15 +94,20 @@ impl Clock {
     /// thread look after now and then wakes it once for all of them, and not once for each.
     pub async fn beat(&self, interval: Duration) {
         let nanos = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX).max(1);
-        let left = nanos - self.monotonic_nanos() % nanos;
-        self.sleep(Duration::from_nanos(left)).await;
+        let beats = self.monotonic_nanos() / nanos;
+        self.sleep_until((beats + 1).saturating_mul(nanos)).await;
     }
 
     /// Returns when [`Clock::monotonic_nanos`] has reached `deadline_nanos`; at once if it has.
     pub async fn sleep_until(&self, deadline_nanos: u64) {
-        let left = deadline_nanos.saturating_sub(self.monotonic_nanos());
-        if left > 0 {
-            self.sleep(Duration::from_nanos(left)).await;
+        match &self.0 {
+            Side::Real => {
+                let left = deadline_nanos.saturating_sub(real::monotonic_nanos());
+                if left > 0 {
+                    tokio::time::sleep(Duration::from_nanos(left)).await;
+                }
+            }
+            Side::Sim(clock) => clock.sleep_until(Duration::from_nanos(deadline_nanos)).await,
         }
     }
 }

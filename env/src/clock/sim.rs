@@ -74,10 +74,22 @@ impl SimClock {
 
     pub(super) async fn sleep(&self, duration: Duration) {
         match &self.base {
-            Base::Hand(hand) => sleep_by_hand(hand, duration).await,
+            Base::Hand(hand) => {
+                let deadline = lock(hand).elapsed.saturating_add(duration);
+                sleep_by_hand(hand, deadline).await;
+            }
             Base::Tokio { .. } => tokio::time::sleep(duration).await,
             #[cfg(feature = "sim")]
             Base::Turmoil => tokio::time::sleep(duration).await,
+        }
+    }
+
+    /// A hand may move the clock from another thread at any moment: how long there is left until
+    /// the deadline is not what is slept for.
+    pub(super) async fn sleep_until(&self, deadline: Duration) {
+        match &self.base {
+            Base::Hand(hand) => sleep_by_hand(hand, deadline).await,
+            _ => self.sleep(deadline.saturating_sub(self.elapsed())).await,
         }
     }
 }
@@ -87,11 +99,11 @@ fn lock(hand: &Mutex<Hand>) -> MutexGuard<'_, Hand> {
     hand.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn sleep_by_hand(hand: &Mutex<Hand>, duration: Duration) {
+async fn sleep_by_hand(hand: &Mutex<Hand>, deadline: Duration) {
     let key = {
         let mut hand = lock(hand);
         hand.sleeper_next += 1;
-        (hand.elapsed.saturating_add(duration), hand.sleeper_next)
+        (deadline, hand.sleeper_next)
     };
     // A sleep that is given up leaves no waker behind.
     let forget = Forget { hand, key };

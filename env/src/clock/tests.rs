@@ -1,8 +1,9 @@
 //! Tests of [`crate::clock`].
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Wake, Waker};
+use std::thread;
 use std::time::Duration;
 
 use super::Clock;
@@ -75,6 +76,34 @@ fn sleepers_wake_when_their_time_has_come() {
     assert_eq!(wakes.0.load(Ordering::Relaxed), 1, "a sleep that was given up woke somebody");
     let mut past = Box::pin(clock.sleep_until(1));
     assert!(past.as_mut().poll(&mut context).is_ready());
+}
+
+/// A sleeper that took what is left for the time to sleep slept on when the clock was moved between
+/// its two looks at it.
+#[test]
+fn a_deadline_is_met_however_the_clock_moves_while_its_sleeper_lies_down() {
+    for round in 0..2_000 {
+        let (clock, control) = Clock::simulated(START_MICROS);
+        let begins = Arc::new(AtomicBool::new(false));
+        let has_begun = begins.clone();
+        let sleeper = thread::spawn(move || {
+            let mut context = Context::from_waker(Waker::noop());
+            begins.store(true, Ordering::Release);
+            let mut sleep = Box::pin(clock.sleep_until(2_000));
+            if sleep.as_mut().poll(&mut context).is_ready() {
+                return true;
+            }
+            while clock.monotonic_nanos() < 2_000 {
+                thread::yield_now();
+            }
+            sleep.as_mut().poll(&mut context).is_ready()
+        });
+        while !has_begun.load(Ordering::Acquire) {
+            thread::yield_now();
+        }
+        (0..40).for_each(|_| control.advance(Duration::from_nanos(50)));
+        assert!(sleeper.join().unwrap(), "round {round}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
