@@ -1,7 +1,9 @@
 //! Which files to merge: a pure function of the files' figures and the table's options.
 //!
 //! SizeTiered merges files of similar size, as Cassandra's strategy of that name: when
-//! `min_threshold` files lie in one bucket, up to `max_threshold` of them become one.
+//! `min_threshold` files of one bucket have a token in common, up to `max_threshold` of them become
+//! one. Files that share no token cost a read nothing, such as those of the ranges that a node took
+//! over; neighbours among them are merged only when there are more than `max_threshold`.
 //! TimeWindow puts files by their newest timestamp into windows; in the newest window it merges as
 //! SizeTiered does, an older one is merged into one file once, and windows are never merged with
 //! each other. In both, files whose whole content is gone are merged with nothing: they vanish.
@@ -16,6 +18,8 @@ use std::collections::BTreeMap;
 pub(crate) struct Candidate {
     pub(crate) file_id: u64,
     pub(crate) bytes: u64,
+    /// The lowest and the highest token of it.
+    pub(crate) tokens: (i64, i64),
     pub(crate) oldest: TimestampMicros,
     pub(crate) newest: TimestampMicros,
     /// When its last content is deleted or expired.
@@ -27,6 +31,7 @@ impl Candidate {
         Candidate {
             file_id: table.id(),
             bytes: table.file.length_bytes,
+            tokens: (table.statistics.first.0, table.statistics.last.0),
             oldest: table.statistics.timestamps.oldest,
             newest: table.statistics.timestamps.newest,
             all_gone_at: table.statistics.all_gone_at,
@@ -97,7 +102,7 @@ impl SizeTiered {
         }
     }
 
-    /// The fullest bucket of similar files, the smallest files of it first.
+    /// The most files that are due in a bucket of similar ones, the smallest first.
     fn pick(&self, candidates: &[&Candidate]) -> Option<Vec<u64>> {
         let mut sorted = candidates.to_vec();
         sorted.sort_by_key(|c| (c.bytes, c.file_id));
@@ -108,9 +113,27 @@ impl SizeTiered {
                 _ => buckets.push(vec![candidate]),
             }
         }
-        let full = buckets.into_iter().filter(|b| b.len() >= self.min_threshold);
-        let best = full.rev().max_by_key(Vec::len)?;
+        let due = buckets.iter().filter_map(|bucket| self.due(bucket));
+        let best = due.rev().max_by_key(Vec::len)?;
         Some(best.iter().take(self.max_threshold).map(|c| c.file_id).collect())
+    }
+
+    /// What is to be merged of files of similar size.
+    fn due<'c>(&self, bucket: &[&'c Candidate]) -> Option<Vec<&'c Candidate>> {
+        let token = deepest(bucket)?;
+        let covers = |c: &&&Candidate| c.tokens.0 <= token && token <= c.tokens.1;
+        let stack: Vec<&Candidate> = bucket.iter().filter(covers).copied().collect();
+        if stack.len() >= self.min_threshold {
+            return Some(stack);
+        }
+        if bucket.len() <= self.max_threshold {
+            return None;
+        }
+        let mut in_order = bucket.to_vec();
+        in_order.sort_by_key(|c| (c.tokens, c.file_id));
+        let neighbours = in_order.windows(self.max_threshold);
+        let fewest = neighbours.min_by_key(|files| files.iter().map(|c| c.bytes).sum::<u64>())?;
+        Some(fewest.to_vec())
     }
 
     fn fits(&self, bucket: &[&Candidate], candidate: &Candidate) -> bool {
@@ -119,6 +142,19 @@ impl SizeTiered {
         (self.bucket_low * mean <= size && size <= self.bucket_high * mean)
             || (candidate.bytes < self.min_bytes && mean < self.min_bytes as f64)
     }
+}
+
+/// A token that is in as many of the files as any other.
+fn deepest(files: &[&Candidate]) -> Option<i64> {
+    let mut firsts: Vec<i64> = files.iter().map(|c| c.tokens.0).collect();
+    let mut lasts: Vec<i64> = files.iter().map(|c| c.tokens.1).collect();
+    firsts.sort_unstable();
+    lasts.sort_unstable();
+    let depths = firsts.iter().enumerate().map(|(begun, &token)| {
+        let ended = lasts.partition_point(|&last| last < token);
+        (begun + 1 - ended, token)
+    });
+    depths.rev().max_by_key(|(depth, _)| *depth).map(|(_, token)| token)
 }
 
 fn pick_window(
@@ -178,6 +214,7 @@ mod tests {
                     self.candidates.push(Candidate {
                         file_id,
                         bytes: option(&values, "bytes", 0),
+                        tokens: (option(&values, "first", 1), option(&values, "last", 100)),
                         oldest: option(&values, "oldest", 0),
                         newest: option(&values, "newest", 0),
                         all_gone_at: option(&values, "gone", i64::MAX),
