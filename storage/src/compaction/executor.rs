@@ -94,11 +94,9 @@ fn merge(disk: &Disk, work: &CompactionWork) -> Result<bool, ReadError> {
     let (mut outside, mut buffers) = (Outside::new(work), Buffers::default());
     let mut writer = None;
     while let Some(partition) = scan.next(&mut blocks)? {
-        let (token, key) = &partition;
-        let wants = |index: usize| scan.is_in_table(index);
-        let mut reader = PartitionReader::open(sources, *token, key, false, wants, &mut blocks)?;
+        let mut reader = PartitionReader::open_found(&scan, false)?;
         let head = std::mem::take(&mut reader.head);
-        let purge = outside.purge(*token, key);
+        let purge = outside.purge(partition.0, &partition.1);
         let kept = kept_head(&head, &purge);
         let is_begun = has_head(&kept);
         let mut output =

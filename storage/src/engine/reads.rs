@@ -91,11 +91,8 @@ impl Engine {
         let state = table_in(&self.tables, table)?;
         let sources = state.sources();
         let mut blocks = CachedBlocks { cache: &mut self.cache };
-        let (hash, key) = (KeyHash::new(token, key), Arc::from(key));
-        let wants = |index: usize| {
-            sources.tables.get(index).is_some_and(|t| t.may_contain(token, &key, hash))
-        };
-        let mut reader = PartitionReader::open(sources, token, &key, false, wants, &mut blocks)?;
+        let mut reader =
+            PartitionReader::open(sources, token, &Arc::from(key), false, &mut blocks)?;
         let mut partition = std::mem::take(&mut reader.head);
         for slice in slices {
             reader.seek(&slice.start, &mut blocks)?;

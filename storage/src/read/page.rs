@@ -8,7 +8,7 @@ use crate::error::ReadError;
 use crate::read::partition::{PartitionReader, effective};
 use crate::read::scan::Scan;
 use crate::read::{PartitionId, Sources};
-use crate::sstable::{BlockSource, KeyHash};
+use crate::sstable::BlockSource;
 use model::read::{Page, ReadCommand, ReadScope, ResumePoint, RowSink};
 use model::row::RowView;
 use model::schema::Partitioner;
@@ -120,11 +120,8 @@ pub(crate) fn read_into(
         ReadScope::Partition(key) => {
             let token = token_of(partitioner, key);
             progress.begin((token, key.clone()));
-            let hash = KeyHash::new(token, key);
-            let wants = |index: usize| {
-                sources.tables.get(index).is_some_and(|t| t.may_contain(token, key, hash))
-            };
-            read_partition(sources, command, progress, sink, wants, blocks)?;
+            let reader = PartitionReader::open(sources, token, key, command.reversed, blocks)?;
+            read_partition(reader, command, progress, sink, blocks)?;
             !progress.is_partition_finished
         }
         ReadScope::TokenRange { first, last } => {
@@ -156,8 +153,8 @@ fn read_range(
         progress.pause_if_due()?;
         let Some(partition) = scan.next(blocks)? else { return Ok(false) };
         progress.begin(partition);
-        let wants = |index: usize| scan.is_in_table(index);
-        read_partition(sources, command, progress, sink, wants, blocks)?;
+        let reader = PartitionReader::open_found(&scan, command.reversed)?;
+        read_partition(reader, command, progress, sink, blocks)?;
         if !progress.is_partition_finished {
             return Ok(true);
         }
@@ -166,15 +163,13 @@ fn read_range(
 
 /// Reads the partition that the progress names until it is finished or the page is full.
 fn read_partition(
-    sources: Sources,
+    mut reader: PartitionReader,
     command: &ReadCommand,
     progress: &mut ReadProgress,
     sink: &mut impl RowSink,
-    wants: impl Fn(usize) -> bool,
     blocks: &mut impl BlockSource,
 ) -> Result<(), ReadError> {
-    let Some((token, key)) = progress.partition.clone() else { return Ok(()) };
-    let mut reader = PartitionReader::open(sources, token, &key, command.reversed, wants, blocks)?;
+    let Some((_, key)) = progress.partition.clone() else { return Ok(()) };
     let head = std::mem::take(&mut reader.head);
     let static_row = if command.include_static { head.effective_static_row() } else { None };
     let static_row =

@@ -8,8 +8,9 @@
 use crate::error::ReadError;
 use crate::memtable::PartitionRef;
 use crate::memtable::leaves::Position;
+use crate::read::scan::Scan;
 use crate::read::{RowBytes, Sources};
-use crate::sstable::{BlockSource, TableRows};
+use crate::sstable::{BlockSource, KeyHash, TableRows};
 use model::Token;
 use model::merge::{merge_rows, shadow_row};
 use model::mutation::MutationItem;
@@ -81,6 +82,12 @@ struct Input<'a> {
     is_used: bool,
 }
 
+impl<'a> Input<'a> {
+    fn new(cursor: RowCursor<'a>) -> Input<'a> {
+        Input { cursor, is_used: false }
+    }
+}
+
 /// An open partition. See the module.
 pub(crate) struct PartitionReader<'a> {
     /// What it has beside rows, of all sources.
@@ -92,33 +99,44 @@ pub(crate) struct PartitionReader<'a> {
 }
 
 impl<'a> PartitionReader<'a> {
-    /// Opens a partition in every source that has it; `wants` may rule tables out by index.
+    /// Opens a partition in every source that has it.
     pub(crate) fn open(
         sources: Sources<'a>,
         token: Token,
         key: &Arc<[u8]>,
         reversed: bool,
-        wants: impl Fn(usize) -> bool,
         blocks: &mut impl BlockSource,
     ) -> Result<Self, ReadError> {
+        let hash = KeyHash::new(token, key);
+        let mut reader = PartitionReader::in_memory(sources, token, key, reversed);
+        for table in sources.tables.iter().filter(|t| t.may_contain(token, key, hash)) {
+            let rows = TableRows::open(&table.table, token.0, key, &mut reader.head, blocks)?;
+            reader.inputs.extend(rows.map(|rows| Input::new(RowCursor::Table(rows))));
+        }
+        Ok(reader)
+    }
+
+    /// Opens the partition that a scan has come to. The scan stands at it: it is not looked for.
+    pub(crate) fn open_found(scan: &Scan<'a>, reversed: bool) -> Result<Self, ReadError> {
+        let (token, key) = scan.at();
+        let mut reader = PartitionReader::in_memory(scan.sources(), *token, key, reversed);
+        for walk in scan.found() {
+            let rows = TableRows::at(walk, key, &mut reader.head)?;
+            reader.inputs.extend(rows.map(|rows| Input::new(RowCursor::Table(rows))));
+        }
+        Ok(reader)
+    }
+
+    fn in_memory(sources: Sources<'a>, token: Token, key: &[u8], reversed: bool) -> Self {
         let mut head = Partition::default();
         let mut inputs = Vec::new();
-        let mut push = |cursor| inputs.push(Input { cursor, is_used: false });
         for memtable in sources.memtables(token) {
             if let Some(partition) = memtable.partition(token, key) {
                 merge_head(&mut head, &partition);
-                push(RowCursor::Memory { partition, at: None });
+                inputs.push(Input::new(RowCursor::Memory { partition, at: None }));
             }
         }
-        for (index, table) in sources.tables.iter().enumerate() {
-            if wants(index)
-                && !table.hidden.contains(token)
-                && let Some(rows) = TableRows::open(&table.table, token.0, key, &mut head, blocks)?
-            {
-                push(RowCursor::Table(rows));
-            }
-        }
-        Ok(PartitionReader { head, inputs, merged: Vec::new(), scratch: Vec::new(), reversed })
+        PartitionReader { head, inputs, merged: Vec::new(), scratch: Vec::new(), reversed }
     }
 
     /// Goes to where the walk begins: forward at the first row at or behind `position`, reversed

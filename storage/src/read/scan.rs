@@ -21,7 +21,7 @@ pub(crate) struct Scan<'a> {
     /// Where the walk is: behind this, or at it when `is_inclusive`.
     at: PartitionId,
     is_inclusive: bool,
-    /// The tables that have the partition that was given last.
+    /// Which of the walks are at the partition that was given last.
     found: Vec<usize>,
 }
 
@@ -63,9 +63,9 @@ impl<'a> Scan<'a> {
         let Some((token, key)) = best.filter(|(token, _)| *token <= self.last_token) else {
             return Ok(None);
         };
-        for (index, walk) in &self.walks {
+        for (position, (_, walk)) in self.walks.iter().enumerate() {
             if walk.current()? == Some((token, key)) {
-                self.found.push(*index);
+                self.found.push(position);
             }
         }
         let key: Arc<[u8]> = key.into();
@@ -74,9 +74,18 @@ impl<'a> Scan<'a> {
         Ok(Some(self.at.clone()))
     }
 
-    /// Whether the table of that index has the partition that [`Scan::next`] gave last.
-    pub(crate) fn is_in_table(&self, index: usize) -> bool {
-        self.found.contains(&index)
+    pub(crate) fn sources(&self) -> Sources<'a> {
+        self.sources
+    }
+
+    /// The partition that [`Scan::next`] gave last.
+    pub(crate) fn at(&self) -> &PartitionId {
+        &self.at
+    }
+
+    /// The walks that are at it: one for each table that shows it.
+    pub(crate) fn found(&self) -> impl Iterator<Item = &TablePartitions> {
+        self.found.iter().map(|position| &self.walks[*position].1)
     }
 
     fn next_in_memory(&self) -> Option<Candidate<'a>> {
@@ -232,8 +241,10 @@ mod tests {
         let mut scan = Scan::new(sources, (Token(from), Arc::from(&[][..])), true, last);
         let mut found = Vec::new();
         while let Some((token, _)) = scan.next(&mut blocks).unwrap() {
-            let holders = (0..tables.len()).filter(|index| scan.is_in_table(*index));
-            found.push((token.0, holders.collect()));
+            let mut holders: Vec<usize> =
+                scan.found.iter().map(|position| scan.walks[*position].0).collect();
+            holders.sort_unstable();
+            found.push((token.0, holders));
         }
         found
     }

@@ -162,11 +162,9 @@ impl ExportPart {
         let is_inclusive = at.partition.is_none() || at.clustering.is_some();
         let mut scan = Scan::new(sources, start, is_inclusive, last);
         while let Some(partition) = scan.next(blocks)? {
-            let (token, key) = &partition;
-            let wants = |index: usize| scan.is_in_table(index);
-            let reader = PartitionReader::open(sources, *token, key, false, wants, blocks)?;
+            let reader = PartitionReader::open_found(&scan, false)?;
             let resumed = at.clustering.take();
-            let open = OpenPartition { table: self.part, key, reader, resumed };
+            let open = OpenPartition { table: self.part, key: &partition.1, reader, resumed };
             at.clustering = open.write(content, counts, blocks)?;
             at.partition = Some(partition);
             if at.clustering.is_some() || content.len() >= CHUNK_BYTES {

@@ -70,6 +70,22 @@ impl TableRows {
         Ok(Some(TableRows { table, token, key, place, rows, ends_here, row: None }))
     }
 
+    /// The same of the partition that a walk is at.
+    pub(crate) fn at(
+        walk: &TablePartitions,
+        key: &Arc<[u8]>,
+        head: &mut Partition,
+    ) -> Result<Option<TableRows>, ReadError> {
+        let Some(place) = walk.place.clone() else { return Ok(None) };
+        let table = walk.table.clone();
+        let data = place.data(&table)?;
+        let mark = place.checked(&table, data.mark(walk.mark))?;
+        place.checked(&table, mark.read_head(head))?;
+        let (token, key) = (mark.token, key.clone());
+        let (rows, ends_here) = (mark.rows, walk.mark + 1 < data.mark_count());
+        Ok(Some(TableRows { table, token, key, place, rows, ends_here, row: None }))
+    }
+
     /// The current row: clustering key and bytes. The bytes are not checked.
     pub(crate) fn current(&self) -> Result<Option<RowBytes<'_>>, ReadError> {
         let Some(row) = self.row else { return Ok(None) };
