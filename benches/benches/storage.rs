@@ -88,10 +88,10 @@ fn engine(dir: &Path) -> Engine {
     engine
 }
 
-fn apply_all(engine: &mut Engine, mutations: &[Vec<u8>]) {
-    for (index, bytes) in mutations.iter().enumerate() {
+fn apply_all(engine: &mut Engine, mutations: &[Vec<u8>], first_index: u64) {
+    for (index, bytes) in (first_index..).zip(mutations) {
         let view = MutationView::new(bytes).expect("it was just written");
-        engine.apply(GROUP, 1 + index as u64, &view);
+        engine.apply(GROUP, index, &view);
     }
 }
 
@@ -217,7 +217,7 @@ fn flush_and_replay(c: &mut Criterion) {
                 (dir, engine)
             },
             |(dir, mut engine)| {
-                apply_all(&mut engine, &rows);
+                apply_all(&mut engine, &rows, 1);
                 (dir, engine)
             },
             BatchSize::PerIteration,
@@ -228,7 +228,7 @@ fn flush_and_replay(c: &mut Criterion) {
             || {
                 let dir = tempfile::tempdir().expect("a temporary directory");
                 let mut engine = engine(dir.path());
-                apply_all(&mut engine, &rows);
+                apply_all(&mut engine, &rows, 1);
                 (dir, engine)
             },
             |(dir, mut engine)| {
@@ -238,6 +238,42 @@ fn flush_and_replay(c: &mut Criterion) {
             BatchSize::PerIteration,
         );
     });
+    group.finish();
+}
+
+/// Merging files into one: some that each hold rows of the whole ring, as memtables leave them, and
+/// more that each hold a part of it, as a node has them that was filled by others.
+fn merge(c: &mut Criterion) {
+    let mut rows = mutations(0..BATCH_COUNT);
+    let mut group = c.benchmark_group("merge");
+    group.sample_size(10);
+    group.throughput(Throughput::Elements(BATCH_COUNT));
+    for (name, file_count) in [("of_the_whole_ring", 4), ("of_parts_of_it", 32)] {
+        group.bench_function(format!("{name}/files={file_count}"), |b| {
+            b.iter_batched(
+                || {
+                    let dir = tempfile::tempdir().expect("a temporary directory");
+                    let mut engine = engine(dir.path());
+                    let chunks = rows.chunks(rows.len().div_ceil(file_count));
+                    for (index, rows) in chunks.enumerate() {
+                        apply_all(&mut engine, rows, 1 + index as u64 * BATCH_COUNT);
+                        flush(&mut engine);
+                    }
+                    (dir, engine)
+                },
+                |(dir, mut engine)| {
+                    let disk = engine.disk().clone();
+                    let job = engine.major_compaction_job(TABLE, 10).expect("there are files");
+                    engine.finish(job.run(&disk)).expect("the disk works");
+                    (dir, engine)
+                },
+                BatchSize::PerIteration,
+            );
+        });
+        rows.sort_by_cached_key(|bytes| {
+            murmur3_token(MutationView::new(bytes).expect("it was just written").key())
+        });
+    }
     group.finish();
 }
 
@@ -275,5 +311,5 @@ fn append(dir: &Path, payload: &[u8]) {
     black_box(log.appended());
 }
 
-criterion_group!(storage_benches, points, flush_and_replay, commit_log);
+criterion_group!(storage_benches, points, flush_and_replay, merge, commit_log);
 criterion_main!(storage_benches);
