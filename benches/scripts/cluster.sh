@@ -7,7 +7,8 @@
 # Builds release binaries, runs all servers on core 0 and the load generator on core 1, and prints
 # Markdown. Three nodes on one core do not show what three machines could do; processor time per
 # operation, added up over the nodes, is the figure, in pairs that alternate within one run. While
-# one of the two clusters is measured, the other is stopped.
+# one of the two clusters is measured, the other is stopped. A join has no load beside it: there all
+# nodes share both cores.
 #
 #   RUN_SECONDS=5   how long one measurement takes
 #   PAIRS=3         how many pairs
@@ -18,7 +19,8 @@
 #   SYNC=periodic   how the commit log is synced
 #   AWAY_SECONDS=60 how long a node is away in the part of that name
 #   JOIN_KEYS=2000000   rows that there are when a fourth node joins
-set -euo pipefail
+set -Eeuo pipefail
+trap 'echo "$0: line $LINENO failed: $BASH_COMMAND" >&2' ERR
 cd "$(dirname "$0")/../.."
 
 RUN_SECONDS=${RUN_SECONDS:-5}
@@ -46,6 +48,8 @@ fi
 ONE=127.0.0.4:$PORT
 THREE=127.0.0.1:$PORT,127.0.0.2:$PORT,127.0.0.3:$PORT
 pids=()
+# Where nodes run.
+cores=0
 
 stop_all() {
   local pid
@@ -66,7 +70,7 @@ ratios() { paste <(field "$1" < "$2") <(field "$1" < "$3") | awk '{ print $2 / $
 # start INDEX FLAGS...: a node on 127.0.0.INDEX, in the background; its report goes to a file.
 start() {
   local index=$1; shift
-  "$EXAMPLES/first_answer" --keep "127.0.0.$index:$PORT" taskset -c 0 env RUST_LOG=warn \
+  "$EXAMPLES/first_answer" --keep "127.0.0.$index:$PORT" taskset -c "$cores" env TETHYS_LOG=warn \
     "$BIN/tethys" --data-dir "$WORK_DIR/node-$index" --address "127.0.0.$index" --port "$PORT" \
     --shard-aware-port 0 --storage-port $((PORT + 1)) --http-port $((PORT + 2)) --shards 1 \
     --commitlog-sync "$SYNC" "$@" > "$WORK_DIR/node-$index.json" 2> "$WORK_DIR/node-$index.err" &
@@ -220,10 +224,12 @@ part_away() {
 
 # A fourth node joins the three, and takes its part of what they hold.
 part_join() {
-  local began ended bytes
+  local began ended bytes pid
   let_run "$THREE"
   KEYS=$JOIN_KEYS load "$THREE" --setup --keyspace joined --replication 3 --consistency quorum --load \
     >> "$WORK_DIR/load.json"
+  cores=0,1
+  for pid in "${pids[@]:0:3}"; do taskset -acp "$cores" "$pid" > "$WORK_DIR/taskset.log"; done
   sleep 5
   echo; echo "### A fourth node joins, $JOIN_KEYS rows of 150 B in three copies"; echo
   began=$(date +%s%N)
