@@ -88,6 +88,20 @@ impl Engine {
         key: &[u8],
         slices: &[Slice],
     ) -> Result<Partition, ReadError> {
+        let all = self.load_partition_if_small(table, token, key, slices, (usize::MAX, usize::MAX));
+        all.map(|partition| partition.expect("there is no limit"))
+    }
+
+    /// As [`Engine::load_partition`], unless the slices have more rows or more bytes of rows than
+    /// that, dead ones among them: then nothing, and no more was read.
+    pub fn load_partition_if_small(
+        &mut self,
+        table: TableId,
+        token: Token,
+        key: &[u8],
+        slices: &[Slice],
+        (mut rows_max, mut bytes_max): (usize, usize),
+    ) -> Result<Option<Partition>, ReadError> {
         let state = table_in(&self.tables, table)?;
         let sources = state.sources();
         let mut blocks = CachedBlocks { cache: &mut self.cache };
@@ -100,10 +114,14 @@ impl Engine {
                 if *clustering >= *slice.end {
                     break;
                 }
+                let bytes = clustering.len() + row.as_bytes().len();
+                let left = (rows_max.checked_sub(1), bytes_max.checked_sub(bytes));
+                let (Some(rows_left), Some(bytes_left)) = left else { return Ok(None) };
+                (rows_max, bytes_max) = (rows_left, bytes_left);
                 partition.apply_item(MutationItem::Row { clustering, row });
             }
         }
-        Ok(partition)
+        Ok(Some(partition))
     }
 
     /// Begins to fetch the place of a partition into the processor's cache. Who has several point

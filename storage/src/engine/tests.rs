@@ -381,6 +381,7 @@ fn check_partition(
 ) {
     let slices = [Slice::all()];
     let found = retry(engine, |e| e.load_partition(table, token, key, &slices)).unwrap();
+    check_limits(engine, (table, token, key), &found);
     assert_eq!(found.deletion, expected.deletion);
     assert_eq!(ranges_left(&found), ranges_left(expected));
     let is_anything = |row: &Meaning| !row.1.is_empty() || row.0 != NOTHING;
@@ -394,6 +395,25 @@ fn check_partition(
             .collect()
     };
     assert_eq!(all(&found), all(expected));
+}
+
+/// What has just as many rows and bytes as may be is read, and what has one more is not.
+fn check_limits(
+    engine: &mut Engine,
+    (table, token, key): (TableId, Token, &[u8]),
+    found: &Partition,
+) {
+    let rows = found.rows.len();
+    let bytes: usize = found.rows.iter().map(|(c, row)| c.len() + row.len()).sum();
+    let slices = [Slice::all()];
+    let mut load = |rows_max, bytes_max| {
+        let limits = (rows_max, bytes_max);
+        retry(engine, |e| e.load_partition_if_small(table, token, key, &slices, limits)).unwrap()
+    };
+    assert_eq!(load(rows, bytes).map(|partition| partition.rows.len()), Some(rows));
+    if rows > 0 {
+        assert!(load(rows - 1, bytes).is_none() && load(rows, bytes - 1).is_none());
+    }
 }
 
 pub(crate) fn new_engine(disk: &Disk, options: TableOptions) -> Engine {
