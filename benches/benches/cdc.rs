@@ -137,6 +137,7 @@ impl Shard {
             clock_micros: timestamp,
             now_seconds: timestamp / 1_000_000,
             last_log_time: None,
+            room: None,
         };
         let need = need(&input).expect("the mutation is well-formed");
         let content = match need {

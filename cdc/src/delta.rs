@@ -15,6 +15,17 @@ pub(crate) struct Delta<'a> {
     pub(crate) row_deletes: Vec<&'a [u8]>,
     pub(crate) range_deletes: Vec<RangeDelete<'a>>,
     pub(crate) partition_delete: bool,
+    /// What goes with the deleted ranges, or with the partition, when it is told row by row.
+    pub(crate) deleted_rows: Option<DeletedRows<'a>>,
+}
+
+/// The rows under a write's deletes that were there before it, but for those that it names itself.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct DeletedRows<'a> {
+    /// The columns of the static row, deleted.
+    pub(crate) static_row: RowDelta<'a>,
+    /// Ascending.
+    pub(crate) rows: Vec<&'a [u8]>,
 }
 
 /// A delete of the rows at positions from the one to below the other.

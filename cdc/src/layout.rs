@@ -14,6 +14,8 @@ pub struct LogLayout {
     pub(crate) base: Arc<TableDef>,
     pub(crate) log: Arc<TableDef>,
     pub(crate) options: CdcOptions,
+    /// Whether rows under deletes are told one by one: a feed asks for it. The log has images then.
+    pub(crate) tells_deleted_rows: bool,
     pub(crate) operation: ColumnId,
     pub(crate) ttl: ColumnId,
     pub(crate) end_of_batch: ColumnId,
@@ -71,8 +73,11 @@ impl LogLayout {
             })
             .collect::<Result<Vec<_>, CdcError>>()?;
         columns.sort_by_key(|column| column.base_id);
+        // A partition without clustering columns is a row, and told as one in any case.
+        let asked = base.options.feed_log.is_some_and(|feeds| feeds.deleted_rows);
         Ok(LogLayout {
             options: base.cdc_enabled().or(base.options.cdc).unwrap_or_default(),
+            tells_deleted_rows: asked && base.clustering_count() > 0,
             operation: own(OPERATION)?,
             ttl: own(TTL)?,
             end_of_batch: own(END_OF_BATCH)?,

@@ -33,5 +33,5 @@ pub use error::{CdcError, CdcErrorKind};
 pub use layout::LogLayout;
 pub use log_buffer::LogBuffer;
 pub use log_table::{is_log_name_of, log_table_name, new_log_table, sync_log_table};
-pub use place::{BaseChange, Decision, Leader, Look, Need, WriteInput, decide, need};
+pub use place::{BaseChange, Decision, Leader, Look, Need, Room, WriteInput, decide, need};
 pub use stream::{Generation, Generations, StreamId};

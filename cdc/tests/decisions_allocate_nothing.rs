@@ -106,6 +106,7 @@ fn decide(layout: &LogLayout, old: &[u8], new: &[u8], log: &mut LogBuffer) -> (u
         clock_micros: 1_000,
         now_seconds: 0,
         last_log_time: None,
+        room: None,
     };
     let content = match cdc::need(&input).expect("the write is well-formed") {
         Need::Nothing => None,

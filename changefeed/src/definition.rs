@@ -80,7 +80,7 @@ impl Definition {
     /// What it needs of the logs of its tables; more while it `scans`: [`Options::images`].
     pub fn log_needed(&self, scans: bool) -> FeedLog {
         let images = self.options.images(scans);
-        FeedLog { preimage: images.preimage, postimage: images.postimage }
+        FeedLog { preimage: images.preimage, postimage: images.postimage, deleted_rows: false }
     }
 
     /// The names of its tables, as SHOW CHANGEFEEDS lists them.

@@ -172,6 +172,8 @@ pub struct FeedLog {
     pub preimage: PreimageMode,
     /// Whole rows after the change.
     pub postimage: bool,
+    /// Rows that go with a range or a partition, each by its key.
+    pub deleted_rows: bool,
 }
 
 impl FeedLog {
@@ -181,6 +183,7 @@ impl FeedLog {
         FeedLog {
             preimage: self.preimage.max(other.preimage),
             postimage: self.postimage || other.postimage,
+            deleted_rows: self.deleted_rows || other.deleted_rows,
         }
     }
 }

@@ -15,6 +15,7 @@
 //! newest own timestamp) and, for image tables, the partition's last log time; a last log time that
 //! is not above C may be forgotten.
 
+mod deleted_rows;
 mod deletes;
 mod look;
 #[cfg(test)]
@@ -23,6 +24,7 @@ mod need;
 mod split;
 mod timeline;
 
+pub use deleted_rows::Room;
 pub use need::{Look, Need, need};
 pub use split::TIMESTAMPS_MAX;
 
@@ -83,6 +85,9 @@ pub struct WriteInput<'a> {
     pub now_seconds: EpochSeconds,
     /// Image tables: the partition's last log time, when it is known.
     pub last_log_time: Option<TimestampMicros>,
+    /// How many rows under deletes may be told one by one, if the content has all that [`need`]
+    /// wanted of them; else the deletes are told as ranges alone.
+    pub room: Option<Room>,
 }
 
 /// What becomes of the base table's mutation.
@@ -105,6 +110,8 @@ pub struct Decision {
     pub times: Placement,
     /// The partition's last log time after the write, when this or an earlier one is known.
     pub last_log_time: Option<TimestampMicros>,
+    /// What is left of the room that the write had for rows under deletes.
+    pub room: Option<Room>,
 }
 
 /// Places a write and makes its log rows, which are in `log` afterwards.
@@ -123,7 +130,7 @@ pub fn decide(
     let writes = split(&input.mutation)?;
     let writes = writes.as_slice();
     let mut timeline = Timeline::new(input);
-    let mut newest = input.newest;
+    let (mut newest, mut room) = (input.newest, input.room);
     let nothing_loaded = Partition::default();
     let mut state = State::Given(content.unwrap_or(Content::Partition(&nothing_loaded)));
     let mut kept = std::mem::take(&mut log.space.kept);
@@ -148,12 +155,15 @@ pub fn decide(
             }
         }
         let rows = emptied(std::mem::take(&mut log.space.delta_rows));
-        let Told { delta, survivors, kept: part } = if looks {
+        let Told { mut delta, survivors, kept: part } = if looks {
             look(input, &view, before, write.timestamp, place.relog, rows)
         } else {
             let delta = Delta::as_it_stands(&view, rows);
             Told { delta, survivors: Delta::default(), kept: Kept::All }
         };
+        if input.layout.tells_deleted_rows {
+            deleted_rows::tell(input, write.timestamp, &before, &mut delta, &mut room);
+        }
         newest = newest.max(Some(write.timestamp));
         let change = part.bytes(write).map(MutationView::new).transpose()?;
         let mut groups = Groups { input, uuid_counter, log };
@@ -171,7 +181,7 @@ pub fn decide(
     let base = base_change(input, writes, &mut kept)?;
     log.space.kept = kept;
     let (times, last_log_time) = (timeline.times, timeline.last_log_time);
-    Ok(Decision { base, times, last_log_time })
+    Ok(Decision { base, times, last_log_time, room })
 }
 
 /// The partition between the writes of a mutation.

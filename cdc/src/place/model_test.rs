@@ -7,7 +7,7 @@
 use crate::BaseChange;
 use crate::testing::base_table;
 use crate::testing::range::Range;
-use model::{CdcOptions, PreimageMode};
+use model::{CdcOptions, FeedLog, PreimageMode};
 
 /// How many schedules run when nothing else is asked for; `CDC_SEEDS=1000..2000` asks for others.
 const SCHEDULES: u64 = 2_000;
@@ -144,7 +144,12 @@ fn random_range(random: &mut Random) -> Range {
         _ => "p int, c int, s int static, a int, b int, m map<int,int>",
     });
     let (preimage, postimage) = random_images(random);
+    let mut base = base;
+    base.options.feed_log = random_feeds(random);
     let mut range = Range::new(base, CdcOptions { preimage, postimage, ..CdcOptions::default() });
+    if random.below(4) == 0 {
+        range.room.rows = random.below(3) as usize;
+    }
     range.clock = START;
     if random.below(4) == 0 {
         let start = (START + 1_000 * (random.below(3) as i64 - 1)) / 1_000;
@@ -160,6 +165,13 @@ fn random_images(random: &mut Random) -> (PreimageMode, bool) {
         2 => (PreimageMode::Off, true),
         _ => (PreimageMode::Off, false),
     }
+}
+
+/// A feed on every third table tells of the rows under deletes.
+fn random_feeds(random: &mut Random) -> Option<FeedLog> {
+    let preimage = if random.below(2) == 0 { PreimageMode::Touched } else { PreimageMode::Full };
+    let feeds = FeedLog { preimage, postimage: true, deleted_rows: true };
+    (random.below(3) == 0).then_some(feeds)
 }
 
 /// What happens between two writes.

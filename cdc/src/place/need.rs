@@ -26,6 +26,9 @@ pub struct Look {
     pub rows: Vec<Slice>,
     /// Range tombstones alone, over these slices: ascending, without overlaps.
     pub tombstones: Vec<Slice>,
+    /// Rows that go with a range or the partition, at positions in these slices: ascending, without
+    /// overlaps. They are wanted if there are few: [`super::Room`].
+    pub deleted_rows: Vec<Slice>,
     /// Whether the static row is wanted.
     pub static_row: bool,
 }
@@ -86,6 +89,9 @@ fn needed_content<'a>(input: &WriteInput, writes: &[Write]) -> Result<Need<'a>, 
         let scans =
             looks && (writes.len() > 1 || timeline.place(write.timestamp, input.newest).relog);
         for item in MutationView::new(&write.mutation)?.items() {
+            if input.layout.tells_deleted_rows {
+                look.add_deleted_rows(item);
+            }
             look.add(item, looks, scans);
         }
     }
@@ -95,10 +101,29 @@ fn needed_content<'a>(input: &WriteInput, writes: &[Write]) -> Result<Need<'a>, 
     }
     look.rows = joined(look.rows);
     look.tombstones = joined(look.tombstones);
+    look.deleted_rows = joined(look.deleted_rows);
     Ok(if reads { Need::Content(look) } else { Need::Nothing })
 }
 
 impl Look {
+    /// The slices of rows, with those of deleted ones.
+    pub fn with_deleted_rows(&self) -> Vec<Slice> {
+        joined([self.rows.as_slice(), &self.deleted_rows].concat())
+    }
+
+    fn add_deleted_rows(&mut self, item: MutationItem) {
+        match item {
+            MutationItem::PartitionTombstone(_) => {
+                self.deleted_rows.push(Slice::all());
+                self.static_row = true;
+            }
+            MutationItem::RangeTombstone { start, end, .. } => {
+                self.deleted_rows.push(Slice { start: start.into(), end: end.into() });
+            }
+            MutationItem::StaticRow(_) | MutationItem::Row { .. } => {}
+        }
+    }
+
     fn add(&mut self, item: MutationItem, looks: bool, scans: bool) {
         match item {
             MutationItem::PartitionTombstone(_) if scans => {
@@ -165,6 +190,7 @@ mod tests {
             clock_micros: 100,
             now_seconds: 0,
             last_log_time: None,
+            room: None,
         })
         .unwrap()
         .look()

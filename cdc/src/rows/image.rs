@@ -1,8 +1,8 @@
 //! Rows before and after a group: the partition's content, told in full.
 //!
 //! Every row that a group inserts, updates or deletes by its own key has images; rows under a range
-//! or partition delete have none, unless the table has no clustering key, where the partition is
-//! the row. A preimage exists when the row existed. A postimage exists when the row does, and after
+//! or partition delete have none, unless they are told row by row, or the table has no clustering
+//! key, where the partition is the row. A preimage exists when the row existed. A postimage exists when the row does, and after
 //! an upsert that left nothing alive (all its columns are null then), but not after a delete.
 
 use super::{Operation, PlannedRow, RowCells};
@@ -73,6 +73,12 @@ impl<'a> Images<'a> {
         }
         if delta.partition_delete && layout.base.clustering_count() == 0 {
             self.delete(ImageOf::Row(&[]));
+        }
+        if let Some(deleted) = &delta.deleted_rows {
+            if !deleted.static_row.is_empty() {
+                self.delete(ImageOf::StaticRow);
+            }
+            deleted.rows.iter().for_each(|clustering| self.delete(ImageOf::Row(clustering)));
         }
     }
 
@@ -266,6 +272,7 @@ impl<'a> ImageOf<'a> {
             ImageOf::StaticRow => None,
             ImageOf::Row(clustering) => Some(Bound::Position(clustering)),
         };
-        PlannedRow { operation, clustering, ttl_seconds: 0, cells: RowCells::Image(cells) }
+        let cells = RowCells::Image(cells);
+        PlannedRow { operation, clustering, ttl_seconds: 0, is_by_row: false, cells }
     }
 }

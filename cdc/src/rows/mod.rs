@@ -14,6 +14,10 @@
 //! collection before them, and neither has a TTL; else the row of an insert would read as an
 //! overwrite that never was.
 //!
+//! Where a feed asks for the rows under deletes, the group of a range or partition delete names them
+//! as well: a row delete for each, and an update of the static row that deletes its columns, with
+//! their preimages; as the log would tell a batch that deletes each row and the range.
+//!
 //! `plan` decides which rows there are and in which order, `write` turns them into bytes.
 
 mod image;
@@ -81,6 +85,9 @@ pub(crate) struct PlannedRow<'a> {
     pub(crate) clustering: Option<Bound<'a>>,
     /// 0 is none.
     pub(crate) ttl_seconds: u32,
+    /// Whether it is of a delete that is told row by row, or of a row that is told with one: then
+    /// `cdc$ttl` is 0, which says as little of a deletion as null does.
+    pub(crate) is_by_row: bool,
     pub(crate) cells: RowCells<'a>,
 }
 
@@ -96,6 +103,6 @@ pub(crate) enum RowCells<'a> {
 impl<'a> PlannedRow<'a> {
     fn keys_only(operation: Operation, clustering: Option<Bound<'a>>) -> Self {
         let cells = RowCells::Delta(DeltaCells::default());
-        PlannedRow { operation, clustering, ttl_seconds: 0, cells }
+        PlannedRow { operation, clustering, ttl_seconds: 0, is_by_row: false, cells }
     }
 }

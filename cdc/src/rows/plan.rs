@@ -1,7 +1,7 @@
 //! Which delta rows a group has, and in which order.
 
 use super::{Operation, PlannedRow, RowCells};
-use crate::delta::{Bound, Delta, DeltaCell, DeltaCells, DeltaContent, RowDelta};
+use crate::delta::{Bound, DeletedRows, Delta, DeltaCell, DeltaCells, DeltaContent, RowDelta};
 use crate::error::CdcError;
 use model::clustering::decode_bound;
 use model::{ColumnId, TableDef};
@@ -17,10 +17,9 @@ pub(crate) fn plan_deltas<'a: 'r, 'r>(
     for (clustering, row) in delta.rows.drain(..) {
         plan_row(Some(Bound::Position(clustering)), row, rows);
     }
-    for clustering in &delta.row_deletes {
-        let bound = Some(Bound::Position(clustering));
-        rows.push(PlannedRow::keys_only(Operation::RowDelete, bound));
-    }
+    let deleted_rows = delta.deleted_rows.take();
+    let is_by_row = deleted_rows.is_some();
+    plan_row_deletes(&delta.row_deletes, deleted_rows, rows);
     for range in &delta.range_deletes {
         // The whole partition begins before everything, and ends after everything.
         let start = if lies_after_prefix(base, range.start)? {
@@ -33,11 +32,14 @@ pub(crate) fn plan_deltas<'a: 'r, 'r>(
         } else {
             Operation::RangeEndExclusive
         };
-        rows.push(PlannedRow::keys_only(start, Some(range.start)));
-        rows.push(PlannedRow::keys_only(end, Some(range.end)));
+        for (operation, bound) in [(start, range.start), (end, range.end)] {
+            let row = PlannedRow::keys_only(operation, Some(bound));
+            rows.push(PlannedRow { is_by_row, ..row });
+        }
     }
     if delta.partition_delete {
-        rows.push(PlannedRow::keys_only(Operation::PartitionDelete, None));
+        let row = PlannedRow::keys_only(Operation::PartitionDelete, None);
+        rows.push(PlannedRow { is_by_row, ..row });
     }
     // Inserts and updates are planned row by row, and stand in the log kind by kind.
     rows[first..].sort_by_key(|row| match row.operation {
@@ -47,6 +49,31 @@ pub(crate) fn plan_deltas<'a: 'r, 'r>(
         _ => 3,
     });
     Ok(())
+}
+
+/// The deletes of rows, in their order: those that the write names, and those told with its deletes of
+/// ranges and partitions.
+fn plan_row_deletes<'a>(
+    named: &[&'a [u8]],
+    told: Option<DeletedRows<'a>>,
+    rows: &mut Vec<PlannedRow<'a>>,
+) {
+    let row_delete = |clustering: &'a [u8], is_by_row| {
+        let bound = Some(Bound::Position(clustering));
+        PlannedRow { is_by_row, ..PlannedRow::keys_only(Operation::RowDelete, bound) }
+    };
+    let Some(DeletedRows { static_row, rows: told }) = told else {
+        return rows.extend(named.iter().map(|clustering| row_delete(clustering, false)));
+    };
+    if !static_row.is_empty() {
+        let cells = RowCells::Delta(static_row.cells);
+        let (operation, clustering) = (Operation::Update, None);
+        rows.push(PlannedRow { operation, clustering, ttl_seconds: 0, is_by_row: true, cells });
+    }
+    let mut all: Vec<(&[u8], bool)> = named.iter().map(|clustering| (*clustering, false)).collect();
+    all.extend(told.into_iter().map(|clustering| (clustering, true)));
+    all.sort_unstable();
+    rows.extend(all.into_iter().map(|(clustering, is_by_row)| row_delete(clustering, is_by_row)));
 }
 
 /// The log rows of one row: one, when all of it fits, else an insert and updates.
@@ -67,6 +94,7 @@ fn plan_row<'a>(clustering: Option<Bound<'a>>, row: RowDelta<'a>, rows: &mut Vec
         operation: Operation::Insert,
         clustering,
         ttl_seconds: marker_ttl,
+        is_by_row: false,
         cells: RowCells::Delta(DeltaCells::List(cells)),
     });
     split_by_ttl(clustering, others.into_iter(), rows);
@@ -79,7 +107,7 @@ pub(crate) fn plan_one_row<'a>(
 ) -> Result<PlannedRow<'a>, RowDelta<'a>> {
     let Some((operation, ttl_seconds)) = as_one_row(&row) else { return Err(row) };
     let cells = RowCells::Delta(row.cells);
-    Ok(PlannedRow { operation, clustering, ttl_seconds, cells })
+    Ok(PlannedRow { operation, clustering, ttl_seconds, is_by_row: false, cells })
 }
 
 /// Operation and TTL of the one log row that tells of all of a row, if one can.
@@ -135,6 +163,7 @@ fn split_by_ttl<'a>(
         operation: Operation::Update,
         clustering,
         ttl_seconds,
+        is_by_row: false,
         cells: RowCells::Delta(DeltaCells::List(cells)),
     }));
 }

@@ -84,7 +84,7 @@ impl LogRow<'_, '_> {
     fn write(&mut self, base_key: &[u8], row: &PlannedRow, is_last: bool) -> Result<(), CdcError> {
         let layout = self.layout;
         self.out.value(layout.operation, &(row.operation as i8).to_be_bytes());
-        if row.ttl_seconds > 0 {
+        if row.ttl_seconds > 0 || row.is_by_row {
             self.out.value(layout.ttl, &i64::from(row.ttl_seconds).to_be_bytes());
         }
         if is_last {

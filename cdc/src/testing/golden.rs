@@ -2,7 +2,9 @@
 //!
 //! ```text
 //! > table COLUMNS                       a new table, see `testing`
-//! > options KEY=VALUE …                 preimage, postimage, delta, ttl
+//! > options KEY=VALUE …                 preimage, postimage, delta, ttl; deleted_rows=true: a feed
+//!                                       asks for the rows under deletes, and for both images
+//! > room rows=COUNT bytes=COUNT         how many of them may be told
 //! > clock TIME | closed TIME            the leader's clock, its closed time
 //! > generations MILLIS …                when generations of streams start
 //! > publish TIME                        closes time and tells readers; entries so far are committed
@@ -20,12 +22,12 @@ use super::base_table;
 use super::range::Range;
 use crate::fold::{LogRow, live_rows};
 use crate::place::LATENESS_MICROS_MAX;
-use crate::{BaseChange, Decision};
+use crate::{BaseChange, Decision, Room};
 use model::clustering::decode_clustering;
 use model::golden;
 use model::literal::format_value;
 use model::path::{decode_path, path_type};
-use model::{CdcOptions, CqlType, DeltaMode, PreimageMode, TableDef};
+use model::{CdcOptions, CqlType, DeltaMode, FeedLog, PreimageMode, TableDef};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -36,7 +38,8 @@ fn golden_scripts() {
 
 fn run_script(script: &str) -> String {
     let mut out = String::new();
-    let mut runner = Runner { columns: String::new(), options: CdcOptions::default(), range: None };
+    let (columns, options) = (String::new(), CdcOptions::default());
+    let mut runner = Runner { columns, options, feed_log: None, range: None };
     let lines = script.lines().filter(|line| line.starts_with("> ") || line.starts_with('#'));
     let mut after_comment = false;
     for line in lines {
@@ -56,6 +59,7 @@ fn run_script(script: &str) -> String {
 struct Runner {
     columns: String,
     options: CdcOptions,
+    feed_log: Option<FeedLog>,
     range: Option<Range>,
 }
 
@@ -65,12 +69,21 @@ impl Runner {
         match verb {
             "table" => {
                 rest.clone_into(&mut self.columns);
-                self.options = CdcOptions::default();
+                (self.options, self.feed_log) = (CdcOptions::default(), None);
                 self.range = None;
             }
             "options" => {
-                self.options = parse_options(rest, self.options);
+                let of_feeds = "deleted_rows=true";
+                let (preimage, postimage) = (PreimageMode::Touched, true);
+                let feed_log = FeedLog { preimage, postimage, deleted_rows: true };
+                self.feed_log = rest.contains(of_feeds).then_some(feed_log);
+                self.options = parse_options(&rest.replace(of_feeds, ""), self.options);
                 self.range = None;
+            }
+            "room" => {
+                let pairs = parse_pairs(rest);
+                let [rows, bytes] = ["rows", "bytes"].map(|name| pairs[name].parse().unwrap());
+                self.range().room = Room { rows, bytes };
             }
             "clock" => self.range().clock = parse_time(rest),
             "closed" => self.range().times.closed = parse_time(rest),
@@ -101,7 +114,9 @@ impl Runner {
 
     fn range(&mut self) -> &mut Range {
         self.range.get_or_insert_with(|| {
-            let mut range = Range::new(base_table(&self.columns), self.options);
+            let mut base = base_table(&self.columns);
+            base.options.feed_log = self.feed_log;
+            let mut range = Range::new(base, self.options);
             range.clock = 100;
             range.times.closed = 90;
             range

@@ -9,7 +9,7 @@ use crate::fold::{Fold, Image, LogRow, live_rows, read_log_rows};
 use crate::place::close_for_images;
 use crate::{
     BaseChange, Content, Decision, Generation, Generations, Leader, LogBuffer, LogLayout, Look,
-    Need, WriteInput, decide, need, new_log_table,
+    Need, Room, WriteInput, decide, need, new_log_table,
 };
 use model::entry::Placement;
 use model::mutation::MutationView;
@@ -39,6 +39,8 @@ pub struct Range {
     pub layout: LogLayout,
     /// The leader's clock, in microseconds.
     pub clock: i64,
+    /// How many rows under deletes are told one by one, where the table has a feed that asks for it.
+    pub room: Room,
     pub(crate) times: Placement,
     pub(crate) started_at: i64,
     pub(crate) last_log_time: Option<i64>,
@@ -60,6 +62,7 @@ impl Range {
         Range {
             layout: LogLayout::new(Arc::new(base), Arc::new(log)).unwrap(),
             clock: 0,
+            room: Room::OF_ENTRY,
             times: Placement::START,
             started_at: i64::MIN,
             last_log_time: None,
@@ -109,9 +112,11 @@ impl Range {
             clock_micros: self.clock,
             now_seconds: self.now(),
             last_log_time: self.last_log_time,
+            room: None,
         };
         let needed = need(&input).map_err(|e| e.to_string())?;
         let seen = needed.clone().look().map(|look| seen_through(&stored, &look));
+        let input = WriteInput { room: Some(self.room), ..input };
         let content = seen.as_ref().map(|seen| match needed {
             Need::Row(clustering) if is_bare(seen) => {
                 let row = seen.rows.get(clustering).map(|row| RowView::new(row));
@@ -280,7 +285,42 @@ impl Range {
                 return Err(format!("no image of the row before: {row:?}"));
             }
         }
-        Ok(())
+        let gone = before.keys().filter(|key| !after.contains_key(*key));
+        self.check_deleted_rows(group, &gone.collect())
+    }
+
+    /// A delete that is told row by row names each row that goes with it, and no other.
+    fn check_deleted_rows(
+        &self,
+        group: &[LogRow],
+        gone: &BTreeSet<&Option<Vec<u8>>>,
+    ) -> Result<(), String> {
+        let mut named = BTreeSet::new();
+        let has_room = self.room == Room::OF_ENTRY && self.layout.tells_deleted_rows;
+        let mut is_by_row = false;
+        for row in group {
+            let marked = row.ttl_seconds == Some(0);
+            if matches!(row.operation, 4..=8) {
+                is_by_row |= marked;
+                if has_room && !marked {
+                    return Err(format!("a delete is not told row by row: {row:?}"));
+                }
+                continue;
+            }
+            let image = LogRow { operation: 0, ..row.clone() };
+            let image = Image::of(&self.layout.base, &image).map_err(|e| e.to_string())?;
+            let key = image.and_then(|image| image.clustering);
+            if marked && !gone.contains(&key) {
+                return Err(format!("a row that does not go is told as deleted: {row:?}"));
+            }
+            if matches!(row.operation, 1..=3) {
+                named.insert(key);
+            }
+        }
+        match gone.iter().find(|key| is_by_row && !named.contains(**key)) {
+            Some(key) => Err(format!("a row goes and is not told: {key:?} in {group:?}")),
+            None => Ok(()),
+        }
     }
 
     /// The law: replaying the log gives the table.
@@ -319,7 +359,7 @@ fn seen_through(partition: &Partition, look: &Look) -> Partition {
     if look.static_row {
         seen.static_row.clone_from(&partition.static_row);
     }
-    for slice in &look.rows {
+    for slice in &look.with_deleted_rows() {
         for (clustering, row) in &partition.rows {
             if slice.start <= *clustering && *clustering < slice.end {
                 seen.rows.insert(clustering.clone(), row.clone());
@@ -327,7 +367,7 @@ fn seen_through(partition: &Partition, look: &Look) -> Partition {
         }
     }
     for range in &partition.range_tombstones {
-        let wanted = look.rows.iter().chain(&look.tombstones);
+        let wanted = look.rows.iter().chain(&look.tombstones).chain(&look.deleted_rows);
         if wanted.into_iter().any(|s| s.start < range.end && range.start < s.end) {
             seen.range_tombstones.insert(&range.start, &range.end, range.deletion);
         }

@@ -9,7 +9,7 @@ use super::read::ReadError;
 use super::state::{LeaderTimes, ShardState};
 use super::write::{Change, Outcome, Waiter, WriteError, WriteRequest};
 use crate::view::View;
-use cdc::{BaseChange, Content, LogLayout, Need, WriteInput};
+use cdc::{BaseChange, Content, LogLayout, Look, Need, Room, WriteInput};
 use cluster::GroupId;
 use cluster::liveness::MonotonicNanos;
 use cluster::replica::{PartitionMask, Replicas};
@@ -71,11 +71,14 @@ pub(super) struct Step<'a> {
     group_count: u64,
     /// New last log times of partitions with images.
     log_times: Vec<(u64, TimestampMicros)>,
+    /// For rows under deletes that are told one by one.
+    room: Room,
 }
 
 impl<'a> Step<'a> {
     fn new(view: &'a View, group: GroupId, wall: TimestampMicros, times: LeaderTimes) -> Self {
-        Step { view, group, wall, times, group_count: 0, log_times: Vec::new() }
+        let (group_count, log_times, room) = (0, Vec::new(), Room::OF_ENTRY);
+        Step { view, group, wall, times, group_count, log_times, room }
     }
 }
 
@@ -285,17 +288,19 @@ impl ShardState {
             clock_micros: self.clock.now(step.wall),
             now_seconds: step.wall / 1_000_000,
             last_log_time: has_images.then(|| self.log_times.get(log_time_key)).flatten(),
+            room: None,
         };
         let refused =
             |error: cdc::CdcError| Attempt::Failed(WriteError::Invalid(error.to_string()));
         let need = cdc::need(&input).map_err(refused)?;
         let partition;
+        let mut room = None;
         let content = match row_in_place(&mut self.engine, &self.replicas, target, &need)? {
             Some(row) => Some(row),
             None => match need.look() {
                 None => None,
                 Some(look) => {
-                    partition = self.content_before(target, &look.rows, &mutation)?;
+                    (partition, room) = self.content_before(target, &look, step.room, &mutation)?;
                     Some(Content::Partition(&partition))
                 }
             },
@@ -306,11 +311,12 @@ impl ShardState {
             first_number + step.group_count
         };
         let log = &mut self.log_buffer;
+        let input = WriteInput { room, ..input };
         let decision = cdc::decide(&input, content, &mut uuid_counter, log).map_err(refused)?;
         step.times.placement = decision.times;
-        if let Some(time) = decision.last_log_time.filter(|_| has_images) {
-            step.log_times.push((log_time_key, time));
-        }
+        step.room = decision.room.unwrap_or(step.room);
+        let log_time = decision.last_log_time.filter(|_| has_images);
+        step.log_times.extend(log_time.map(|time| (log_time_key, time)));
         match &decision.base {
             BaseChange::AsItStands => {
                 entry.mutation(|out| out.extend_from_slice(mutation.as_bytes()));
@@ -348,18 +354,32 @@ impl ShardState {
         Ok(partition)
     }
 
-    /// What a write meets in a partition.
+    /// What a write meets in a partition; with the room for rows under its deletes if they are in it,
+    /// which they are if they fit.
     fn content_before(
         &mut self,
         target: &Target,
-        slices: &[Slice],
+        look: &Look,
+        room: Room,
         mutation: &MutationView,
-    ) -> Result<Partition, storage::ReadError> {
-        let mut partition = self.content(target, slices)?;
+    ) -> Result<(Partition, Option<Room>), storage::ReadError> {
+        let (table, token, key) = (target.table.id, target.token, target.key);
+        let small = if look.deleted_rows.is_empty() {
+            None
+        } else {
+            let (slices, limits) = (look.with_deleted_rows(), (room.rows, room.bytes));
+            self.engine.load_partition_if_small(table, token, key, &slices, limits)?
+        };
+        let room = small.is_some().then_some(room);
+        let mut partition = match small {
+            Some(partition) => partition,
+            None => self.engine.load_partition(table, token, key, &look.rows)?,
+        };
+        for_undecided(&self.replicas, target, |change| change.add_to(&mut partition));
         if is_planted(Bug::PreimageAfterWrite) {
             partition.apply(mutation);
         }
-        Ok(partition)
+        Ok((partition, room))
     }
 
     /// Replaces operations on lists by the cells they come to. `None` when there are none.

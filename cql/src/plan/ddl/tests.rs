@@ -194,7 +194,7 @@ fn feed_logs(
     if let ChangefeedStatement::Create(create) = statement {
         let has = |option: &str| create.options.iter().any(|o| o.name.as_str() == option);
         let preimage = if has("old") { PreimageMode::Full } else { PreimageMode::Off };
-        let wanted = FeedLog { preimage, postimage: has("new") };
+        let wanted = FeedLog { preimage, postimage: has("new"), deleted_rows: false };
         let tables = feed_tables(&create.tables, schema, keyspace_in_use)?;
         return Ok(tables.iter().map(|table| (name(table), Some(wanted))).collect());
     }

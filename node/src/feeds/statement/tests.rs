@@ -177,24 +177,26 @@ fn logs_have_what_all_feeds_need_together() {
         let logs = logs_needed(feeds, &session.schema).into_iter();
         logs.map(|((_, table), log)| (table.to_string(), format!("{log:?}"))).collect()
     };
-    let full = "Some(FeedLog { preimage: Full, postimage: true })".to_owned();
+    let full = "Some(FeedLog { preimage: Full, postimage: true, deleted_rows: false })".to_owned();
     let expected = [("orders".to_owned(), full.clone()), ("users".to_owned(), full)];
     assert_eq!(needed(&session), expected);
     session.run("DROP CHANGEFEED g").unwrap();
-    let least = "Some(FeedLog { preimage: Off, postimage: false })".to_owned();
+    let least = "Some(FeedLog { preimage: Off, postimage: false, deleted_rows: false })".to_owned();
     assert_eq!(needed(&session), [("orders".to_owned(), least.clone())]);
 
     // A scan needs images until all its rows were delivered.
     let scans = "CREATE CHANGEFEED s FOR TABLE orders INTO KAFKA 'b:1/t' WITH (initial_scan = 'yes', \
                  event_kind = 'delta')";
     session.run(scans).unwrap();
-    let images = "Some(FeedLog { preimage: Touched, postimage: true })".to_owned();
+    let images =
+        "Some(FeedLog { preimage: Touched, postimage: true, deleted_rows: false })".to_owned();
     assert_eq!(needed(&session), [("orders".to_owned(), images.clone())]);
     let scanned = Scanned { is_complete: true, ..Scanned::default() };
     session.metadata.feeds.get_mut("s").unwrap().progress.scanned = Some(scanned.into());
     assert_eq!(needed(&session), [("orders".to_owned(), least)]);
     session.run("CREATE CHANGEFEED h FOR TABLE orders INTO KAFKA 'b:1/t'").unwrap();
     assert_eq!(needed(&session), [("orders".to_owned(), images)], "another feed's stay");
+
 }
 
 #[test]
