@@ -1,6 +1,6 @@
 //! What a changefeed is by its statement, and where one begins: what the cluster agrees on.
 
-use crate::options::{Given, Options, SinkAddress, SinkKind, StartAt, to_cql};
+use crate::options::{DeleteExpansion, Given, Options, SinkAddress, SinkKind, StartAt, to_cql};
 use crate::position::{Position, Sequence};
 use crate::sequence::Sequencer;
 use model::schema::quote_identifier;
@@ -80,7 +80,8 @@ impl Definition {
     /// What it needs of the logs of its tables; more while it `scans`: [`Options::images`].
     pub fn log_needed(&self, scans: bool) -> FeedLog {
         let images = self.options.images(scans);
-        FeedLog { preimage: images.preimage, postimage: images.postimage, deleted_rows: false }
+        let deleted_rows = self.options.delete_expansion == DeleteExpansion::Rows;
+        FeedLog { preimage: images.preimage, postimage: images.postimage, deleted_rows }
     }
 
     /// The names of its tables, as SHOW CHANGEFEEDS lists them.

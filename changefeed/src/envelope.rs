@@ -10,20 +10,22 @@
 //! resolved    {"resolved":"<time>","sequence":…}
 //! ```
 //!
-//! What plain events have beyond the seven: `range` (a deleted range's bounds), `elements`
+//! What plain events have beyond the seven: `range` (a deleted range's bounds), `index` and `expanded`
+//! (`delete_expansion = 'rows'`: which of the rows that went with a delete it is of, and that the log
+//! does not name those), `elements`
 //! (`event_kind = 'delta'`, see `event::delta`), `patch` (`event_kind = 'patch'`), `omitted`
 //! (`large_message = 'key_only'`: the rows did not fit), `snapshot` (`initial_scan`: the row was there
 //! when the tables were scanned; such an event is an INSERT of the whole row).
 //! Debezium's `before` of a DELETE holds the key alone when old values were not asked for.
-//! A CloudEvent's `id` is the sequence, so a repeated event has the same; that of a scanned row, which
-//! shares its sequence with others, has the message's key behind it.
+//! A CloudEvent's `id` is the sequence, so a repeated event has the same; those of rows that share a
+//! sequence have more behind it, scanned ones the message's key, deleted ones their index.
 
 mod debezium;
 #[cfg(test)]
 mod tests;
 
 use crate::event::body::{Members, Rfc3339, push_key, push_range, push_row_or_null};
-use crate::event::{Change, Event, EventError, GroupCells, RowCells};
+use crate::event::{Change, Event, EventError, Expansion, GroupCells, RowCells};
 use crate::options::{Envelope, EventKind, LargeMessage, OnError, Options};
 use crate::position::{Position, Sequence};
 use crate::pump::Skipped;
@@ -128,6 +130,7 @@ impl Renderer {
             event_kind,
             envelope,
             initial_scan,
+            delete_expansion,
             tombstones,
             on_error,
             large_message,
@@ -151,6 +154,7 @@ impl Renderer {
             event_kind,
             envelope,
             initial_scan,
+            delete_expansion,
             tombstones,
             on_error,
             large_message,
@@ -203,7 +207,8 @@ impl Renderer {
                 Some(scan) => scan.admit(event)?,
                 None => Some(event),
             };
-            if let Some(event) = event {
+            // A delete that is told row by row is taken notice of, and not sent.
+            if let Some(event) = event.filter(|event| event.expansion != Expansion::Done) {
                 self.render_event(&event, filter, &mut rendered, out)?;
             }
         }
@@ -320,6 +325,7 @@ impl Renderer {
         if let Some(bounds) = event.range {
             push_range(members.name("range"), event, bounds)?;
         }
+        push_expansion(&mut members, event);
         if omits_rows {
             members.string("omitted", "rows");
         } else if self.options.event_kind == EventKind::Delta {
@@ -371,8 +377,9 @@ impl Renderer {
         let sequence = event.position.sequence;
         members.string(
             "id",
-            &match event.change {
-                Change::Read => format!("{sequence}-{key}"),
+            &match (event.change, event.expansion) {
+                (Change::Read, _) => format!("{sequence}-{key}"),
+                (_, Expansion::Row(index)) => format!("{sequence}-{index}"),
                 _ => sequence.to_string(),
             },
         );
@@ -402,6 +409,15 @@ pub fn column_unknown_at_delete<'f>(
     options: &Options,
 ) -> Option<&'f FilterColumn> {
     filter.find_column(&|column| !options.include_old_values && !column.is_key())
+}
+
+/// `index` of a row that went with a delete; `expanded`, when the rows that did are not known.
+fn push_expansion(members: &mut Members, event: &Event) {
+    match event.expansion {
+        Expansion::Row(index) => push_number(members.name("index"), index),
+        Expansion::Missing => members.name("expanded").push_str("false"),
+        Expansion::None | Expansion::Done => {}
+    }
 }
 
 /// A name as a part of a URI's path.

@@ -12,7 +12,10 @@
 //! ```
 //!
 //! A range delete is one DELETE with its bounds, a partition delete one DELETE with the partition
-//! key. Deletes win over what the same change writes below them, so a new row that one of the same
+//! key. For a feed with `delete_expansion = 'rows'` either is one DELETE for each row that went with
+//! it and that the change did not name itself, the static row among them; they share the number of
+//! the delete, and an index tells them apart. Where the log does not name those rows it stays one.
+//! Deletes win over what the same change writes below them, so a new row that one of the same
 //! group covers has no event. A static row cannot be deleted by itself: when nothing is left of it,
 //! that is an UPDATE to nulls.
 //!
@@ -30,7 +33,7 @@ pub use cells::RowCells;
 pub(crate) use delta::{push_changed_columns, push_elements};
 pub(crate) use patch::push_patch;
 
-use crate::options::{ImagesNeeded, Options};
+use crate::options::{DeleteExpansion, ImagesNeeded, Options};
 use crate::position::Position;
 use crate::sequence::Group;
 use crate::source::{LogRow, Operation, TableShape};
@@ -106,6 +109,21 @@ pub struct Event<'g> {
     pub more_deltas: Vec<&'g RowCells<'g>>,
     /// Start and end of a deleted range.
     pub range: Option<(&'g RowCells<'g>, &'g RowCells<'g>)>,
+    /// How it stands to `delete_expansion = 'rows'`.
+    pub expansion: Expansion,
+}
+
+/// What an event has to do with a delete that is to be told row by row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expansion {
+    /// Nothing, or the feed does not ask for it.
+    None,
+    /// It is of a row that went with the delete: which one, counted from 0.
+    Row(usize),
+    /// It is the delete, whose rows have events of their own: nothing is sent of it.
+    Done,
+    /// It is the delete, whose rows the log does not name.
+    Missing,
 }
 
 impl<'g> Event<'g> {
@@ -151,6 +169,7 @@ impl<'g> Event<'g> {
             delta: cells,
             more_deltas: Vec::new(),
             range: None,
+            expansion: Expansion::None,
         }
     }
 
@@ -234,11 +253,15 @@ impl<'g> GroupCells<'g> {
         if let Some(same_row) = self.one_row() {
             events.extend(self.row_event(same_row, needed, false)?);
         } else {
-            let deletes = self.deletes(&mut events)?;
-            for same_row in self.by_row().chunk_by(|a, b| self.is_same_row(*a, *b)) {
+            let expands = options.delete_expansion == DeleteExpansion::Rows;
+            let deletes = self.deletes(&mut events, expands)?;
+            for same_row in self.by_row(expands).chunk_by(|a, b| self.is_same_row(*a, *b)) {
                 events.extend(self.row_event(same_row, needed, deletes)?);
             }
             events.sort_by_key(|event| event.position.sequence);
+            if expands {
+                number_deleted_rows(&mut events);
+            }
         }
         events.retain(|event| event.position.sequence > self.group.delivered);
         Ok(events)
@@ -254,10 +277,13 @@ impl<'g> GroupCells<'g> {
         is_one.then_some(indexes)
     }
 
-    /// The rows that tell of one row of the base table, those of the same row side by side.
-    fn by_row(&self) -> Vec<usize> {
-        let mut indexes: Vec<usize> =
-            (0..self.rows.len()).filter(|index| self.tells_of_row(*index)).collect();
+    /// The rows that tell of one row of the base table, those of the same row side by side; those that
+    /// are told with deletes of ranges only if the feed `expands` these.
+    fn by_row(&self, expands: bool) -> Vec<usize> {
+        let is_asked = |index: &usize| expands || !self.rows[*index].row.is_by_row;
+        let mut indexes: Vec<usize> = (0..self.rows.len())
+            .filter(|index| self.tells_of_row(*index) && is_asked(index))
+            .collect();
         indexes.sort_by_key(|index| self.rows[*index].clustering());
         indexes
     }
@@ -320,7 +346,7 @@ impl<'g> GroupCells<'g> {
         if is_covered && before.is_none() {
             return if deletes { Ok(None) } else { Err(self.no_image()) };
         }
-        if is_covered && is_static {
+        if is_covered && is_static && !delta.row.is_by_row {
             after = Some(self.gone.get_or_init(|| delta.without_values()));
         }
         let is_there = after.is_some() || !(deleted || is_covered);
@@ -335,10 +361,8 @@ impl<'g> GroupCells<'g> {
         }
         let position = self.group.position(first);
         let key = delta;
-        let shape = self.shape;
-        let range = None;
         Ok(Some(Event {
-            shape,
+            shape: self.shape,
             position,
             change,
             kind,
@@ -347,12 +371,17 @@ impl<'g> GroupCells<'g> {
             after,
             delta,
             more_deltas,
-            range,
+            range: None,
+            expansion: Expansion::None,
         }))
     }
 
     /// Adds the events of deleted ranges and partitions, and says whether there are any.
-    fn deletes<'s>(&'s self, events: &mut Vec<Event<'s>>) -> Result<bool, EventError> {
+    fn deletes<'s>(
+        &'s self,
+        events: &mut Vec<Event<'s>>,
+        expands: bool,
+    ) -> Result<bool, EventError> {
         let mut start = None;
         for (index, cells) in self.rows.iter().enumerate() {
             let range = match cells.row.operation {
@@ -382,6 +411,11 @@ impl<'g> GroupCells<'g> {
                 delta: cells,
                 more_deltas: Vec::new(),
                 range: range.map(|(_, bounds)| bounds),
+                expansion: match cells.row.is_by_row {
+                    _ if !expands => Expansion::None,
+                    true => Expansion::Done,
+                    false => Expansion::Missing,
+                },
             });
         }
         if start.is_some() {
@@ -395,4 +429,18 @@ impl<'g> GroupCells<'g> {
         let LogRow { key, .. } = &self.group.rows[0];
         EventError::NoImage { table: self.shape.name.to_string(), micros: key.micros() }
     }
+}
+
+/// Gives the events of rows that went with deletes, in order of their log rows, the number of the first
+/// delete, and each its index.
+fn number_deleted_rows(events: &mut [Event]) {
+    let is_done = |event: &&Event| event.expansion == Expansion::Done;
+    let Some(position) = events.iter().find(is_done).map(|event| event.position) else { return };
+    let is_by_row =
+        |event: &&mut Event| event.delta.row.is_by_row && event.expansion == Expansion::None;
+    for (index, event) in events.iter_mut().filter(is_by_row).enumerate() {
+        event.position = position;
+        event.expansion = Expansion::Row(index);
+    }
+    events.sort_by_key(|event| event.position.sequence);
 }

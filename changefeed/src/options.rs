@@ -72,6 +72,15 @@ pub enum OnError {
     Skip,
 }
 
+/// How the delete of a range or of a partition is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DeleteExpansion {
+    /// As one event with its bounds.
+    Range,
+    /// As one event for each row that was there.
+    Rows,
+}
+
 /// How often a reader sees an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Delivery {
@@ -139,6 +148,8 @@ pub struct Options {
     pub resolved_interval_ms: Option<u64>,
     /// How often a reader sees an event.
     pub delivery: Delivery,
+    /// How the delete of a range or of a partition is told.
+    pub delete_expansion: DeleteExpansion,
     /// Whether a DELETE is followed by a message with the key and no value.
     pub tombstones: bool,
     /// What becomes of the feed when an event is refused.
@@ -177,6 +188,7 @@ impl Default for Options {
             initial_scan: InitialScan::No,
             resolved_interval_ms: None,
             delivery: Delivery::AtLeastOnce,
+            delete_expansion: DeleteExpansion::Range,
             tombstones: false,
             on_error: OnError::Pause,
             retry_max: None,
@@ -199,9 +211,11 @@ impl Options {
     /// which a preimage of any size says. Patches lead from the one to the other. A filter sees the
     /// row after; that there is none is only known where rows before are told as well. A feed that
     /// `scans`, until it has sent all rows of its scan, merges changes into what it has read, row by
-    /// row, and so needs what a filter does.
+    /// row, and so needs what a filter does; and so does one that tells of deleted rows, to know which
+    /// of them a write has left.
     pub fn images(&self, scans: bool) -> ImagesNeeded {
-        let needs_rows = self.filter.is_some() || scans;
+        let expands = self.delete_expansion == DeleteExpansion::Rows;
+        let needs_rows = self.filter.is_some() || scans || expands;
         let preimage = match self.event_kind {
             _ if self.include_old_values => PreimageMode::Full,
             EventKind::Patch => PreimageMode::Full,

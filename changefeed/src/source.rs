@@ -10,8 +10,9 @@
 //! column's to say (`cdc$deleted_…`), as in the log itself: docs/cdc.md.
 //!
 //! ```text
-//! row between nodes := time:16 table:u128be stream:16 batch_seq_no:i32be operation:i8 end_of_batch:u8
+//! row between nodes := time:16 table:u128be stream:16 batch_seq_no:i32be operation:i8 flags:u8
 //!                      ttl_seconds:varint cells:slice          (ttl_seconds 0: none)
+//! flags             := 1 end of batch | 2 of a delete that is told row by row
 //! cells             := (column:varint value:slice)*            columns ascend
 //! ```
 
@@ -37,6 +38,9 @@ use model::{ColumnDef, ColumnId, ColumnKind, CqlType, TableDef, TableId};
 use std::ops::Range;
 use std::sync::Arc;
 
+const FLAG_END_OF_BATCH: u8 = 1;
+const FLAG_BY_ROW: u8 = 2;
+
 /// One row of a log table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogRow {
@@ -48,6 +52,8 @@ pub struct LogRow {
     pub end_of_batch: bool,
     /// TTL of the written values in seconds; 0 is none.
     pub ttl_seconds: u32,
+    /// Whether it is of a delete that the log tells row by row, or of a row that it tells with one.
+    pub is_by_row: bool,
     /// Well-formed: checked where it was made.
     cells: Bytes,
 }
@@ -62,7 +68,8 @@ impl LogRow {
     /// A row that tells of no column.
     #[cfg(test)]
     pub(crate) fn without_cells(key: LogKey, operation: Operation, end_of_batch: bool) -> LogRow {
-        LogRow { key, operation, end_of_batch, ttl_seconds: 0, cells: Bytes::new() }
+        let cells = Bytes::new();
+        LogRow { key, operation, end_of_batch, ttl_seconds: 0, is_by_row: false, cells }
     }
 
     /// What the row takes in memory, about.
@@ -77,7 +84,8 @@ impl LogRow {
         out.extend_from_slice(&self.key.stream);
         out.extend_from_slice(&self.key.batch_seq_no.to_be_bytes());
         out.extend_from_slice(&(self.operation as i8).to_be_bytes());
-        out.push(u8::from(self.end_of_batch));
+        let end_of_batch = u8::from(self.end_of_batch) * FLAG_END_OF_BATCH;
+        out.push(end_of_batch | (u8::from(self.is_by_row) * FLAG_BY_ROW));
         put_varint(out, u64::from(self.ttl_seconds));
         put_slice(out, &self.cells);
     }
@@ -103,16 +111,22 @@ impl LogRow {
         };
         let operation = Operation::from_code(i8::from_be_bytes(cursor.array()?))
             .ok_or(DecodeError("unknown operation of a log row"))?;
-        let end_of_batch = match cursor.u8()? {
-            0 => false,
-            1 => true,
-            _ => return Err(DecodeError("a log row's end of batch is neither true nor false")),
-        };
+        let flags = cursor.u8()?;
+        if flags > FLAG_END_OF_BATCH | FLAG_BY_ROW {
+            return Err(DecodeError("unknown flags of a log row"));
+        }
         let ttl_seconds = u32::try_from(cursor.varint()?)
             .map_err(|_| DecodeError("a log row's TTL is too large"))?;
         let cells = cursor.slice()?;
         check_cells(cells)?;
-        Ok(LogRow { key, operation, end_of_batch, ttl_seconds, cells: bytes.slice_ref(cells) })
+        Ok(LogRow {
+            key,
+            operation,
+            end_of_batch: flags & FLAG_END_OF_BATCH != 0,
+            ttl_seconds,
+            is_by_row: flags & FLAG_BY_ROW != 0,
+            cells: bytes.slice_ref(cells),
+        })
     }
 }
 
@@ -336,6 +350,7 @@ impl TableShape {
             operation: Operation::Update,
             end_of_batch: false,
             ttl_seconds: 0,
+            is_by_row: false,
             cells: Bytes::new(),
         })
     }
@@ -356,6 +371,7 @@ impl TableShape {
                 let ttl: [u8; 8] = value.try_into().map_err(|_| DecodeError(TTL))?;
                 head.ttl_seconds =
                     u32::try_from(i64::from_be_bytes(ttl)).map_err(|_| DecodeError(TTL))?;
+                head.is_by_row = head.ttl_seconds == 0;
             } else if cell.column == self.end_of_batch {
                 head.end_of_batch = value == [1];
             } else {

@@ -2,7 +2,7 @@
 //! rows are those that a leader makes of them.
 
 use crate::envelope::{RenderError, Renderer};
-use crate::options::{self, Given, InitialScan, OptionValue, Options, SinkKind};
+use crate::options::{self, DeleteExpansion, Given, InitialScan, OptionValue, Options, SinkKind};
 use crate::sequence::Sequencer;
 use crate::sink::Message;
 use crate::source::{LogRow, TableShape};
@@ -10,7 +10,7 @@ use cdc::testing::base_table;
 use cdc::testing::range::Range;
 use model::filter::Filter;
 use model::mutation::MutationView;
-use model::{CdcOptions, TableDef};
+use model::{CdcOptions, FeedLog, TableDef};
 
 /// See the module.
 pub(crate) struct Feed {
@@ -40,7 +40,10 @@ impl Feed {
     }
 
     /// A feed on a table that is logged with options of its own.
-    pub(crate) fn on(base: TableDef, cdc_options: CdcOptions, options: Options) -> Feed {
+    pub(crate) fn on(mut base: TableDef, cdc_options: CdcOptions, options: Options) -> Feed {
+        let CdcOptions { preimage, postimage, .. } = cdc_options;
+        let deleted_rows = options.delete_expansion == DeleteExpansion::Rows;
+        base.options.feed_log = Some(FeedLog { preimage, postimage, deleted_rows });
         let mut range = Range::new(base, cdc_options);
         range.clock = 100;
         let shape = TableShape::new(range.layout.base(), range.layout.log()).unwrap();

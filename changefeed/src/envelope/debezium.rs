@@ -1,12 +1,12 @@
 //! Debezium's envelope, as its connectors write it without schemas.
 
-use super::{Renderer, push_number};
+use super::{Renderer, push_expansion, push_number};
 use crate::event::body::{Members, push_key, push_range, push_row_or_null};
 use crate::event::{Change, Event};
 use model::ValueError;
 
 impl Renderer {
-    /// `before`, `after`, `source`, `op`, `ts_ms`; behind them `range` for a deleted range.
+    /// `before`, `after`, `source`, `op`, `ts_ms`; behind them `range`, `index`, `expanded`.
     pub(super) fn push_debezium(
         &self,
         out: &mut String,
@@ -41,6 +41,7 @@ impl Renderer {
         if let Some(bounds) = event.range {
             push_range(members.name("range"), event, bounds)?;
         }
+        push_expansion(&mut members, event);
         if omits_rows {
             members.string("omitted", "rows");
         }

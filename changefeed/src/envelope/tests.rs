@@ -3,6 +3,7 @@
 //! ```text
 //! > table COLUMNS            a new table `t`, see `cdc::testing`; its partition key is 7
 //! > feed NAME=VALUE …        the feed's options; the log has the images that it asks for
+//! > room ROWS BYTES          how many rows under deletes the log may name
 //! > WRITE                    a write; below it each message's key and value
 //! ```
 //!
@@ -13,6 +14,7 @@ use crate::sequence::Sequencer;
 use crate::sink::Message;
 use crate::source::LogRow;
 use crate::testing::Feed;
+use model::filter::{Comparison, Filter, FilterColumn};
 use model::golden;
 use std::fmt::Write;
 
@@ -42,6 +44,12 @@ fn run_script(script: &str) -> String {
             ("feed", rest) => {
                 rest.clone_into(&mut options);
                 feed = None;
+            }
+            ("room", rest) => {
+                let (rows, bytes) = rest.split_once(' ').unwrap();
+                let (rows, bytes) = (rows.parse().unwrap(), bytes.parse().unwrap());
+                let feed = feed.get_or_insert_with(|| Feed::new(&columns, &options));
+                feed.range.room = cdc::Room { rows, bytes };
             }
             _ => {
                 let feed = feed.get_or_insert_with(|| Feed::new(&columns, &options));
@@ -95,6 +103,44 @@ fn changes_from_before_their_images_were_asked_for_are_named() {
         "the CDC log of t does not hold the rows around the change at 1970-01-01T00:00:00.000091Z: \
          it was made before this feed asked for them"
     );
+}
+
+/// Two feeds on one table, and the log has what the one asks for.
+#[test]
+fn rows_that_another_feed_asks_for_are_not_told() {
+    let mut feed = Feed::new("p int, c int, s int static, a int", "delete_expansion=rows");
+    feed.write("insert 1 a=1 @91 + insert 2 a=2 @91 + update static s=1 @91").unwrap();
+    let range = feed.write("range [1,2) @92 + delete 7 @92").unwrap();
+    let partition = feed.write("delete-partition @93").unwrap();
+    let told = |feed: &Feed, rows: &[LogRow]| -> Vec<String> {
+        let messages = feed.render(rows).unwrap();
+        messages.iter().map(|message| String::from_utf8(message.key.to_vec()).unwrap()).collect()
+    };
+    let (all, one, two, named) =
+        (r#"t:{"p":7}"#, r#"t:{"p":7,"c":1}"#, r#"t:{"p":7,"c":2}"#, r#"t:{"p":7,"c":7}"#);
+    assert_eq!(told(&feed, &range), [named, one]);
+    assert_eq!(told(&feed, &partition), [all, two]);
+    feed.options = crate::Options::default();
+    assert_eq!(told(&feed, &range), [named, all]);
+    assert_eq!(told(&feed, &partition), [all]);
+    let messages = feed.render(&range).unwrap();
+    let range: serde_json::Value =
+        serde_json::from_slice(messages[1].value.as_ref().unwrap()).unwrap();
+    assert!(range.get("range").is_some() && range.get("expanded").is_none(), "{range}");
+}
+
+#[test]
+fn a_filter_sees_the_old_values_of_rows_that_go_with_a_range() {
+    let mut feed =
+        Feed::new("p int, c int, a int", "delete_expansion=rows include_old_values=true");
+    let column = FilterColumn::new(feed.range.layout.base().column("a").unwrap());
+    let value = 2_i32.to_be_bytes().into();
+    feed.filter = Some(Filter::Compare(column, Comparison::Equal, value));
+    feed.write("insert 1 a=1 @91 + insert 2 a=2 @91 + insert 3 a=2 @91").unwrap();
+    let rows = feed.write("range [,] @92").unwrap();
+    let messages = feed.render(&rows).unwrap();
+    let keys: Vec<&[u8]> = messages.iter().map(|message| &message.key[..]).collect();
+    assert_eq!(keys, [&br#"t:{"p":7,"c":2}"#[..], br#"t:{"p":7,"c":3}"#]);
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use super::value::{OptionError, OptionValue, Secret};
 use super::{
-    Delivery, Envelope, EventKind, InitialScan, LargeMessage, OnError, Options, SinkKind, StartAt,
+    DeleteExpansion, Delivery, Envelope, EventKind, InitialScan, LargeMessage, OnError, Options,
+    SinkKind, StartAt,
 };
 use model::CqlType;
 use model::literal::parse_literal;
@@ -67,7 +68,10 @@ const KNOWN: &[Known] = &[
             [("at_least_once", Delivery::AtLeastOnce), ("exactly_once", Delivery::ExactlyOnce)];
         v.one_of(&deliveries).map(|x| o.delivery = x)
     }),
-    any("delete_expansion", |_, v| v.built("range", &["rows"])),
+    any("delete_expansion", |o, v| {
+        let expansions = [("range", DeleteExpansion::Range), ("rows", DeleteExpansion::Rows)];
+        v.one_of(&expansions).map(|x| o.delete_expansion = x)
+    }),
     only(SinkKind::Kafka, "tombstones", |o, v| v.boolean().map(|x| o.tombstones = x)),
     any("on_error", |o, v| {
         v.one_of(&[("pause", OnError::Pause), ("skip", OnError::Skip)]).map(|x| o.on_error = x)
@@ -358,21 +362,6 @@ impl Value<'_> {
                 shown(text)
             ))),
         }
-    }
-
-    /// The one value that is built; others that the option has elsewhere are named as missing.
-    fn built(&self, value: &str, others: &[&str]) -> Result<(), OptionError> {
-        let text = self.text()?.to_lowercase();
-        if text == value {
-            return Ok(());
-        }
-        if others.contains(&text.as_str()) {
-            return Err(OptionError::new(format!(
-                "changefeed option {} = '{text}' is not supported yet",
-                self.name
-            )));
-        }
-        Err(self.wrong(&format!("'{value}', not {}", shown(&text))))
     }
 }
 

@@ -200,6 +200,8 @@ fn the_images_that_a_feed_needs_follow_from_what_it_tells() {
         images(&[("event_kind", "key_only"), ("filter", "a = 1")]),
         (PreimageMode::Touched, true)
     );
+    let expands = [("event_kind", "delta"), ("delete_expansion", "rows")];
+    assert_eq!(images(&expands), (PreimageMode::Touched, true));
     let scans = [("event_kind", "delta"), ("initial_scan", "yes")];
     assert_eq!(images_at(&scans, true), (PreimageMode::Touched, true));
     assert_eq!(images(&scans), (PreimageMode::Off, false), "its scan is complete");

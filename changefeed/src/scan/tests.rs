@@ -500,6 +500,13 @@ fn whole_rows_by_key_are_the_tables() {
 }
 
 #[test]
+fn deletes_that_are_told_row_by_row_leave_the_tables() {
+    for kind in ["full", "delta"] {
+        histories(&format!("initial_scan=yes event_kind={kind} delete_expansion=rows"));
+    }
+}
+
+#[test]
 fn scanned_rows_and_deltas_by_key_are_the_tables() {
     assert!(histories("initial_scan=yes event_kind=delta") > 8);
 }

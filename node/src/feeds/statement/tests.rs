@@ -195,8 +195,16 @@ fn logs_have_what_all_feeds_need_together() {
     session.metadata.feeds.get_mut("s").unwrap().progress.scanned = Some(scanned.into());
     assert_eq!(needed(&session), [("orders".to_owned(), least)]);
     session.run("CREATE CHANGEFEED h FOR TABLE orders INTO KAFKA 'b:1/t'").unwrap();
-    assert_eq!(needed(&session), [("orders".to_owned(), images)], "another feed's stay");
+    assert_eq!(needed(&session), [("orders".to_owned(), images.clone())], "another feed's stay");
 
+    // Rows under deletes are in the log for as long as a feed tells of them.
+    let rows = "CREATE CHANGEFEED r FOR TABLE orders INTO KAFKA 'b:1/t' WITH (event_kind = 'key_only', \
+                delete_expansion = 'rows')";
+    session.run(rows).unwrap();
+    let deleted_rows = images.replace("deleted_rows: false", "deleted_rows: true");
+    assert_eq!(needed(&session), [("orders".to_owned(), deleted_rows)]);
+    session.run("DROP CHANGEFEED r").unwrap();
+    assert_eq!(needed(&session), [("orders".to_owned(), images)]);
 }
 
 #[test]
