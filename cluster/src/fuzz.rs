@@ -70,6 +70,7 @@ mod tests {
             consensus::Message::VoteReply { term, is_granted: true },
             consensus::Message::AppendAccepted { term, matched: LogIndex(12) },
             consensus::Message::AppendRejected { term, previous: LogIndex(13), hint: id(11, 5) },
+            consensus::Message::Commit { term, commit: LogIndex(14) },
         ];
         let leadership = [
             leadership::Message::PreVoteRequest { attempt: 4, last },

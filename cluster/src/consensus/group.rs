@@ -527,6 +527,13 @@ impl Group {
                     leader.rejected(from, *previous, *hint, log, effects);
                 });
             }
+            Message::Commit { term, commit } => {
+                if is_current {
+                    self.commit_told(from, *commit, effects);
+                } else {
+                    self.reject(from, EntryId { index: *commit, term: *term }, effects);
+                }
+            }
             Message::AppendAccepted { .. } | Message::AppendRejected { .. } => {}
         }
     }
@@ -570,14 +577,36 @@ impl Group {
         };
         *matched = end.max(*matched);
         let matched = *matched;
-        if commit.min(matched) > self.commit {
-            self.commit = commit.min(matched);
-            self.forget_memberships();
-        }
+        self.follow_commit(commit);
         if self.synced >= matched {
             self.acknowledge(effects);
         }
         self.deliver(effects);
+    }
+
+    /// The leader has committed its last entry, which it sent before. Who does not know that its log
+    /// is the leader's up to there has missed something, and says so as to an append.
+    fn commit_told(&mut self, from: HostId, commit: LogIndex, effects: &mut Vec<Effect>) {
+        match self.role {
+            Role::Follower { leader: Some(leader), .. } if leader != from => {}
+            Role::Follower { leader: Some(_), matched } if commit <= matched => {
+                self.follow_commit(commit);
+                self.deliver(effects);
+            }
+            Role::Follower { .. } | Role::Candidate { .. } => {
+                self.reject(from, EntryId { index: commit, term: self.term }, effects);
+            }
+            Role::Leader(_) => {}
+        }
+    }
+
+    /// Commits what the leader has, as far as this log is known to be the leader's.
+    fn follow_commit(&mut self, commit: LogIndex) {
+        let Role::Follower { matched, .. } = self.role else { return };
+        if commit.min(matched) > self.commit {
+            self.commit = commit.min(matched);
+            self.forget_memberships();
+        }
     }
 
     /// How many of `entries`, which come after `previous`, this log holds already.

@@ -7,7 +7,7 @@
 
 use super::history::History;
 use super::membership::Membership;
-use super::message::{Effect, EntryId, LogIndex, Term};
+use super::message::{Effect, EntryId, LogIndex, Message, Term};
 use crate::ring::HostId;
 
 /// Entries that one append carries at most, so that a follower that lags takes neither side's
@@ -102,11 +102,11 @@ impl Leader {
     }
 
     /// Tells those that have been sent everything how far the log is committed.
-    pub(super) fn push_commit(&mut self, log: &Outgoing, effects: &mut Vec<Effect>) {
+    pub(super) fn push_commit(&self, log: &Outgoing, effects: &mut Vec<Effect>) {
         let end = log.history.last().index.next();
-        for follower in &mut self.followers {
+        for follower in &self.followers {
             if follower.state == State::Replicated && follower.next == end {
-                follower.send(log, effects);
+                follower.tell_commit(log, effects);
             }
         }
     }
@@ -141,9 +141,11 @@ impl Leader {
             follower.next = follower.matched.next();
         }
         follower.next = follower.next.max(follower.matched.next());
-        // One that was probed when its last entry was committed has not been told so.
-        if follower.next <= last || (was_probed && log.commit == last) {
+        if follower.next <= last {
             follower.send(log, effects);
+        } else if was_probed && log.commit == last {
+            // It was probed when its last entry was committed, and has not been told so.
+            follower.tell_commit(log, effects);
         }
         is_news
     }
@@ -234,6 +236,11 @@ impl Follower {
         let previous = EntryId { index: before, term };
         let (term, commit) = (log.term, log.commit);
         effects.push(Effect::SendAppend { to: self.host, term, previous, last, commit });
+    }
+
+    fn tell_commit(&self, log: &Outgoing, effects: &mut Vec<Effect>) {
+        let message = Message::Commit { term: log.term, commit: log.commit };
+        effects.push(Effect::Send { to: self.host, message });
     }
 
     fn await_snapshot(&mut self, effects: &mut Vec<Effect>) {

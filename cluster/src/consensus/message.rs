@@ -118,6 +118,13 @@ pub enum Message {
         /// Its last entry that the leader might hold too.
         hint: EntryId,
     },
+    /// A leader has committed its last entry, which the follower was sent. Only who lacks it answers.
+    Commit {
+        /// The leader's term.
+        term: Term,
+        /// How far the leader knows the log to be committed.
+        commit: LogIndex,
+    },
 }
 
 impl Message {
@@ -128,7 +135,8 @@ impl Message {
             | Message::VoteReply { term, .. }
             | Message::Append { term, .. }
             | Message::AppendAccepted { term, .. }
-            | Message::AppendRejected { term, .. } => *term,
+            | Message::AppendRejected { term, .. }
+            | Message::Commit { term, .. } => *term,
         }
     }
 }

@@ -16,6 +16,7 @@
 //! | 5 | append rejected | term, previous, index and term of the hint (8 each) |
 //! | 6 | about who leads | [`leadership::Message`] |
 //! | 7 | closed time | index and term of an entry, closed (8 each) |
+//! | 8 | commit | term, commit (8 each) |
 //!
 //! Flags: bit 0 the receiver's session is refused, bit 1 an answer is wanted.
 #![deny(
@@ -40,6 +41,7 @@ const APPEND_ACCEPTED: u8 = 4;
 const APPEND_REJECTED: u8 = 5;
 const LEADERSHIP: u8 = 6;
 const CLOSED: u8 = 7;
+const COMMIT: u8 = 8;
 
 const DATA: u8 = 0;
 const NO_OP: u8 = 1;
@@ -150,6 +152,10 @@ fn put_item<'a>(item: &Item, out: &mut Vec<u8>, mut entry: impl FnMut(LogIndex) 
             put_u64s([term.0, previous.0], out);
             put_entry_id(*hint, out);
         }
+        Item::Consensus(Message::Commit { term, commit }) => {
+            out.push(COMMIT);
+            put_u64s([term.0, commit.0], out);
+        }
         Item::Consensus(Message::Append { .. }) => {
             unreachable!("the core hands appends out as ranges")
         }
@@ -195,6 +201,10 @@ fn item<'a>(
         APPEND_REJECTED => {
             let (term, previous, hint) = (reader.term()?, reader.index()?, reader.entry_id()?);
             Item::Consensus(Message::AppendRejected { term, previous, hint })
+        }
+        COMMIT => {
+            let (term, commit) = (reader.term()?, reader.index()?);
+            Item::Consensus(Message::Commit { term, commit })
         }
         LEADERSHIP => Item::Leadership(leadership::Message::decode(reader)?),
         CLOSED => Item::Closed { entry: reader.entry_id()?, closed: reader.i64()? },

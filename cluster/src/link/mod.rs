@@ -11,8 +11,7 @@
 //!
 //! **Batching.** While an envelope is on its way, items gather: appends that continue each other
 //! become one, and of acknowledgements of a group only the last counts. So under load an envelope
-//! carries many groups and many entries, and without load the first item leaves at once, unless it is
-//! put in patiently: nobody waits for that, and it leaves with others, or some milliseconds later.
+//! carries many groups and many entries, and without load the first item leaves at once.
 //!
 //! **Flow control by bytes.** An outbox holds *ranges* of entries; their bytes are fetched when an
 //! envelope is filled, and no more than [`BYTES_IN_FLIGHT_MAX`] is filled before the other end has

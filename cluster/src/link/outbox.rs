@@ -18,9 +18,10 @@ const ITEM_BYTES: usize = 64;
 
 /// What a link must know of the groups' logs, which the shell holds.
 pub trait EntryBytes {
-    /// Whether this member of a group still leads a term: an append that waited longer than that is
-    /// not sent, since the entries may be others now.
-    fn leads(&self, group: GroupId, term: Term) -> bool;
+    /// How far a group's log is committed, if this member still leads that term: an append that
+    /// waited longer is not sent, since the entries may be others now. One that waited for its
+    /// entries says what is committed when it leaves, as nothing behind it may.
+    fn commit(&self, group: GroupId, term: Term) -> Option<LogIndex>;
     /// The entry's size; its term too, so that what follows it can be sent apart. Nothing if the entry
     /// is not at hand.
     fn entry(&self, group: GroupId, index: LogIndex) -> Option<(EntryId, usize)>;
@@ -71,10 +72,12 @@ impl Outbox {
             let Some((group, mut item)) = self.items.pop_front() else {
                 break;
             };
-            let is_void = matches!(item, Item::Append { term, .. } if !entries.leads(group, term));
-            if is_void {
-                self.forget_front(group);
-                continue;
+            if let Item::Append { term, commit, .. } = &mut item {
+                let Some(commit_now) = entries.commit(group, *term) else {
+                    self.forget_front(group);
+                    continue;
+                };
+                *commit = commit_now.max(*commit);
             }
             byte_count += ITEM_BYTES;
             match cut(group, &mut item, &mut byte_count, entries) {
@@ -109,7 +112,7 @@ impl Outbox {
 
 /// Makes a later item of a group one with the item that waits; whether that could be done.
 fn join(waiting: &mut Item, item: &Item) -> bool {
-    match (waiting, item) {
+    match (&mut *waiting, item) {
         (
             Item::Append { term, last, commit, .. },
             Item::Append { term: new_term, previous, last: new_last, commit: new_commit },
@@ -123,6 +126,20 @@ fn join(waiting: &mut Item, item: &Item) -> bool {
             Item::Consensus(Message::AppendAccepted { term: new_term, matched: new_matched }),
         ) if term == new_term => {
             *matched = *new_matched.max(matched);
+            true
+        }
+        // The later of both says of more that it is committed.
+        (Item::Consensus(Message::Commit { term, .. }), Item::Append { term: new_term, .. })
+            if term == new_term =>
+        {
+            *waiting = item.clone();
+            true
+        }
+        (
+            Item::Append { term, commit, .. } | Item::Consensus(Message::Commit { term, commit }),
+            Item::Consensus(Message::Commit { term: new_term, commit: new_commit }),
+        ) if term == new_term => {
+            *commit = *new_commit.max(commit);
             true
         }
         (Item::Closed { entry, closed }, Item::Closed { entry: new_entry, closed: new_closed }) => {

@@ -17,9 +17,6 @@ pub const REPEAT_NANOS: u64 = 100_000_000;
 /// what it sends anyhow, or when it is asked after [`REPEAT_NANOS`].
 const ANSWERED_BYTES_MIN: usize = BYTES_IN_FLIGHT_MAX / 2;
 
-/// How long items that nobody waits for wait for others to leave with.
-const PATIENCE_NANOS: u64 = 5_000_000;
-
 /// How long nothing is sent after the other end has refused a session: what its log had no room for
 /// would be refused again at once. About what a disk takes to make room.
 pub const REST_NANOS: u64 = 20_000_000;
@@ -53,8 +50,6 @@ pub struct Link {
     /// Whether the other end should hear of `taken`.
     owes_acknowledgement: bool,
     repeat_at: Option<MonotonicNanos>,
-    /// Until when all that is in the outbox can wait; nothing if some of it cannot, or there is none.
-    patient_until: Option<MonotonicNanos>,
     /// Until when nothing with items is sent, after a refusal.
     rests_until: Option<MonotonicNanos>,
 }
@@ -73,30 +68,18 @@ impl Link {
             is_refused: false,
             owes_acknowledgement: false,
             repeat_at: None,
-            patient_until: None,
             rests_until: None,
         }
     }
 
     /// Puts a message of a group into the outbox.
     pub fn push(&mut self, group: GroupId, item: Item) {
-        self.patient_until = None;
-        self.outbox.push(group, item);
-    }
-
-    /// The same for a message that nobody waits for: it leaves with the next envelope, and soon all the
-    /// same if there is none.
-    pub fn push_patiently(&mut self, group: GroupId, item: Item, now: MonotonicNanos) {
-        if self.outbox.is_empty() {
-            self.patient_until = Some(now.after(PATIENCE_NANOS));
-        }
         self.outbox.push(group, item);
     }
 
     /// Whether [`Link::take`] has something now.
     pub fn is_ready(&self, now: MonotonicNanos) -> bool {
-        let is_patient = self.patient_until.is_some_and(|moment| now < moment);
-        (self.may_send(now) && !self.outbox.is_empty() && !is_patient)
+        (self.may_send(now) && !self.outbox.is_empty())
             || self.owes_acknowledgement
             || self.repeat_at.is_some_and(|moment| moment <= now)
     }
@@ -108,7 +91,7 @@ impl Link {
 
     /// When [`Link::is_ready`] may turn true by itself; nothing on a link that is silent.
     pub fn next_tick(&self) -> Option<MonotonicNanos> {
-        let sends_at = self.patient_until.max(self.rests_until).filter(|_| !self.outbox.is_empty());
+        let sends_at = self.rests_until.filter(|_| !self.outbox.is_empty());
         [self.repeat_at, sends_at].into_iter().flatten().min()
     }
 
@@ -118,7 +101,7 @@ impl Link {
             return None;
         }
         let items = if self.may_send(now) && !self.outbox.is_empty() {
-            (self.patient_until, self.rests_until) = (None, None);
+            self.rests_until = None;
             let (items, bytes) = self.outbox.fill(entries);
             if !items.is_empty() {
                 self.sent.count += 1;
@@ -218,7 +201,6 @@ impl Link {
         self.in_flight.clear();
         self.in_flight_bytes = 0;
         self.repeat_at = None;
-        self.patient_until = None;
         self.rests_until = None;
     }
 

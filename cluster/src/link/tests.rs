@@ -13,8 +13,8 @@ const TWO: GroupId = GroupId(2);
 struct Sized(usize);
 
 impl EntryBytes for Sized {
-    fn leads(&self, _: GroupId, term: Term) -> bool {
-        term == Term(1)
+    fn commit(&self, _: GroupId, term: Term) -> Option<LogIndex> {
+        (term == Term(1)).then_some(LogIndex(0))
     }
 
     fn entry(&self, _: GroupId, index: LogIndex) -> Option<(EntryId, usize)> {
@@ -55,6 +55,24 @@ fn what_waits_becomes_one_item_per_group() {
     let envelope = link.take(&Sized(10), NOW).unwrap();
     let both = [(ONE, append(100, 101)), (ONE, append(50, 51))];
     assert_eq!(envelope.items, both, "a repeated append does not continue the one before");
+}
+
+#[test]
+fn what_is_committed_is_said_with_the_append_that_waits() {
+    let mut link = Link::new(Incarnation(1));
+    let committed = |commit| Item::Consensus(Message::Commit { term: Term(1), commit });
+    link.push(ONE, append(0, 1));
+    link.push(ONE, committed(LogIndex(1)));
+    link.push(TWO, committed(LogIndex(1)));
+    link.push(TWO, committed(LogIndex(2)));
+    let envelope = link.take(&Sized(10), NOW).unwrap();
+    let [(ONE, Item::Append { commit: LogIndex(1), .. }), commit] = &envelope.items[..] else {
+        panic!("an append that says it, and by itself: {:?}", envelope.items);
+    };
+    assert_eq!(*commit, (TWO, committed(LogIndex(2))));
+    link.push(ONE, committed(LogIndex(1)));
+    link.push(ONE, append(1, 2));
+    assert_eq!(link.take(&Sized(10), NOW).unwrap().items, [(ONE, append(1, 2))]);
 }
 
 #[test]
@@ -113,22 +131,6 @@ fn what_is_sent_anyhow_says_what_was_taken() {
     let answer = other.take(&Sized(1), NOW).unwrap();
     assert_eq!(receive(&mut link, answer).len(), 1);
     assert_eq!((link.in_flight_bytes(), link.next_tick()), (0, None));
-}
-
-#[test]
-fn what_nobody_waits_for_leaves_with_the_next_envelope_or_soon() {
-    let mut link = Link::new(Incarnation(1));
-    link.push_patiently(ONE, accepted(1), NOW);
-    let due = link.next_tick().unwrap();
-    link.push_patiently(TWO, accepted(1), NOW.after(1));
-    assert_eq!((link.take(&Sized(1), NOW), link.next_tick()), (None, Some(due)));
-    assert_eq!(link.clone().take(&Sized(1), due).unwrap().items.len(), 2);
-    link.push(TWO, append(0, 1));
-    let items = [(ONE, accepted(1)), (TWO, accepted(1)), (TWO, append(0, 1))];
-    assert_eq!(link.take(&Sized(1), NOW).unwrap().items, items);
-    link.push(ONE, accepted(2));
-    link.push_patiently(TWO, accepted(1), NOW);
-    assert_eq!(link.take(&Sized(1), NOW).unwrap().items.len(), 2, "what waits is not held back");
 }
 
 #[test]

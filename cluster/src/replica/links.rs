@@ -84,8 +84,9 @@ impl<'a, W> Outgoing<'a, W> {
 }
 
 impl<W> EntryBytes for Outgoing<'_, W> {
-    fn leads(&self, group: GroupId, term: Term) -> bool {
-        self.groups.get(&group).is_some_and(|replica| replica.leads(term))
+    fn commit(&self, group: GroupId, term: Term) -> Option<LogIndex> {
+        let replica = self.groups.get(&group).filter(|replica| replica.leads(term))?;
+        Some(replica.group.commit())
     }
 
     fn entry(&self, group: GroupId, index: LogIndex) -> Option<(EntryId, usize)> {

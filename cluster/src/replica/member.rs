@@ -2,7 +2,7 @@
 
 use super::catch_up::CatchUp;
 use super::local::{Committed, HeldEntry, LocalState, PartitionMask};
-use crate::consensus::{EntryId, Group, Kind, LogIndex, Message, Recovered, Term};
+use crate::consensus::{EntryId, Group, Kind, LogIndex, Recovered, Term};
 use crate::leadership::Leadership;
 use crate::placement::GroupId;
 use crate::ring::HostId;
@@ -59,8 +59,6 @@ pub(super) struct Replica<W> {
     pub(super) synced: Option<(LogIndex, u64)>,
     /// A snapshot is being installed: it takes no input.
     pub(super) is_suspended: bool,
-    /// What a leader was last told to be held here.
-    accepted: Option<(HostId, Term, LogIndex)>,
 }
 
 #[derive(Debug)]
@@ -95,7 +93,6 @@ impl<W> Replica<W> {
             catch_ups: Vec::new(),
             synced: None,
             is_suspended: false,
-            accepted: None,
         }
     }
 
@@ -113,18 +110,6 @@ impl<W> Replica<W> {
     pub(super) fn may_decide(&self) -> bool {
         let is_busy = self.leadership.is_transferring() || self.is_suspended || self.is_held_back();
         self.group.is_settled() && !is_busy
-    }
-
-    /// Whether a message tells somebody what it was told last: how far the log is held here.
-    pub(super) fn was_accepted(&mut self, to: HostId, message: &Message) -> bool {
-        let Message::AppendAccepted { term, matched } = *message else { return false };
-        let accepted = Some((to, term, matched));
-        std::mem::replace(&mut self.accepted, accepted) == accepted
-    }
-
-    /// What somebody was told may be lost.
-    pub(super) fn forget_accepted(&mut self, to: HostId) {
-        self.accepted.take_if(|(told, ..)| *told == to);
     }
 
     /// Whether anything waits to be applied.

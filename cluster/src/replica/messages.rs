@@ -182,8 +182,6 @@ impl<W> Replicas<W> {
         local: &mut Local<'_, L, S, P>,
     ) -> Result<(), L::Error> {
         let to = peer.host_id;
-        // Whoever leads from there asks anew, and waits for the answer.
-        self.groups.values_mut().for_each(|replica| replica.forget_accepted(to));
         let concerns = |replica: &Replica<W>| {
             replica.group.is_leader() && replica.shard_of(to) == Some(peer.shard)
         };
@@ -201,29 +199,15 @@ impl<W> Replicas<W> {
 
     // ---- Sending ----
 
-    /// Sends a message of a group's core. What a leader has been told before may wait for others:
-    /// a follower that hears what is committed says once more what it holds.
-    pub(super) fn send(&mut self, id: GroupId, to: HostId, message: Message, now: MonotonicNanos) {
-        let replica = self.groups.get_mut(&id);
-        let is_known = replica.is_some_and(|replica| replica.was_accepted(to, &message));
-        self.push_within(id, to, Item::Consensus(message), is_known.then_some(now));
-    }
-
     /// Puts a message of a group into the outbox of its member's link.
     pub(super) fn push(&mut self, id: GroupId, to: HostId, item: Item) {
-        self.push_within(id, to, item, None);
-    }
-
-    /// The same; with the time now if it may wait for others.
-    fn push_within(
-        &mut self,
-        id: GroupId,
-        to: HostId,
-        item: Item,
-        patient_from: Option<MonotonicNanos>,
-    ) {
         let Some(replica) = self.groups.get_mut(&id) else { return };
         let Some(shard) = replica.shard_of(to) else { return };
+        // Whoever is sent what has to be read hears with it what is committed.
+        let is_commit = matches!(item, Item::Consensus(Message::Commit { .. }));
+        if is_commit && replica.catch_ups.iter().any(|catch_up| catch_up.to == to) {
+            return;
+        }
         if matches!(item, Item::Append { .. })
             && let Some(at) = replica.catch_ups.iter().position(|catch_up| catch_up.to == to)
         {
@@ -233,10 +217,7 @@ impl<W> Replicas<W> {
             replica.catch_ups.swap_remove(at);
         }
         let Some(connection) = self.links.get(Peer { host_id: to, shard }) else { return };
-        match patient_from {
-            Some(now) => connection.link.push_patiently(id, item, now),
-            None => connection.link.push(id, item),
-        }
+        connection.link.push(id, item);
     }
 
     /// Tells the other members of a group that is led here that a time is closed after an entry, the
@@ -253,6 +234,7 @@ impl<W> Replicas<W> {
     /// has to be sent before any other to that shard, or [`Replicas::connected`] be called again.
     pub fn take_outgoing(&mut self, now: MonotonicNanos, out: &mut Vec<u8>) -> Option<Peer> {
         self.resume_from_memory();
+        let is_catching_up = !self.catching_up.is_empty();
         loop {
             let groups = &self.groups;
             let (peer, ends, missing) = self.links.connected().find_map(|(peer, link)| {
@@ -262,7 +244,8 @@ impl<W> Replicas<W> {
                     envelope.encode(out, |group, index| {
                         logs.view(group, index).expect("an envelope is filled with what is at hand")
                     });
-                    envelope.items.iter().filter_map(end_of_append).collect::<Vec<_>>()
+                    let items = envelope.items.iter().filter(|_| is_catching_up);
+                    items.filter_map(end_of_append).collect::<Vec<_>>()
                 });
                 let missing = logs.missing.into_inner();
                 (ends.is_some() || !missing.is_empty()).then_some((peer, ends, missing))

@@ -641,7 +641,7 @@ impl<W> Replicas<W> {
                     self.append(id, LogIndex(index), log_epoch, entry, local)?;
                 }
             }
-            Effect::Send { to, message } => self.send(id, to, message, local.now),
+            Effect::Send { to, message } => self.push(id, to, Item::Consensus(message)),
             Effect::SendAppend { to, term, previous, last, commit } => {
                 self.push(id, to, Item::Append { term, previous, last, commit });
             }

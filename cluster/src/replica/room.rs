@@ -65,7 +65,8 @@ impl<W> Replicas<W> {
         bodies: &[EntryView<'_>],
         local: &Local<'_, L, S, P>,
     ) -> Option<(BadEntry, usize)> {
-        let (replica, previous) = (self.groups.get(&group)?, previous_of(item)?);
+        let previous = previous_of(item)?;
+        let replica = self.groups.get(&group)?;
         let payload_bytes_max = local.log.payload_bytes_max();
         let reason = |(index, view): (LogIndex, &EntryView<'_>)| {
             let EntryView { header: Header { term, kind }, payload } = view;

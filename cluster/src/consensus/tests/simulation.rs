@@ -428,6 +428,7 @@ impl std::fmt::Display for Packet {
             Message::AppendRejected { previous, hint, .. } => {
                 write!(f, "rejected after {}, hint {hint}", previous.0)
             }
+            Message::Commit { commit, .. } => write!(f, "commit {}", commit.0),
         }
     }
 }
