@@ -149,16 +149,14 @@ pub(crate) fn set_addresses(peers: &Peers, view: &View, us: HostId, shard: u16) 
 
 /// Takes what other nodes send to a shard, for as long as the shard lives.
 pub(crate) async fn serve(shard: Rc<Shard>, mut inbox: Inbox) {
+    let mut turn_count = 0;
     loop {
-        let mut event = inbox.recv().await;
-        for _ in 0..EVENTS_PER_TURN_MAX {
-            take(&shard, event);
-            match inbox.try_recv() {
-                Some(next) => event = next,
-                None => break,
-            }
+        take(&shard, inbox.recv().await);
+        turn_count += 1;
+        if turn_count == EVENTS_PER_TURN_MAX {
+            turn_count = 0;
+            tokio::task::yield_now().await;
         }
-        tokio::task::yield_now().await;
     }
 }
 

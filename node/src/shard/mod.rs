@@ -196,8 +196,8 @@ pub(crate) struct Shard {
     state: RefCell<ShardState>,
     /// Told when entries were appended and a job may be due.
     log_work: Notify,
-    /// It was told and has not looked yet.
-    is_log_work_known: Cell<bool>,
+    /// How often there was, since it looked.
+    log_work_count: Cell<u32>,
     pub entropy: RefCell<Entropy>,
     pub sessions: RefCell<BTreeMap<u64, Rc<Session>>>,
     /// What connections may hold together.
@@ -287,7 +287,7 @@ impl Shard {
             memory,
             state: RefCell::new(state),
             log_work: Notify::new(),
-            is_log_work_known: Cell::new(false),
+            log_work_count: Cell::new(0),
             entropy: RefCell::new(entropy),
             sessions: RefCell::new(BTreeMap::new()),
             next_session: Cell::new(0),
@@ -357,7 +357,9 @@ impl Shard {
 
     /// Lets the log's task look for work, once for all that comes up before it does.
     fn wake_log(&self) {
-        if !self.is_log_work_known.replace(true) {
+        let count = self.log_work_count.get();
+        self.log_work_count.set(count.saturating_add(1));
+        if count == 0 {
             self.log_work.notify_one();
         }
     }

@@ -359,7 +359,13 @@ impl Shard {
                 () = self.log_work.notified() => Ok(()),
                 () = tick => Ok(()),
             };
-            self.is_log_work_known.set(false);
+            // A client's request is here by one task, a peer's message by four. Where there is more than
+            // one of them, all that is ready is taken in one turn: one write of the log, one envelope
+            // to each peer. What comes alone does not wait for another look at the sockets.
+            if self.log_work_count.get() > 1 {
+                tokio::task::yield_now().await;
+            }
+            self.log_work_count.set(0);
             let now = MonotonicNanos(self.shared.env.clock.monotonic_nanos());
             self.adopt_board(now);
             let result = reported.and_then(|()| {
