@@ -60,7 +60,7 @@ fn wait_for_states(nodes: &[Node], expected: &[&str], asked: &[usize]) {
 }
 
 /// Every node knows that so many decide on the metadata.
-fn wait_for_voters(nodes: &[Node], count: usize) {
+pub(crate) fn wait_for_voters(nodes: &[Node], count: usize) {
     let line = format!("tethys_metadata_voters{{shard=\"0\"}} {count}\n");
     for node in nodes {
         wait_for(&line, nodes, || get(node, "/metrics").1.contains(&line));
