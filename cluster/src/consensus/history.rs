@@ -9,27 +9,44 @@ use super::message::{EntryId, LogIndex, Term, TermRun};
 ///
 /// Invariants: runs ascend strictly by index and by term; the first begins right after `base`; the
 /// last begins at or before `last`; there are none when `last` is `base`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct History {
     /// The last entry that was discarded; (0, 0) when none was.
     base: EntryId,
     runs: Vec<TermRun>,
     last: EntryId,
+    /// The first entry of the last run, as it is in `runs`: most questions are about that run, and
+    /// need not look there.
+    last_run_first: LogIndex,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        let (base, last) = (EntryId::default(), EntryId::default());
+        History { base, runs: Vec::new(), last, last_run_first: LogIndex(1) }
+    }
 }
 
 impl History {
     /// The history of a log on the disk; nothing if the runs break an invariant.
     pub(super) fn recover(base: EntryId, runs: Vec<TermRun>, last: LogIndex) -> Option<History> {
         let Some(final_run) = runs.last() else {
-            return (last == base.index).then_some(History { base, runs, last: base });
+            let last_run_first = base.index.next();
+            return (last == base.index).then_some(History {
+                base,
+                runs,
+                last: base,
+                last_run_first,
+            });
         };
         let ascends = runs
             .windows(2)
             .all(|pair| pair[0].first < pair[1].first && pair[0].term < pair[1].term);
         let joins_base = runs[0].first == base.index.next() && runs[0].term >= base.term;
         let last = EntryId { index: last, term: final_run.term };
-        let reaches_last = final_run.first <= last.index;
-        (ascends && joins_base && reaches_last).then_some(History { base, runs, last })
+        let last_run_first = final_run.first;
+        let is_whole = ascends && joins_base && last_run_first <= last.index;
+        is_whole.then_some(History { base, runs, last, last_run_first })
     }
 
     #[inline]
@@ -51,7 +68,9 @@ impl History {
         if index == self.base.index {
             return Some(self.base.term);
         }
-        // Nearly always the last run.
+        if index >= self.last_run_first {
+            return Some(self.last.term);
+        }
         self.runs.iter().rev().find(|run| run.first <= index).map(|run| run.term)
     }
 
@@ -60,8 +79,9 @@ impl History {
     pub(super) fn append(&mut self, term: Term) -> EntryId {
         assert!(term >= self.last.term, "terms never fall along a log");
         let index = self.last.index.next();
-        if self.runs.last().is_none_or(|run| run.term != term) {
+        if term != self.last.term || self.last.index == self.base.index {
             self.runs.push(TermRun { first: index, term });
+            self.last_run_first = index;
         }
         self.last = EntryId { index, term };
         self.last
@@ -75,6 +95,11 @@ impl History {
         }
         let term = self.runs.last().map_or(self.base.term, |run| run.term);
         self.last = EntryId { index: first.previous(), term };
+        self.find_last_run();
+    }
+
+    fn find_last_run(&mut self) {
+        self.last_run_first = self.runs.last().map_or(self.base.index.next(), |run| run.first);
     }
 
     /// Forgets entries up to `up_to`.
@@ -97,6 +122,7 @@ impl History {
                 self.runs.drain(..kept);
             }
         }
+        self.find_last_run();
     }
 
     /// The last entry whose index and term are not above those of `limit`; nothing if it was
