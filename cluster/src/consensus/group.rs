@@ -195,6 +195,14 @@ impl Group {
         }
     }
 
+    /// As leader: how far every other member is known to hold its log; nothing if no other votes.
+    pub fn lowest_match(&self) -> Option<LogIndex> {
+        match &self.role {
+            Role::Leader(leader) => leader.lowest_match(),
+            _ => None,
+        }
+    }
+
     /// Who leads, as far as this member knows.
     pub fn leader(&self) -> Option<HostId> {
         match &self.role {
@@ -445,10 +453,7 @@ impl Group {
         let Role::Leader(leader) = &mut self.role else {
             return;
         };
-        let members = &self.memberships.last().expect("recovery requires a membership").1;
-        let held = held_by_majority(members, |voter| {
-            if voter == self.me { self.synced } else { leader.matched(voter) }
-        });
+        let held = leader.held_by_majority(self.synced);
         let is_own = self.history.term_at(held) == Some(self.term);
         if held <= self.commit || (!is_own && is_kept(Rule::CommitsOwnTerm)) {
             return;
@@ -458,7 +463,8 @@ impl Group {
         if held == self.history.last().index {
             leader.push_commit(&log, effects);
         }
-        let is_removed = !members.is_voter(self.me) && self.members_since() <= held;
+        let is_voter = leader.is_voter;
+        let is_removed = !is_voter && self.members_since() <= held;
         self.forget_memberships();
         if is_removed {
             self.follow(None, effects);
@@ -666,6 +672,9 @@ impl Group {
 
     /// Keeps one committed membership: the latest.
     fn forget_memberships(&mut self) {
+        if self.memberships.len() == 1 {
+            return;
+        }
         let committed = self.memberships.iter().filter(|&&(index, _)| index <= self.commit).count();
         self.memberships.drain(..committed.saturating_sub(1));
     }
@@ -683,20 +692,6 @@ impl Group {
         assert_eq!(committed, 1, "one committed membership");
         assert!(self.memberships.is_sorted_by(|a, b| a.0 < b.0));
     }
-}
-
-/// The greatest index that a majority of the voters hold.
-#[inline]
-fn held_by_majority(members: &Membership, held: impl Fn(HostId) -> LogIndex) -> LogIndex {
-    if let [only] = members.voters[..] {
-        return held(only);
-    }
-    let candidates = members.voters.iter().map(|&voter| held(voter));
-    let is_held = |index: &LogIndex| {
-        let holders = members.voters.iter().filter(|&&voter| held(voter) >= *index).count();
-        members.is_majority(holders) || !is_kept(Rule::CommitsByMajority)
-    };
-    candidates.filter(is_held).max().unwrap_or_default()
 }
 
 /// Whether a leader of `term` could have these entries after `previous`.

@@ -9,6 +9,7 @@ use super::history::History;
 use super::membership::Membership;
 use super::message::{Effect, EntryId, LogIndex, Message, Term};
 use crate::ring::HostId;
+use crate::rules::{Rule, is_kept};
 
 /// Entries that one append carries at most, so that a follower that lags takes neither side's
 /// memory. Few in tests, so that catching up takes several.
@@ -30,12 +31,16 @@ const _: () = assert!(ENTRIES_PER_APPEND_MAX <= ENTRIES_IN_FLIGHT_MAX, "an appen
 pub(super) struct Leader {
     /// The first entry of its term: the no-op.
     pub(super) first: LogIndex,
+    /// Whether it counts itself: a leader that removes itself does not.
+    pub(super) is_voter: bool,
+    /// All other members.
     followers: Vec<Follower>,
 }
 
 #[derive(Clone, Debug)]
 struct Follower {
     host: HostId,
+    is_voter: bool,
     /// It holds this leader's log durably up to here.
     matched: LogIndex,
     /// The next entry to send. Invariant: above `matched`.
@@ -60,7 +65,7 @@ pub(super) struct Outgoing<'a> {
 impl Leader {
     /// A new leader, whose first entry will be at `first`.
     pub(super) fn new(first: LogIndex) -> Leader {
-        Leader { first, followers: Vec::new() }
+        Leader { first, is_voter: true, followers: Vec::new() }
     }
 
     /// Follows a change of members; new ones are probed from the beginning of this leader's term, or
@@ -72,12 +77,17 @@ impl Leader {
         log: &Outgoing,
         effects: &mut Vec<Effect>,
     ) {
+        self.is_voter = members.is_voter(me);
         self.followers.retain(|follower| members.members().any(|host| host == follower.host));
+        for follower in &mut self.followers {
+            follower.is_voter = members.is_voter(follower.host);
+        }
         for host in members.members().filter(|&host| host != me) {
             if self.followers.iter().all(|follower| follower.host != host) {
                 let matched = LogIndex(0);
                 let next = self.first.max(probe_from(matched, log));
-                let mut follower = Follower { host, matched, next, state: State::Probed };
+                let is_voter = members.is_voter(host);
+                let mut follower = Follower { host, is_voter, matched, next, state: State::Probed };
                 follower.send(log, effects);
                 self.followers.push(follower);
             }
@@ -88,6 +98,27 @@ impl Leader {
     pub(super) fn matched(&self, host: HostId) -> LogIndex {
         let follower = self.followers.iter().find(|follower| follower.host == host);
         follower.map_or(LogIndex(0), |follower| follower.matched)
+    }
+
+    /// The greatest index that a majority of the voters hold, when this member itself holds `own`.
+    #[inline]
+    pub(super) fn held_by_majority(&self, own: LogIndex) -> LogIndex {
+        let others = self.followers.iter().filter(|follower| follower.is_voter);
+        let held = others.map(|follower| follower.matched).chain(self.is_voter.then_some(own));
+        let voter_count = held.clone().count();
+        let is_held = |index: &LogIndex| {
+            let holder_count = held.clone().filter(|held| held >= index).count();
+            holder_count * 2 > voter_count || !is_kept(Rule::CommitsByMajority)
+        };
+        held.clone().filter(is_held).max().unwrap_or_default()
+    }
+
+    /// How far every follower is known to hold the log; nothing without another voter.
+    #[inline]
+    pub(super) fn lowest_match(&self) -> Option<LogIndex> {
+        let has_voter = self.followers.iter().any(|follower| follower.is_voter);
+        let matches = self.followers.iter().map(|follower| follower.matched);
+        matches.min().filter(|_| has_voter)
     }
 
     /// Sends the last entry, just appended, to those that have been sent everything before it.
