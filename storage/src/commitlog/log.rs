@@ -91,7 +91,6 @@ struct Tracked {
     start: LogStart,
     /// The members at the start, if they were named.
     members: Option<Arc<[u8]>>,
-    last_index: Option<Index>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -101,6 +100,9 @@ struct GroupState {
     /// With everything submitted: what a new segment begins with, so that what it says is never
     /// ahead of the batches before it. Nothing before the group's first batch.
     submitted: Option<Tracked>,
+    /// Whether the forming batch has changed what is tracked; entries do not.
+    is_changed: bool,
+    last_index: Option<Index>,
     /// The highest index in the forming batch; 0 when there is none.
     forming_highest: Index,
 }
@@ -114,13 +116,21 @@ impl GroupState {
             is_removed,
             start: group.start,
             members: group.start_members.clone(),
-            last_index: group.last_index,
         };
-        GroupState { submitted: Some(latest.clone()), latest, forming_highest: 0 }
+        let (submitted, last_index) = (Some(latest.clone()), group.last_index);
+        GroupState { latest, submitted, is_changed: false, last_index, forming_highest: 0 }
     }
 
-    /// What is tracked of a group that is here, from now on at least.
+    /// The group is here, from now on at least.
+    #[inline]
+    fn set_present(&mut self) {
+        self.is_changed |= self.latest.is_removed;
+        self.latest.is_removed = false;
+    }
+
+    /// What is tracked of a group that is here from now on, to be changed.
     fn present(&mut self) -> &mut Tracked {
+        self.is_changed = true;
         self.latest.is_removed = false;
         &mut self.latest
     }
@@ -244,10 +254,10 @@ impl LogCore {
             self.check_waiting(payload_bytes, 0)?;
         }
         let state = self.admit(group, payload_bytes)?;
-        let tracked = state.present();
-        let last = tracked.last_index.unwrap_or(index);
+        state.set_present();
+        let last = state.last_index.unwrap_or(index);
         assert!(index <= last.saturating_add(1), "entry {index} of group {group} after {last}");
-        tracked.last_index = Some(index);
+        state.last_index = Some(index);
         state.forming_highest = state.forming_highest.max(index);
         Ok(self.push(kind.record_kind(), (group, term, index), parts))
     }
@@ -279,7 +289,9 @@ impl LogCore {
     ) -> Result<LogPosition, LogError> {
         assert!(members.len() <= MEMBER_BYTES_MAX, "members of that size are not read back");
         self.check_states(group, members.len())?;
-        let tracked = self.admit(group, members.len())?.present();
+        let state = self.admit(group, members.len())?;
+        state.last_index = state.last_index.map(|last| last.max(start.index));
+        let tracked = state.present();
         let mut former_bytes = 0;
         let mut later_bytes = 0;
         if start.index >= tracked.start.index {
@@ -290,7 +302,6 @@ impl LogCore {
                 later_bytes = members.len();
             }
         }
-        tracked.last_index = tracked.last_index.map(|last| last.max(start.index));
         self.member_bytes = self.member_bytes - former_bytes + later_bytes;
         Ok(self.push(RecordKind::Start, (group, start.term, start.index), &[members]))
     }
@@ -301,8 +312,9 @@ impl LogCore {
         group: GroupId,
         index: Index,
     ) -> Result<LogPosition, LogError> {
-        let tracked = self.admit(group, 0)?.present();
-        tracked.last_index = tracked.last_index.map(|last| last.min(index.saturating_sub(1)));
+        let state = self.admit(group, 0)?;
+        state.set_present();
+        state.last_index = state.last_index.map(|last| last.min(index.saturating_sub(1)));
         Ok(self.push(RecordKind::Truncate, (group, 0, index), &[]))
     }
 
@@ -314,7 +326,7 @@ impl LogCore {
         index: Index,
     ) -> Result<LogPosition, LogError> {
         assert!(index > 0, "a group's first entry has index 1");
-        self.admit(group, 0)?.present();
+        self.admit(group, 0)?.set_present();
         Ok(self.push(RecordKind::Committed, (group, 0, index), &[]))
     }
 
@@ -326,7 +338,9 @@ impl LogCore {
         end: FormerEnd,
     ) -> Result<LogPosition, LogError> {
         // Two records.
-        let tracked = &mut self.admit(group, RECORD_HEADER_BYTES)?.latest;
+        let state = self.admit(group, RECORD_HEADER_BYTES)?;
+        (state.is_changed, state.last_index) = (true, None);
+        let tracked = &mut state.latest;
         let former_end = end.max(tracked.former_end);
         let hard_state = tracked.hard_state;
         let removed = Tracked { hard_state, former_end, is_removed: true, ..Tracked::default() };
@@ -478,7 +492,9 @@ impl LogCore {
                 *highest = group.forming_highest.max(*highest);
             }
             group.forming_highest = 0;
-            group.submitted = Some(group.latest.clone());
+            if std::mem::take(&mut group.is_changed) || group.submitted.is_none() {
+                group.submitted = Some(group.latest.clone());
+            }
         }
         let batch = std::mem::replace(&mut self.forming, std::mem::take(&mut self.resting));
         (batch, self.submitted)
