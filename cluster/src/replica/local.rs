@@ -39,6 +39,8 @@ pub trait LocalLog {
 /// A committed entry.
 #[derive(Clone, Copy, Debug)]
 pub struct Committed<'a> {
+    /// Whose log it is in.
+    pub group: GroupId,
     /// Its position.
     pub index: LogIndex,
     /// Its term.
@@ -51,10 +53,13 @@ pub struct Committed<'a> {
 
 /// The data that committed entries are applied to. What is not needed there does nothing by itself.
 pub trait LocalState {
-    /// Merges committed entries, each the next of its group, and says how many it took: all but
-    /// those from one on that cannot be applied yet. That one comes again with
+    /// Merges committed entries, each the next of its group, but of a group none from the first on
+    /// that cannot be applied yet. Those that held their groups back come back, and come again with
     /// [`Replicas::apply_held_back`](super::Replicas::apply_held_back).
-    fn apply<'a>(&mut self, group: GroupId, entries: impl Iterator<Item = Committed<'a>>) -> usize;
+    fn apply<'a>(
+        &mut self,
+        entries: impl Iterator<Item = Committed<'a>>,
+    ) -> Vec<(GroupId, LogIndex)>;
 
     /// Whether an entry of another node can be applied here once it is committed; why not. It is asked
     /// before the entry is taken into the log.

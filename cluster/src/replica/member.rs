@@ -1,12 +1,13 @@
 //! One member of a group as the shard holds it: the cores, and the entries in memory.
 
 use super::catch_up::CatchUp;
-use super::local::{Committed, HeldEntry, LocalState, PartitionMask};
+use super::local::{Committed, HeldEntry, PartitionMask};
 use crate::consensus::{EntryId, Group, Kind, LogIndex, Recovered, Term};
 use crate::leadership::Leadership;
 use crate::placement::GroupId;
 use crate::ring::HostId;
 use std::collections::VecDeque;
+use std::ops::Range;
 
 /// Bytes of applied entries that a leader keeps for followers that lack them; what a slower one lacks
 /// is read from the log.
@@ -45,7 +46,10 @@ pub(super) struct Replica<W> {
     pub(super) leadership: Leadership,
     /// The shard of each other member.
     pub(super) shards: Vec<(HostId, u16)>,
-    entries: VecDeque<Held<W>>,
+    entries: VecDeque<Held>,
+    /// Who waits for entries that are not applied, by their indexes: few entries have one, and what is
+    /// looked at of the others stays small.
+    waiters: VecDeque<(LogIndex, W)>,
     /// The index of the first of `entries`, or of the next if there are none.
     first: LogIndex,
     applied: LogIndex,
@@ -62,10 +66,9 @@ pub(super) struct Replica<W> {
 }
 
 #[derive(Debug)]
-struct Held<W> {
+struct Held {
     entry: HeldEntry,
     partitions: PartitionMask,
-    waiter: Option<W>,
 }
 
 impl<W> Replica<W> {
@@ -80,12 +83,13 @@ impl<W> Replica<W> {
         let applied = if entries.is_empty() { last } else { commit };
         assert!(applied.0 + entries.len() as u64 == last.0, "the entries reach the log's end");
         let partitions = PartitionMask::ALL;
-        let held = entries.into_iter().map(|entry| Held { entry, partitions, waiter: None });
+        let held = entries.into_iter().map(|entry| Held { entry, partitions });
         Replica {
             group,
             leadership,
             shards,
             entries: held.collect(),
+            waiters: VecDeque::new(),
             first: applied.next(),
             applied,
             deliverable: applied,
@@ -138,13 +142,18 @@ impl<W> Replica<W> {
         lost: &mut Vec<W>,
     ) {
         while self.first.0 + self.entries.len() as u64 > id.index.0 {
-            let Some(void) = self.entries.pop_back() else { break };
-            lost.extend(void.waiter);
+            if self.entries.pop_back().is_none() {
+                break;
+            }
+        }
+        while let Some((_, void)) = self.waiters.pop_back_if(|(index, _)| *index >= id.index) {
+            lost.push(void);
         }
         let next = self.first.0 + self.entries.len() as u64;
         assert!(next == id.index.0, "entries are appended without a gap");
         let entry = HeldEntry { term: id.term, kind, payload };
-        self.entries.push_back(Held { entry, partitions, waiter });
+        self.entries.push_back(Held { entry, partitions });
+        self.waiters.extend(waiter.map(|waiter| (id.index, waiter)));
     }
 
     /// The payloads that may touch the partitions, or all, and are not applied, oldest first.
@@ -159,45 +168,46 @@ impl<W> Replica<W> {
             .map(|held| held.entry.payload.as_slice())
     }
 
-    /// Applies entries up to an index, as far as they can be, and says who waited for them.
-    pub(super) fn apply(
-        &mut self,
-        id: GroupId,
-        up_to: LogIndex,
-        state: &mut impl LocalState,
-        done: &mut Vec<W>,
-    ) {
+    /// Entries up to an index are committed and durable here. Whether there are any to be applied.
+    pub(super) fn deliver(&mut self, up_to: LogIndex) -> bool {
         self.deliverable = up_to.max(self.deliverable);
-        if self.deliverable <= self.applied {
-            return;
-        }
+        self.is_held_back()
+    }
+
+    /// What is committed and not applied, as far as an index.
+    fn deliverable(&self) -> Range<usize> {
         let start = (self.applied.0 + 1).saturating_sub(self.first.0) as usize;
-        let last = self.position(self.deliverable);
-        let end = last.expect("what is committed and not applied is in memory") + 1;
-        let run = self.entries.range(start..end).zip(self.applied.0 + 1..);
-        let count = state.apply(
-            id,
-            run.map(|(held, index)| {
-                let HeldEntry { term, kind, payload } = &held.entry;
-                Committed { index: LogIndex(index), term: *term, kind, payload }
-            }),
-        );
-        assert!(count <= end - start, "no more is applied than was handed over");
-        for held in self.entries.range_mut(start..start + count) {
+        let end = (self.deliverable.0 + 1).saturating_sub(self.first.0) as usize;
+        assert!(end <= self.entries.len(), "what is committed and not applied is in memory");
+        start..end
+    }
+
+    /// The entries that are to be applied next.
+    pub(super) fn to_apply(&self, group: GroupId) -> impl Iterator<Item = Committed<'_>> {
+        let entries = self.entries.range(self.deliverable()).zip(self.applied.0 + 1..);
+        entries.map(move |(held, index)| {
+            let HeldEntry { term, kind, payload } = &held.entry;
+            Committed { group, index: LogIndex(index), term: *term, kind, payload }
+        })
+    }
+
+    /// Those of them before an entry were applied, or all: says who waited for them.
+    pub(super) fn has_applied(&mut self, before: Option<LogIndex>, done: &mut Vec<W>) {
+        let to = before.map_or(self.deliverable, |index| LogIndex(index.0 - 1));
+        assert!(self.applied <= to && to <= self.deliverable, "what was handed over is applied");
+        let range = self.deliverable();
+        for held in self.entries.range(range).take((to.0 - self.applied.0) as usize) {
             self.tail_bytes += ENTRY_BYTES + held.entry.payload.len();
-            done.extend(held.waiter.take());
         }
-        self.applied.0 += count as u64;
+        while let Some((_, waiter)) = self.waiters.pop_front_if(|(index, _)| *index <= to) {
+            done.push(waiter);
+        }
+        self.applied = to;
     }
 
     /// Drops applied entries that no follower needs, or too many of them.
-    pub(super) fn trim(&mut self, me: HostId, spare: &mut SparePayloads) {
-        let needed_from =
-            if self.group.is_leader() && self.group.members().voters.as_slice() != [me] {
-                self.lowest_match(me).next()
-            } else {
-                LogIndex(u64::MAX)
-            };
+    pub(super) fn trim(&mut self, spare: &mut SparePayloads) {
+        let needed_from = self.group.lowest_match().map_or(LogIndex(u64::MAX), LogIndex::next);
         while self.first <= self.applied
             && (self.first < needed_from || self.tail_bytes > TAIL_BYTES_MAX)
             && let Some(held) = self.entries.pop_front()
@@ -208,16 +218,18 @@ impl<W> Replica<W> {
         }
     }
 
-    /// As leader: how far every follower is known to hold the log.
-    pub(super) fn lowest_match(&self, me: HostId) -> LogIndex {
-        let followers = self.group.members().members().filter(|&host| host != me);
-        followers.map(|host| self.group.matched(host)).min().unwrap_or(LogIndex(u64::MAX - 1))
-    }
-
     /// The waiters that are picked; their entries stay.
     pub(super) fn take_waiters(&mut self, mut is_wanted: impl FnMut(&W) -> bool) -> Vec<W> {
-        let entries = self.entries.iter_mut();
-        entries.filter_map(|held| held.waiter.take_if(|waiter| is_wanted(waiter))).collect()
+        let mut wanted = Vec::new();
+        let mut at = 0;
+        while let Some((_, waiter)) = self.waiters.get(at) {
+            if is_wanted(waiter) {
+                wanted.extend(self.waiters.remove(at).map(|(_, waiter)| waiter));
+            } else {
+                at += 1;
+            }
+        }
+        wanted
     }
 
     /// Whether this member leads a term.

@@ -67,6 +67,7 @@ impl<W> Replicas<W> {
             }
             .map_err(ReceiveError::Log)?;
         }
+        self.apply_committed(local.state);
         if bad.is_empty() { Ok(()) } else { Err(ReceiveError::BadEntries(bad)) }
     }
 
@@ -147,7 +148,7 @@ impl<W> Replicas<W> {
         };
         let Replica { group, leadership, .. } = replica;
         if leadership.admits(group, from, &message, local.support, local.now) {
-            self.step(id, Input::Receive { from, message: &message }, bodies, local)?;
+            self.step_of_many(id, Input::Receive { from, message: &message }, bodies, local)?;
         }
         Ok(())
     }

@@ -14,10 +14,11 @@
 //! anything proposed after it.
 //!
 //! What it promises, besides the rules of `docs/consensus.md`:
-//! - every effect of the cores is carried out, in their order, before the call returns, and what has
-//!   to become durable first counts only when [`Replicas::log_synced`] says so;
-//! - entries are applied once, in order, as runs; one call to [`Replicas::log_synced`] takes one step
-//!   per group;
+//! - every effect of the cores is carried out before the call returns, in their order but that
+//!   entries are applied behind the rest, and what has to become durable first counts only when
+//!   [`Replicas::log_synced`] says so;
+//! - entries are applied once, in order, those of all groups that a call has committed together; one
+//!   call to [`Replicas::log_synced`] takes one step per group;
 //! - a group whose only member is this node sends nothing, and a proposal and its decision allocate
 //!   nothing for it;
 //! - entries wait in memory until they are applied, and at a leader, within a number of bytes, until
@@ -27,6 +28,7 @@
 //! [`LocalLog`] and [`LocalState`], messages leave and come in as bytes, and payloads are opaque but
 //! for a mask of the partitions they touch.
 
+mod apply;
 mod catch_up;
 mod ends;
 mod links;

@@ -56,7 +56,9 @@ pub struct Replicas<W> {
     unsynced: VecDeque<Unsynced>,
     effects: Vec<Effect>,
     pub(super) decided: Decided<W>,
-    spare_payloads: SparePayloads,
+    /// Groups with entries that are to be applied before the call returns.
+    pub(super) committed: Vec<GroupId>,
+    pub(super) spare_payloads: SparePayloads,
     /// Groups that a call of [`Replicas::log_synced`] has news for.
     touched: Vec<GroupId>,
     /// No group has anything to do before that.
@@ -89,6 +91,7 @@ impl<W> Replicas<W> {
             unsynced: VecDeque::new(),
             effects: Vec::new(),
             decided: Decided::default(),
+            committed: Vec::new(),
             spare_payloads: SparePayloads::default(),
             touched: Vec::new(),
             next_due: None,
@@ -437,6 +440,7 @@ impl<W> Replicas<W> {
             self.report_synced(id, local)?;
         }
         self.touched = touched;
+        self.apply_committed(local.state);
         Ok(())
     }
 
@@ -447,7 +451,7 @@ impl<W> Replicas<W> {
     ) -> Result<(), L::Error> {
         let synced = self.groups.get_mut(&id).and_then(|replica| replica.synced.take());
         if let Some((up_to, log_epoch)) = synced {
-            self.step(id, Input::LogSynced { up_to, log_epoch }, &[], local)?;
+            self.step_of_many(id, Input::LogSynced { up_to, log_epoch }, &[], local)?;
         }
         Ok(())
     }
@@ -490,16 +494,6 @@ impl<W> Replicas<W> {
             replica.leadership.set_rank(rank);
         }
         self.set_shards(id, shards, local)
-    }
-
-    /// Applies what was held back, as far as that can be done now.
-    pub fn apply_held_back(&mut self, state: &mut impl LocalState) {
-        let held_back = self.groups.iter().filter(|(_, replica)| replica.is_held_back());
-        let mut held_back: Vec<GroupId> = held_back.map(|(&id, _)| id).collect();
-        held_back.sort_unstable();
-        for id in held_back {
-            self.apply(id, LogIndex(0), state);
-        }
     }
 
     /// The group's replica is another from here on, after a snapshot was installed: see
@@ -585,9 +579,22 @@ impl<W> Replicas<W> {
 
     // ---- Effects ----
 
-    /// Steps a group, and carries out what comes of it. `bodies` are the entries of the message, if
+    /// Steps a group, and carries out all that comes of it. `bodies` are the entries of the message, if
     /// it is one. Why a proposal was refused comes back.
     pub(super) fn step<L: LocalLog, S: LocalState, P: Support>(
+        &mut self,
+        id: GroupId,
+        input: Input<'_>,
+        bodies: &[EntryView<'_>],
+        local: &mut Local<'_, L, S, P>,
+    ) -> Result<Option<Refusal>, L::Error> {
+        let refusal = self.step_of_many(id, input, bodies, local)?;
+        self.apply_committed(local.state);
+        Ok(refusal)
+    }
+
+    /// The same as one of many steps, behind which [`Replicas::apply_committed`] is to be called.
+    pub(super) fn step_of_many<L: LocalLog, S: LocalState, P: Support>(
         &mut self,
         id: GroupId,
         input: Input<'_>,
@@ -628,6 +635,7 @@ impl<W> Replicas<W> {
                 self.unsynced.push_back(Unsynced { position, group: id, what });
             }
             Effect::Append { entry, kind, log_epoch } => {
+                self.apply_committed(local.state);
                 let mut payload = Vec::new();
                 local.state.own_payload(id, &mut payload);
                 let header = Header { term: entry.term, kind };
@@ -648,8 +656,9 @@ impl<W> Replicas<W> {
             Effect::SnapshotNeeded { to } => {
                 self.snapshots_needed.insert((id, to));
             }
-            Effect::Committed { up_to } => self.apply(id, up_to, local.state),
+            Effect::Committed { up_to } => self.committed(id, up_to),
             Effect::BecameLeader { term } => {
+                self.apply_committed(local.state);
                 self.forget_followers(id);
                 local.state.leads(id, term);
             }
@@ -678,12 +687,6 @@ impl<W> Replicas<W> {
             replica.push(entry, (header.kind, payload), PartitionMask::ALL, None, lost);
         }
         Ok(())
-    }
-
-    fn apply(&mut self, id: GroupId, up_to: LogIndex, state: &mut impl LocalState) {
-        let Some(replica) = self.groups.get_mut(&id) else { return };
-        replica.apply(id, up_to, state, &mut self.decided.applied);
-        replica.trim(self.me, &mut self.spare_payloads);
     }
 
     /// What this member knew of its followers is of another term.

@@ -71,12 +71,26 @@ impl LocalState for TestState {
         if payload == BAD { Err("it is bad") } else { Ok(()) }
     }
 
-    fn apply<'a>(&mut self, group: GroupId, entries: impl Iterator<Item = Committed<'a>>) -> usize {
-        let entries = entries.map(|entry| (entry.index.0, entry.payload.to_vec()));
-        let run: Run = entries.take_while(|(_, payload)| *payload != [self.1]).collect();
-        let count = run.len();
-        self.0.push((group, run));
-        count
+    fn apply<'a>(
+        &mut self,
+        entries: impl Iterator<Item = Committed<'a>>,
+    ) -> Vec<(GroupId, LogIndex)> {
+        let mut held_back: Vec<(GroupId, LogIndex)> = Vec::new();
+        for Committed { group, index, payload, .. } in entries {
+            if held_back.iter().any(|(held, _)| *held == group) {
+                continue;
+            }
+            if payload == [self.1] {
+                held_back.push((group, index));
+                continue;
+            }
+            let entry = (index.0, payload.to_vec());
+            match self.0.last_mut().filter(|(last, _)| *last == group) {
+                Some((_, run)) => run.push(entry),
+                None => self.0.push((group, vec![entry])),
+            }
+        }
+        held_back
     }
 }
 

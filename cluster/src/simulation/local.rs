@@ -268,16 +268,17 @@ impl SimState {
 }
 
 impl LocalState for SimState {
-    fn apply<'a>(&mut self, group: GroupId, entries: impl Iterator<Item = Committed<'a>>) -> usize {
-        let mut count = 0;
-        let register = self.registers.get_mut(&group).unwrap();
-        for Committed { index, term, kind, payload } in entries {
+    fn apply<'a>(
+        &mut self,
+        entries: impl Iterator<Item = Committed<'a>>,
+    ) -> Vec<(GroupId, LogIndex)> {
+        for Committed { group, index, term, kind, payload } in entries {
+            let register = self.registers.get_mut(&group).unwrap();
             let next = register.applied.index.next();
             assert_eq!(index, next, "entries are applied once, in order");
             let body = Body::from_bytes(payload);
             let applied = EntryId { index, term };
             register.applied = applied;
-            count += 1;
             register.value = body.value.unwrap_or(register.value);
             register.closed.applied(applied);
             register.closed.learned(applied, body.closed, applied);
@@ -285,7 +286,7 @@ impl LocalState for SimState {
             self.events.push(Event::Commits(group, index, entry));
             self.events.push(Event::Closes(group, index, register.closed.believed()));
         }
-        count
+        Vec::new()
     }
 
     fn own_payload(&mut self, group: GroupId, payload: &mut Vec<u8>) {

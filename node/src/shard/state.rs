@@ -288,7 +288,10 @@ impl ShardState {
 
     /// Applies an entry of data that was found in the log at start.
     pub(super) fn replay(&mut self, group: GroupId, index: LogIndex, payload: &[u8]) {
-        self.applier().1.apply_data(group, index, payload);
+        let (_, mut applier) = self.applier();
+        let mut batch = Vec::new();
+        applier.apply_data(group, index, payload, &mut batch);
+        applier.engine.apply_all(&batch);
     }
 
     fn applier(&mut self) -> (&mut Replicas<Waiter>, Applier<'_>) {
@@ -306,6 +309,9 @@ impl ShardState {
         (&mut self.replicas, applier)
     }
 }
+
+/// Mutations that are committed together as a rule, or fewer.
+const BATCH_MUTATIONS_USUAL: usize = 64;
 
 /// Where committed entries go.
 pub(super) struct Applier<'a> {
@@ -351,16 +357,22 @@ impl LocalState for Applier<'_> {
         Entry::check(payload).map(drop).map_err(|error| error.0)
     }
 
-    fn apply<'a>(&mut self, group: GroupId, entries: impl Iterator<Item = Committed<'a>>) -> usize {
-        let mut count = 0;
-        for entry in entries {
-            let is_data = *entry.kind == Kind::Data;
-            if is_data && !self.apply_data(group, entry.index, entry.payload) {
-                break;
+    fn apply<'a>(
+        &mut self,
+        entries: impl Iterator<Item = Committed<'a>>,
+    ) -> Vec<(GroupId, LogIndex)> {
+        let mut held_back: Vec<(GroupId, LogIndex)> = Vec::new();
+        let mut batch = Vec::with_capacity(BATCH_MUTATIONS_USUAL);
+        for Committed { group, index, kind, payload, .. } in entries {
+            if held_back.iter().any(|(held, _)| *held == group) {
+                continue;
             }
-            count += 1;
+            if *kind == Kind::Data && !self.apply_data(group, index, payload, &mut batch) {
+                held_back.push((group, index));
+            }
         }
-        count
+        self.engine.apply_all(&batch);
+        held_back
     }
 
     /// What it knew of the group's time may be of an earlier term, and lack what others placed.
@@ -370,8 +382,15 @@ impl LocalState for Applier<'_> {
 }
 
 impl Applier<'_> {
-    /// Applies an entry; `false` if a table has to come first.
-    fn apply_data(&mut self, group: GroupId, index: LogIndex, payload: &[u8]) -> bool {
+    /// Applies an entry, its mutations with those before it in `batch`; `false` if a table has to come
+    /// first.
+    fn apply_data<'a>(
+        &mut self,
+        group: GroupId,
+        index: LogIndex,
+        payload: &'a [u8],
+        batch: &mut Vec<storage::Committed<'a>>,
+    ) -> bool {
         if group == GroupId::METADATA {
             self.apply_command(index, payload);
             return true;
@@ -398,7 +417,8 @@ impl Applier<'_> {
                 for mutation in mutations {
                     has_data = true;
                     let mutation = mutation.expect("an entry of the log is well-formed");
-                    self.engine.apply(group.0, index.0, &mutation);
+                    let (group_id, index) = (group.0, index.0);
+                    batch.push(storage::Committed { group: group_id, index, mutation });
                     if self.tail.follows(mutation.table()) {
                         self.tail.push(&mutation);
                     }
@@ -413,6 +433,8 @@ impl Applier<'_> {
                 }
             }
             Entry::Truncate { placement, table, .. } => {
+                self.engine.apply_all(batch);
+                batch.clear();
                 let interval = self.intervals.get(&group).copied().unwrap_or(TokenInterval::ALL);
                 self.engine.truncate(group.0, index.0, table, interval);
                 self.engine.raise_placement(group.0, &placement);
