@@ -14,6 +14,7 @@
 //! | [`net`] | tokio's sockets | turmoil's (feature `sim`): latency, loss, partitions |
 //! | [`signals`] | SIGTERM, SIGINT | none |
 //! | [`memory`] | advice about pages | the same |
+//! | [`prefetch`] | hints to the processor | the same |
 //!
 //! And [`planted`]: bugs that tests switch on to see them noticed.
 //!
@@ -40,6 +41,7 @@ mod injected;
 pub mod memory;
 pub mod net;
 pub mod planted;
+pub mod prefetch;
 mod random;
 pub mod signals;
 pub mod tasks;

@@ -31,7 +31,6 @@ pub mod fuzz;
 mod manifest;
 mod memtable;
 mod options;
-mod prefetch;
 mod read;
 mod snapshot;
 mod sstable;

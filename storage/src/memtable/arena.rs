@@ -5,8 +5,8 @@
 //! another arena cannot reach foreign memory. Pieces begin at multiples of eight bytes, so that a
 //! small one seldom lies across two cache lines.
 
-use crate::prefetch::prefetch_lines;
 use env::memory::{HUGE_PAGE_BYTES, advise_huge_pages};
+use env::prefetch::prefetch_lines;
 
 /// First chunk: small, since many tables hold little.
 const CHUNK_BYTES_MIN: usize = 4 << 10;

@@ -12,8 +12,8 @@
 //! [`Found::Several`], and they are looked up in the order.
 
 use super::arena::Place;
-use crate::prefetch::prefetch;
 use env::memory::advise_huge_pages;
+use env::prefetch::prefetch;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 
