@@ -148,6 +148,13 @@ impl Group {
         }
     }
 
+    /// Begins to fetch from memory what a step touches outside of the group itself.
+    pub(crate) fn look_ahead(&self) {
+        if let Role::Leader(leader) = &self.role {
+            leader.look_ahead();
+        }
+    }
+
     /// The highest term this member has heard of.
     pub fn term(&self) -> Term {
         self.term

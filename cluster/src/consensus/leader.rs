@@ -10,6 +10,7 @@ use super::membership::Membership;
 use super::message::{Effect, EntryId, LogIndex, Message, Term};
 use crate::ring::HostId;
 use crate::rules::{Rule, is_kept};
+use env::prefetch::prefetch;
 
 /// Entries that one append carries at most, so that a follower that lags takes neither side's
 /// memory. Few in tests, so that catching up takes several.
@@ -66,6 +67,10 @@ impl Leader {
     /// A new leader, whose first entry will be at `first`.
     pub(super) fn new(first: LogIndex) -> Leader {
         Leader { first, is_voter: true, followers: Vec::new() }
+    }
+
+    pub(super) fn look_ahead(&self) {
+        self.followers.iter().for_each(prefetch);
     }
 
     /// Follows a change of members; new ones are probed from the beginning of this leader's term, or

@@ -50,6 +50,9 @@ const MEMBERS: u8 = 2;
 const REFUSED_BIT: u8 = 1;
 const WANTS_ANSWER_BIT: u8 = 2;
 
+/// No item is shorter: a group and a kind.
+const ITEM_BYTES_MIN: usize = 9;
+
 /// Bytes of an entry besides its members and payload.
 pub const ENTRY_HEAD_BYTES: usize = 13;
 
@@ -105,7 +108,9 @@ impl Envelope {
         let sent = Progress { session: reader.u64()?, count: reader.u64()? };
         let taken = Progress { session: reader.u64()?, count: reader.u64()? };
         let count = reader.u16()?;
-        let (mut items, mut entries) = (Vec::new(), Vec::new());
+        // As many as there are, but no more than bytes could say.
+        let item_count = usize::from(count).min(bytes.len() / ITEM_BYTES_MIN);
+        let (mut items, mut entries) = (Vec::with_capacity(item_count), Vec::new());
         for _ in 0..count {
             let group = GroupId(reader.u64()?);
             items.push((group, item(&mut reader, &mut entries)?));

@@ -66,7 +66,7 @@ impl Outbox {
     /// Takes out what fits into one envelope, and its size in bytes. Appends are cut where an
     /// envelope is full, and go on in the next.
     pub(super) fn fill(&mut self, entries: &impl EntryBytes) -> (Vec<(GroupId, Item)>, usize) {
-        let mut items = Vec::new();
+        let mut items = Vec::with_capacity(self.items.len().min(ITEMS_PER_ENVELOPE_MAX));
         let mut byte_count = 0;
         while items.len() < ITEMS_PER_ENVELOPE_MAX && byte_count < BYTES_PER_ENVELOPE_MAX {
             let Some((group, mut item)) = self.items.pop_front() else {

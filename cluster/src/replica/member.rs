@@ -6,6 +6,7 @@ use crate::consensus::{EntryId, Group, Kind, LogIndex, Recovered, Term};
 use crate::leadership::Leadership;
 use crate::placement::GroupId;
 use crate::ring::HostId;
+use env::prefetch::prefetch;
 use std::collections::VecDeque;
 use std::ops::Range;
 
@@ -98,6 +99,13 @@ impl<W> Replica<W> {
             synced: None,
             is_suspended: false,
         }
+    }
+
+    /// Begins to fetch what a step touches that the replica points to; waits for the replica itself.
+    pub(super) fn look_ahead(&self) {
+        self.shards.first().inspect(|shard| prefetch(*shard));
+        self.entries.back().inspect(|last| prefetch(*last));
+        self.group.look_ahead();
     }
 
     /// How far entries were handed to the data.

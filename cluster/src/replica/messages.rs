@@ -4,9 +4,9 @@ use super::catch_up::{CatchUp, LogRequest, READ_ENTRIES_MAX, RETRY_NANOS, State}
 use super::links::Outgoing;
 use super::local::{HeldEntry, Local, LocalLog, LocalState};
 use super::member::Replica;
-use super::replicas::Replicas;
+use super::replicas::{FETCHED_AHEAD, Replicas};
 use super::room::{BadEntry, may_campaign};
-use crate::consensus::{EntryId, Header, Input, LogIndex, Message};
+use crate::consensus::{EntryId, Input, LogIndex, Message};
 use crate::leadership::{self, ClosedMicros, Support};
 use crate::link::{self, EntryView, Envelope, Item};
 use crate::liveness::MonotonicNanos;
@@ -17,6 +17,9 @@ use crate::wire::DecodeError;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt;
+
+/// Room for more heads than these is not kept.
+const HEADERS_KEPT_MAX: usize = 1_024;
 
 /// Why a message of a peer was not taken.
 #[derive(Debug)]
@@ -81,7 +84,15 @@ impl<W> Replicas<W> {
     ) -> Result<(), L::Error> {
         // What comes of these behind what there was no room for would leave a gap.
         let mut refused = BTreeSet::new();
-        for (id, item) in items {
+        let mut items = items.into_iter();
+        let mut fetched_count = 0;
+        while let Some((id, item)) = items.next() {
+            if fetched_count == 0 {
+                fetched_count = FETCHED_AHEAD;
+                let next = items.as_slice().iter().map(|(id, _)| *id);
+                self.look_ahead(std::iter::once(id).chain(next).take(FETCHED_AHEAD));
+            }
+            fetched_count -= 1;
             let mut bodies = bodies_of(&item, &mut entries);
             if refused.contains(&id) {
                 continue;
@@ -129,7 +140,8 @@ impl<W> Replicas<W> {
         };
         let message = match item {
             Item::Append { term, previous, commit, .. } => {
-                let entries: Vec<Header> = bodies.iter().map(|view| view.header.clone()).collect();
+                let mut entries = std::mem::take(&mut self.headers);
+                entries.extend(bodies.iter().map(|view| view.header.clone()));
                 Message::Append { term, previous, entries, commit }
             }
             Item::Consensus(message) => message,
@@ -149,6 +161,12 @@ impl<W> Replicas<W> {
         let Replica { group, leadership, .. } = replica;
         if leadership.admits(group, from, &message, local.support, local.now) {
             self.step_of_many(id, Input::Receive { from, message: &message }, bodies, local)?;
+        }
+        if let Message::Append { mut entries, .. } = message
+            && entries.capacity() <= HEADERS_KEPT_MAX
+        {
+            entries.clear();
+            self.headers = entries;
         }
         Ok(())
     }

@@ -13,9 +13,13 @@ use crate::liveness::{Incarnation, MonotonicNanos};
 use crate::peer::Peer;
 use crate::placement::GroupId;
 use crate::ring::HostId;
+use env::prefetch::prefetch_value;
 use model::IdMap;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
+
+/// Groups that are fetched from memory together.
+pub(super) const FETCHED_AHEAD: usize = 16;
 
 /// Why an entry was not proposed.
 #[derive(Debug, PartialEq, Eq)]
@@ -59,6 +63,8 @@ pub struct Replicas<W> {
     /// Groups with entries that are to be applied before the call returns.
     pub(super) committed: Vec<GroupId>,
     pub(super) spare_payloads: SparePayloads,
+    /// Space for the heads of an append's entries.
+    pub(super) headers: Vec<Header>,
     /// Groups that a call of [`Replicas::log_synced`] has news for.
     touched: Vec<GroupId>,
     /// No group has anything to do before that.
@@ -93,6 +99,7 @@ impl<W> Replicas<W> {
             decided: Decided::default(),
             committed: Vec::new(),
             spare_payloads: SparePayloads::default(),
+            headers: Vec::new(),
             touched: Vec::new(),
             next_due: None,
             snapshots_needed: BTreeSet::new(),
@@ -436,9 +443,13 @@ impl<W> Replicas<W> {
             }
         }
         let mut touched = std::mem::take(&mut self.touched);
-        for id in touched.drain(..) {
-            self.report_synced(id, local)?;
+        for (at, id) in touched.iter().enumerate() {
+            if at % FETCHED_AHEAD == 0 {
+                self.look_ahead(touched[at..].iter().copied().take(FETCHED_AHEAD));
+            }
+            self.report_synced(*id, local)?;
         }
+        touched.clear();
         self.touched = touched;
         self.apply_committed(local.state);
         Ok(())
@@ -575,6 +586,13 @@ impl<W> Replicas<W> {
     /// proposal is to be made from here on.
     pub fn abandon(&mut self) -> Vec<W> {
         self.take_waiters(|_| true)
+    }
+
+    /// Begins to fetch groups from memory that are stepped next: those of a shard are more than fit
+    /// into the nearest caches.
+    pub(super) fn look_ahead(&self, ids: impl Iterator<Item = GroupId> + Clone) {
+        ids.clone().filter_map(|id| self.groups.get(&id)).for_each(prefetch_value);
+        ids.filter_map(|id| self.groups.get(&id)).for_each(Replica::look_ahead);
     }
 
     // ---- Effects ----

@@ -11,6 +11,9 @@ use cluster::replica::ReceiveError;
 use std::rc::Rc;
 use storage::commitlog::LogError;
 
+/// A larger buffer of an envelope is not kept.
+const BUFFER_BYTES_MAX: usize = 512 << 10;
+
 impl Shard {
     /// Takes an envelope of another shard. Whether it is one.
     pub(crate) fn take_envelope(&self, from: Peer, bytes: &[u8]) -> bool {
@@ -57,7 +60,7 @@ impl Shard {
 
     /// Sends what waits, and has read what followers lack.
     pub(super) fn send_envelopes(self: &Rc<Self>, now: MonotonicNanos) {
-        let mut bytes = Vec::new();
+        let mut bytes = self.envelope_buffer.take();
         loop {
             bytes.clear();
             let taken = self.state.borrow_mut().replicas.take_outgoing(now, &mut bytes);
@@ -71,6 +74,9 @@ impl Shard {
                     self.peer_disconnected(peer);
                 }
             }
+        }
+        if bytes.capacity() <= BUFFER_BYTES_MAX {
+            self.envelope_buffer.set(bytes);
         }
         self.read_for_followers();
     }

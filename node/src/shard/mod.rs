@@ -198,6 +198,8 @@ pub(crate) struct Shard {
     log_work: Notify,
     /// How often there was, since it looked.
     log_work_count: Cell<u32>,
+    /// Space for the bytes of an envelope.
+    envelope_buffer: Cell<Vec<u8>>,
     pub entropy: RefCell<Entropy>,
     pub sessions: RefCell<BTreeMap<u64, Rc<Session>>>,
     /// What connections may hold together.
@@ -288,6 +290,7 @@ impl Shard {
             state: RefCell::new(state),
             log_work: Notify::new(),
             log_work_count: Cell::new(0),
+            envelope_buffer: Cell::default(),
             entropy: RefCell::new(entropy),
             sessions: RefCell::new(BTreeMap::new()),
             next_session: Cell::new(0),

@@ -311,7 +311,7 @@ impl ShardState {
 }
 
 /// Mutations that are committed together as a rule, or fewer.
-const BATCH_MUTATIONS_USUAL: usize = 64;
+const BATCH_USUAL: usize = 64;
 
 /// Where committed entries go.
 pub(super) struct Applier<'a> {
@@ -362,7 +362,7 @@ impl LocalState for Applier<'_> {
         entries: impl Iterator<Item = Committed<'a>>,
     ) -> Vec<(GroupId, LogIndex)> {
         let mut held_back: Vec<(GroupId, LogIndex)> = Vec::new();
-        let mut batch = Vec::with_capacity(BATCH_MUTATIONS_USUAL);
+        let mut batch = Vec::with_capacity(BATCH_USUAL);
         for Committed { group, index, kind, payload, .. } in entries {
             if held_back.iter().any(|(held, _)| *held == group) {
                 continue;
