@@ -24,7 +24,7 @@ use model::mutation::{MutationItem, MutationView, MutationWriter, stamp};
 use model::partition::Partition;
 use model::read::Slice;
 use model::row::{Cell, RowHead, RowView, RowWriter};
-use model::{EpochSeconds, TableDef, TableId, TimestampMicros, Token};
+use model::{EpochSeconds, TableDef, TimestampMicros, Token};
 use storage::{Engine, RowInPlace};
 
 /// How far behind the clock a range is closed when nobody reads its closed time, in microseconds:
@@ -210,7 +210,6 @@ impl ShardState {
             let target = Target { table: &write.table, key: write.key(), token, group, mask };
             self.newest_timestamp(&target)
         } else {
-            self.foresee(write.table.id, token);
             None
         };
         if !write.is_stamped {
@@ -246,15 +245,6 @@ impl ShardState {
             true
         };
         Ok((mask, changed))
-    }
-
-    /// Begins to fetch a partition that will be looked at when the write is applied: first where it
-    /// is, and with the next one, when that has come, the partition itself.
-    fn foresee(&mut self, table: TableId, token: Token) {
-        self.engine.prefetch_index(table, token);
-        if let Some((table, token)) = self.foreseen.replace((table, token)) {
-            self.engine.prefetch_partition(table, token);
-        }
     }
 
     /// Decides a change of a table with CDC on: where it stands in the log's time, and the log rows

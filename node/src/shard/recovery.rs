@@ -137,7 +137,6 @@ impl Opened {
             open_batches: OpenBatches::default(),
             failure: None,
             counters: Counters::default(),
-            foreseen: None,
             adopted: None,
             dormant: BTreeSet::new(),
             moves: Moves::default(),

@@ -19,7 +19,7 @@ use cluster::liveness::{Board, MonotonicNanos};
 use cluster::replica::{BadEntry, Committed, Local, LocalState, LogPosition, Replicas};
 use cluster::{GroupId, HostId};
 use model::entry::{Entry, Placement};
-use model::{IdMap, TableId, Token};
+use model::{IdMap, TableId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use storage::commitlog::LogError;
@@ -51,8 +51,6 @@ pub(super) struct ShardState {
     /// Set once the log has failed: nothing is acknowledged any more.
     pub failure: Option<String>,
     pub counters: Counters,
-    /// The partition that was written last, if it has not been fetched from memory since.
-    pub foreseen: Option<(TableId, Token)>,
     /// The view whose tables and groups are here.
     pub adopted: Option<Arc<View>>,
     /// Groups of the log that the view does not place here.
@@ -242,9 +240,6 @@ impl ShardState {
         )]
         self.with_replicas(now, |replicas, local| replicas.tick(local))?;
         let mut position = self.log.submit()?;
-        if let Some((table, token)) = self.foreseen.take() {
-            self.engine.prefetch_partition(table, token);
-        }
         loop {
             self.log_synced(position, now)?;
             // Applying may have appended: a new leader's first entry.
