@@ -28,7 +28,7 @@ mod tests;
 use super::log::{Beginning, held_entry};
 use super::recovery::{OpenError, recovered};
 use super::snapshots::decode_base;
-use super::state::{ShardState, awaited_table};
+use super::state::{ShardState, add_mutations, awaited_table};
 use super::write::Waiter;
 use crate::view::GroupReplicas;
 use cluster::consensus::{EntryId, LogIndex, Membership, Recovered};
@@ -155,16 +155,14 @@ impl ShardState {
             return true;
         }
         let decoded = Entry::decode(entry.payload).expect("an entry of the log is well-formed");
-        if awaited_table(&self.engine, self.adopted.as_deref(), &decoded).is_some() {
+        let (group, index, start) = (entry.group, entry.index, batch.len());
+        add_mutations(batch, GroupId(group), LogIndex(index), &decoded);
+        let (view, mutations) = (self.adopted.as_deref(), &batch[start..]);
+        if awaited_table(&self.engine, view, &decoded, mutations).is_some() {
+            batch.truncate(start);
             return false;
         }
-        let (group, index) = (entry.group, entry.index);
-        if let Entry::Write { placement, mutations, .. } = decoded {
-            batch.extend(mutations.map(|mutation| Committed {
-                group,
-                index,
-                mutation: mutation.expect("an entry of the log is well-formed"),
-            }));
+        if let Entry::Write { placement, .. } = decoded {
             self.engine.raise_placement(group, &placement);
             if batch.len() >= BATCH_MUTATIONS {
                 self.engine.apply_all(batch);

@@ -321,21 +321,35 @@ pub(super) struct Applier<'a> {
     held_back: &'a mut BTreeSet<GroupId>,
 }
 
-/// A table that an entry changes, that is not here, and that was not dropped: the metadata that makes
+/// Adds the mutations of an entry to others that are to be applied together.
+pub(super) fn add_mutations<'a>(
+    batch: &mut Vec<storage::Committed<'a>>,
+    group: GroupId,
+    index: LogIndex,
+    entry: &Entry<'a>,
+) {
+    let Entry::Write { mutations, .. } = entry else { return };
+    batch.extend(mutations.clone().map(|mutation| {
+        let mutation = mutation.expect("an entry of the log is well-formed");
+        storage::Committed { group: group.0, index: index.0, mutation }
+    }));
+}
+
+/// A table that an entry, with these mutations, changes, that is not here, and that was not dropped: the metadata that makes
 /// it has not come yet. Nothing may be applied before, or the change would be lost.
 pub(super) fn awaited_table(
     engine: &Engine,
     view: Option<&View>,
     entry: &Entry<'_>,
+    mutations: &[storage::Committed<'_>],
 ) -> Option<TableId> {
     let is_awaited = |table: &TableId| {
         let was_dropped = || view.is_some_and(|view| view.metadata.was_dropped(*table));
         !engine.has_table(*table) && !was_dropped()
     };
     match entry {
-        Entry::Write { mutations, .. } => {
-            let mut tables = mutations.clone().flatten().map(|mutation| mutation.table());
-            tables.find(is_awaited)
+        Entry::Write { .. } => {
+            mutations.iter().map(|committed| committed.mutation.table()).find(is_awaited)
         }
         Entry::Truncate { table, .. } => Some(*table).filter(is_awaited),
         // What it says is of the group's time alone.
@@ -392,7 +406,10 @@ impl Applier<'_> {
         }
         // It was decided here, or checked when it came; and what is on the disk has checksums.
         let entry = Entry::decode(payload).expect("an entry of the log is well-formed");
-        if let Some(table) = awaited_table(self.engine, self.view, &entry) {
+        let start = batch.len();
+        add_mutations(batch, group, index, &entry);
+        if let Some(table) = awaited_table(self.engine, self.view, &entry, &batch[start..]) {
+            batch.truncate(start);
             if self.held_back.insert(group) {
                 let (group, index, table) = (group.0, index.0, table.0);
                 tracing::info!(
@@ -407,21 +424,16 @@ impl Applier<'_> {
         }
         match entry {
             Entry::Noop => {}
-            Entry::Write { placement, mutations, .. } => {
-                let mut has_data = false;
-                for mutation in mutations {
-                    has_data = true;
-                    let mutation = mutation.expect("an entry of the log is well-formed");
-                    let (group_id, index) = (group.0, index.0);
-                    batch.push(storage::Committed { group: group_id, index, mutation });
+            Entry::Write { placement, .. } => {
+                for storage::Committed { mutation, .. } in &batch[start..] {
                     if self.tail.follows(mutation.table()) {
-                        self.tail.push(&mutation);
+                        self.tail.push(mutation);
                     }
                     if mutation.table() == batch_log::TABLE_ID {
-                        self.open_batches.applied(group, &mutation, self.now);
+                        self.open_batches.applied(group, mutation, self.now);
                     }
                 }
-                if has_data {
+                if batch.len() > start {
                     self.engine.raise_placement(group.0, &placement);
                 } else {
                     self.engine.raise_placement_alone(group.0, &placement);
