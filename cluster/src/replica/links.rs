@@ -8,7 +8,7 @@ use crate::peer::Peer;
 use crate::placement::GroupId;
 use crate::ring::HostId;
 use model::IdMap;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
 /// Shards of other nodes that there are links with.
@@ -65,14 +65,27 @@ impl Links {
 pub(super) struct Outgoing<'a, W> {
     pub(super) groups: &'a IdMap<GroupId, Replica<W>>,
     pub(super) to: HostId,
+    /// The replica that was asked about last: questions about one come one after the other.
+    pub(super) last: Cell<Option<(GroupId, &'a Replica<W>)>>,
     /// What was left of appends whose entries are not at hand.
     pub(super) missing: RefCell<Vec<(GroupId, Item)>>,
 }
 
 impl<'a, W> Outgoing<'a, W> {
+    fn replica(&self, group: GroupId) -> Option<&'a Replica<W>> {
+        if let Some((last, replica)) = self.last.get()
+            && last == group
+        {
+            return Some(replica);
+        }
+        let replica = self.groups.get(&group)?;
+        self.last.set(Some((group, replica)));
+        Some(replica)
+    }
+
     /// An entry from memory, or one that was read for this node.
     pub(super) fn view(&self, group: GroupId, index: LogIndex) -> Option<EntryView<'a>> {
-        let replica = self.groups.get(&group)?;
+        let replica = self.replica(group)?;
         let read = || {
             let catch_up = replica.catch_ups.iter().find(|catch_up| catch_up.to == self.to)?;
             catch_up.entry(index)
@@ -85,7 +98,7 @@ impl<'a, W> Outgoing<'a, W> {
 
 impl<W> EntryBytes for Outgoing<'_, W> {
     fn commit(&self, group: GroupId, term: Term) -> Option<LogIndex> {
-        let replica = self.groups.get(&group).filter(|replica| replica.leads(term))?;
+        let replica = self.replica(group).filter(|replica| replica.leads(term))?;
         Some(replica.group.commit())
     }
 

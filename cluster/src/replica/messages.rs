@@ -14,7 +14,7 @@ use crate::peer::Peer;
 use crate::placement::GroupId;
 use crate::ring::HostId;
 use crate::wire::DecodeError;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -258,7 +258,7 @@ impl<W> Replicas<W> {
             let groups = &self.groups;
             let (peer, ends, missing) = self.links.connected().find_map(|(peer, link)| {
                 let missing = RefCell::default();
-                let logs = Outgoing { groups, to: peer.host_id, missing };
+                let logs = Outgoing { groups, to: peer.host_id, last: Cell::new(None), missing };
                 let ends = link.take(&logs, now).map(|envelope| {
                     envelope.encode(out, |group, index| {
                         logs.view(group, index).expect("an envelope is filled with what is at hand")
