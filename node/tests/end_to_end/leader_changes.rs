@@ -289,12 +289,13 @@ fn times_of(raw: &mut Raw, text: &str, values_of_one: usize) -> BTreeMap<i32, us
     times
 }
 
-/// Waits until every node answers for all of the data with all replicas.
+/// Waits until every node answers for all of the data with all replicas. It reads all ranges one after
+/// the other, which takes seconds beside the load on a busy machine, and must not run out of time.
 fn wait_until_whole(nodes: &[Node]) {
     let deadline = Instant::now() + TIME_MAX;
     for node in nodes {
         let mut raw = Raw::ready(node);
-        while run(&mut raw, "SELECT k FROM ks.compared", ALL).is_err() {
+        while run(&mut raw, "SELECT k FROM ks.compared USING TIMEOUT 60s", ALL).is_err() {
             assert!(Instant::now() < deadline, "a replica is missing:\n{}", node.log());
             thread::sleep(Duration::from_millis(20));
         }
