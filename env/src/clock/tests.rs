@@ -84,9 +84,8 @@ fn sleepers_wake_when_their_time_has_come() {
 fn a_deadline_is_met_however_the_clock_moves_while_its_sleeper_lies_down() {
     for round in 0..2_000 {
         let (clock, control) = Clock::simulated(START_MICROS);
-        let begins = Arc::new(AtomicBool::new(false));
-        let has_begun = begins.clone();
-        let sleeper = thread::spawn(move || {
+        let begins = AtomicBool::new(false);
+        let sleeper = || {
             let mut context = Context::from_waker(Waker::noop());
             begins.store(true, Ordering::Release);
             let mut sleep = Box::pin(clock.sleep_until(2_000));
@@ -97,12 +96,16 @@ fn a_deadline_is_met_however_the_clock_moves_while_its_sleeper_lies_down() {
                 thread::yield_now();
             }
             sleep.as_mut().poll(&mut context).is_ready()
+        };
+        let is_woken = thread::scope(|scope| {
+            let sleeper = scope.spawn(sleeper);
+            while !begins.load(Ordering::Acquire) {
+                thread::yield_now();
+            }
+            (0..40).for_each(|_| control.advance(Duration::from_nanos(50)));
+            sleeper.join().unwrap()
         });
-        while !has_begun.load(Ordering::Acquire) {
-            thread::yield_now();
-        }
-        (0..40).for_each(|_| control.advance(Duration::from_nanos(50)));
-        assert!(sleeper.join().unwrap(), "round {round}");
+        assert!(is_woken, "round {round}");
     }
 }
 

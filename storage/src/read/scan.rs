@@ -259,7 +259,7 @@ mod tests {
         let mut asked = Asked::default();
         let mut scan = Scan::new(sources, (Token(120), Arc::from(&[][..])), true, 249);
         for token in (120..150).chain(200..250) {
-            let expected = BTreeSet::from_iter(1..=token as u64 / 100);
+            let expected = (1..=token as u64 / 100).collect::<BTreeSet<_>>();
             assert_eq!(scan.next(&mut asked).unwrap().map(|found| found.0), Some(Token(token)));
             assert_eq!(asked.files, expected, "at {token}");
         }
@@ -277,7 +277,7 @@ mod tests {
             let mut expected: BTreeMap<i64, Vec<usize>> = BTreeMap::new();
             for index in 0..8 {
                 let (first, step) = (random(300), 1 + random(9));
-                let tokens: Vec<i64> = (0..1 + random(30)).map(|i| first + i * step).collect();
+                let tokens: Vec<i64> = (0..=random(30)).map(|i| first + i * step).collect();
                 let mut live = table(&disk, index as u64, tokens.iter().copied());
                 let hidden = TokenInterval { first: random(300), last: random(300) };
                 live.hidden.add(hidden);
