@@ -113,8 +113,8 @@ impl Job {
     pub fn run(self, disk: &Disk) -> JobResult {
         JobResult(match self.0 {
             Work::Flush(work) => {
-                let made = write_memtable(disk, &work)
-                    .and_then(|is_made| open_made(disk, &work.dir, work.file_id, is_made));
+                let written = write_memtable(disk, &work);
+                let made = open_made(disk, &work.dir, work.file_id, written);
                 Outcome::Flush { table: work.table, file_id: work.file_id, made }
             }
             Work::Manifest { version, manifest, dir, obsolete, written_out } => {
@@ -127,8 +127,8 @@ impl Job {
                 Outcome::Manifest { version, stored, removed }
             }
             Work::Compact { table, work } => {
-                let made = compact(disk, &work)
-                    .and_then(|is_made| open_made(disk, &work.dir, work.file_id, is_made));
+                let written = compact(disk, &work);
+                let made = open_made(disk, &work.dir, work.file_id, written);
                 let inputs = work.inputs.into_iter().map(|t| (t.table.id(), t.hidden)).collect();
                 Outcome::Compact { table, inputs, file_id: work.file_id, made }
             }
@@ -136,8 +136,24 @@ impl Job {
     }
 }
 
-fn open_made(disk: &Disk, dir: &Path, file_id: u64, is_made: bool) -> MadeTable {
-    if is_made { SsTable::open(disk, dir, file_id).map(Some) } else { Ok(None) }
+/// Opens the file that was written, if there was anything to write. What a failure has left of it
+/// is removed: the room that it takes may be what is missing.
+fn open_made(
+    disk: &Disk,
+    dir: &Path,
+    file_id: u64,
+    written: Result<bool, StorageError>,
+) -> MadeTable {
+    let made = match written {
+        Ok(true) => SsTable::open(disk, dir, file_id).map(Some),
+        Ok(false) => Ok(None),
+        Err(error) => Err(error),
+    };
+    if made.is_err() {
+        // Otherwise whoever opens the engine next removes it.
+        disk.remove(&table_path(dir, file_id)).ok();
+    }
+    made
 }
 
 /// Files that no manifest lists any more; what cannot be removed now is removed when the engine

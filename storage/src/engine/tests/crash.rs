@@ -150,3 +150,33 @@ fn a_failed_job_is_handed_out_again() {
     assert!(engine.needed_indexes().is_empty());
     check_partitions(&mut engine, &model_of(&script));
 }
+
+/// A disk ran full, and the files that a flush and a merge had begun took the little room that was left:
+/// the node could not even start any more.
+#[test]
+fn a_job_that_finds_the_disk_full_leaves_no_file() {
+    let (disk, control) = Disk::simulated(4);
+    let mut engine = new_engine(&disk, TableOptions::default());
+    let fill = |engine: &mut Engine, indexes: std::ops::RangeInclusive<u64>| {
+        for (index, entry) in indexes.zip(&script(8)) {
+            apply(engine, index, entry);
+        }
+    };
+    fill(&mut engine, 1..=50);
+    run_jobs(&mut engine, FlushReason::Everything);
+    let files = || disk.list(Path::new("/shard")).unwrap();
+    let before = files();
+
+    control.limit_space(Some(64));
+    fill(&mut engine, 51..=80);
+    let flush = engine.flush_job(FlushReason::Everything).unwrap();
+    engine.finish(flush.run(&disk)).unwrap_err();
+    assert_eq!(files(), before);
+    let merge = engine.major_compaction_job(TABLE, NOW).unwrap();
+    engine.finish(merge.run(&disk)).unwrap_err();
+    assert_eq!(files(), before);
+
+    control.limit_space(None);
+    run_jobs(&mut engine, FlushReason::Everything);
+    assert!(engine.needed_indexes().is_empty());
+}
