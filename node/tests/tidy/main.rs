@@ -7,6 +7,7 @@
 #![expect(clippy::disallowed_methods, reason = "a tidy test reads the tree that it checks")]
 
 mod arrows;
+mod image;
 mod pages;
 mod source;
 mod tree;
@@ -23,6 +24,14 @@ fn crates_depend_only_along_the_arrows() {
     let edges = arrows::edges(&arrows::metadata(&root()));
     assert!(edges.contains_key("model"), "the workspace has a crate `model`: {edges:?}");
     assert_none("arrows between crates", &arrows::offences(&edges));
+}
+
+#[test]
+fn the_image_is_compiled_from_all_crates() {
+    let edges = arrows::edges(&arrows::metadata(&root()));
+    let ignored = std::fs::read_to_string(root().join(".dockerignore")).expect("it is there");
+    let missing = image::missing(&ignored, edges.keys().map(String::as_str));
+    assert_none(".dockerignore keeps these from the compiler", &missing);
 }
 
 #[test]
