@@ -159,6 +159,20 @@ impl TcpStream {
         }
     }
 
+    /// Acknowledges what has come by now, where the system can be asked to (`TCP_QUICKACK`). One that
+    /// gathers its small writes (Nagle's algorithm) sends the end of a request only when what it
+    /// sent before is acknowledged, and systems put that off by 40 ms.
+    pub fn acknowledge(&self) -> io::Result<()> {
+        match self {
+            #[cfg(target_os = "linux")]
+            TcpStream::Real(stream) => stream.set_quickack(true),
+            #[cfg(not(target_os = "linux"))]
+            TcpStream::Real(_) => Ok(()),
+            #[cfg(feature = "sim")]
+            TcpStream::Sim(_) => Ok(()),
+        }
+    }
+
     /// Two halves that may live in two tasks. Dropping the write half ends that direction.
     pub fn into_split(self) -> (ReadHalf, WriteHalf) {
         match self {

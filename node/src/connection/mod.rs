@@ -165,7 +165,14 @@ impl Connection {
         let mut scratch = shard.read_buffer.borrow_mut();
         let mut buffer = ReadBuf::new(&mut scratch);
         match Pin::new(&mut self.stream).poll_read(context, &mut buffer) {
-            Poll::Pending => Ok(false),
+            Poll::Pending => {
+                // The rest of a frame may be held back until its beginning is acknowledged. What
+                // is wrong with the socket shows when it is used.
+                if self.decoder.bytes_buffered() > 0 {
+                    self.stream.acknowledge().ok();
+                }
+                Ok(false)
+            }
             Poll::Ready(Err(_)) => Err(Closed),
             Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
                 self.is_ended = true;
