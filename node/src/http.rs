@@ -98,10 +98,13 @@ async fn refuse_before_ready(
 }
 
 /// Ready for any statement. A node that serves without a majority, by what it knew when it was
-/// ended, is so for reads at ONE alone, and says that.
+/// ended, is so for reads at ONE alone, and says that; one whose log has failed, for reads.
 async fn ready(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
     if let Some(ahead_micros) = shared.wall_clock.ahead_micros() {
         return (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", describe(ahead_micros)));
+    }
+    if let Some(reason) = shared.write_failure.get() {
+        return (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n"));
     }
     match *shared.standing.borrow() {
         Standing::CaughtUp => (StatusCode::OK, "ready\n".to_owned()),

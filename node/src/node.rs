@@ -72,6 +72,8 @@ pub(crate) struct Shared {
     /// It serves clients.
     pub is_ready: AtomicBool,
     /// Whether it is a member no more.
+    /// What keeps a shard from writing, until the node is started again.
+    pub write_failure: OnceLock<String>,
     pub departure: Departure,
     /// How far ahead it knows the generations of CDC streams.
     pub known_generations: KnownGenerations,
@@ -330,6 +332,7 @@ impl Node {
             http_address: OnceLock::new(),
         });
         let (listeners, http) = Listeners::bind(&shared).await?;
+            write_failure: OnceLock::new(),
         tokio::task::spawn_local(crate::http::serve(http, shared.clone()));
         tokio::task::spawn_local(internode::accept(shared.clone(), for_nodes));
         let begun = Node::begin(shared.clone(), listeners, receivers, snapshot, is_member);

@@ -408,9 +408,14 @@ impl Shard {
 
     /// The log has failed: nothing is acknowledged any more, reads go on.
     fn fail(&self, error: &LogError) {
-        tracing::error!("shard {} stops writing: {error}", self.index);
+        tracing::error!(
+            "shard {} stops writing: {error}; reads go on. Make the disk well, and start the node again",
+            self.index
+        );
         let mut state = self.state.borrow_mut();
         let reason = format!("this node cannot write any more: {error}");
+        // The first one that fails is as good as any.
+        self.shared.write_failure.set(reason.clone()).ok();
         let waiters = state.replicas.abandon();
         state.failure = Some(reason.clone());
         drop(state);

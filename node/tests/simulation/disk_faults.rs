@@ -3,6 +3,8 @@
 
 use crate::client::{Client, ClientError, Dialect, Home};
 use crate::clients::HasClients;
+use crate::cluster::Order;
+use crate::operator::ask;
 use crate::world::World;
 use cql::wire::Consistency;
 use env::SimControl;
@@ -97,6 +99,9 @@ async fn write_through_a_fault(home: Home, control: SimControl) -> Told {
         told.note(p, result);
     }
     assert!(told.refused.len() > 1, "one shard of two refuses: {told:?}");
+    let ready = ask(home.net, home.node.ip(), &Order::get("/readyz")).await.unwrap();
+    assert_eq!(ready.0, 503, "health checks hear of it: {ready:?}");
+    assert!(ready.1.contains("cannot write any more"), "{ready:?}");
     check_reads(&mut client, &told).await;
     told
 }

@@ -51,7 +51,8 @@ impl Operator {
             clock.sleep(PAUSE).await;
             let order = self.order.borrow().clone().filter(|_| !self.is_done());
             let Some(order) = order else { continue };
-            let asked = tokio::time::timeout(PATIENCE, ask(net, &order)).await;
+            let here = IpAddr::from([127, 0, 0, 1]);
+            let asked = tokio::time::timeout(PATIENCE, ask(net, here, &order)).await;
             // There may be another order meanwhile.
             let is_newest = self.order.borrow().as_ref() == Some(&order);
             if let Ok(Ok(answer)) = asked
@@ -63,9 +64,13 @@ impl Operator {
     }
 }
 
-/// The status and the body of the answer.
-async fn ask(net: Net, Order { method, path }: &Order) -> io::Result<(u16, String)> {
-    let mut stream = net.connect(SocketAddr::new(IpAddr::from([127, 0, 0, 1]), HTTP_PORT)).await?;
+/// The status and the body of a node's answer.
+pub(crate) async fn ask(
+    net: Net,
+    node: IpAddr,
+    Order { method, path }: &Order,
+) -> io::Result<(u16, String)> {
+    let mut stream = net.connect(SocketAddr::new(node, HTTP_PORT)).await?;
     let request = format!(
         "{method} {path} HTTP/1.1\r\nHost: node\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     );
