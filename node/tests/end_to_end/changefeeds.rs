@@ -382,7 +382,7 @@ fn cqlsh_takes_the_statements_as_they_stand() {
     let commands = format!(
         "{};\nUSE shop;\n{TABLE};\n{create};\nINSERT INTO orders (id, status) VALUES (1, 'new');\n\
          UPDATE orders SET status = 'shipped' WHERE id = 1;\nPAUSE CHANGEFEED detailed_feed;\n\
-         SELECT name, state FROM system_views.changefeeds;\nRESUME CHANGEFEED detailed_feed;\n\
+         SELECT name, state FROM system_views.changefeeds WHERE name = 'detailed_feed';\nRESUME CHANGEFEED detailed_feed;\n\
          DESCRIBE detailed_feed;\nDROP TABLE orders;\nDESCRIBE TABLES;\n",
         keyspace(1)
     );

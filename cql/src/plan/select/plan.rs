@@ -10,6 +10,7 @@ use crate::plan::error::PlanError;
 use crate::plan::markers::{MarkerSpecs, Receiver};
 use crate::plan::names::find_table;
 use crate::plan::restriction::{BoundRestrictions, BoundScope, Filter, Restrictions};
+use crate::plan::system_schema::is_virtual_keyspace;
 use crate::plan::term::{BoundTerm, PreparedTerm};
 use crate::plan::term_preparer::TermPreparer;
 use crate::plan::write::bind_timeout;
@@ -93,8 +94,9 @@ impl SelectPlan {
             check_static_selection(table, &selection, &restrictions)?;
             check_distinct(table, &selection, &restrictions)?;
         }
-        let restrictions =
-            Restrictions::prepare(&mut preparer, &select.relations, select.allow_filtering)?;
+        // What is made up when it is read, is made up as a whole.
+        let may_filter = select.allow_filtering || is_virtual_keyspace(&table.keyspace);
+        let restrictions = Restrictions::prepare(&mut preparer, &select.relations, may_filter)?;
         let mut number = |term: &Option<Term>, name: &str, cql_type: CqlType| {
             term.as_ref()
                 .map(|term| preparer.prepare(term, &Receiver::new(name, cql_type)))
