@@ -24,7 +24,7 @@ mod value;
 mod webhooks;
 
 pub use address::LookUp;
-pub use environment::is_variable_of_cassandra;
+pub use environment::is_variable_for_node;
 pub use flags::{Flags, UnusedFlags, Verb};
 pub use limits::Limits;
 pub use seed::Seed;
@@ -146,7 +146,7 @@ pub struct Machine {
 pub struct Sources<'s> {
     /// The command line; it holds `TETHYS_…` variables too.
     pub flags: &'s Flags,
-    /// Variables of Cassandra's image: those that [`is_variable_of_cassandra`].
+    /// Variables of the environment: those that [`is_variable_for_node`].
     pub variables: &'s [(String, String)],
     /// The file's text.
     pub file: Option<&'s str>,

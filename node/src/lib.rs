@@ -47,7 +47,7 @@ mod view;
 
 pub use config::{
     CONFIG_FILE_BYTES_MAX, CommitLogSync, Config, ConfigError, Flags, Limits, LogFormat, LookUp,
-    Machine, Seed, Sources, UnusedFlags, Verb, Webhooks, is_variable_of_cassandra,
+    Machine, Seed, Sources, UnusedFlags, Verb, Webhooks, is_variable_for_node,
 };
 pub use health::check_health;
 pub use node::{Node, StartError};

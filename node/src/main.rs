@@ -1,12 +1,11 @@
 //! The program `tethys`: reads the configuration, starts a node, and ends when it is told to; or
 //! does what its verb says.
 
-use clap::Parser;
 use env::Env;
 use env::signals::ShutdownSignals;
 use node::{
     CONFIG_FILE_BYTES_MAX, Config, Flags, Machine, Node, Sources, Verb, check_health, decommission,
-    is_variable_of_cassandra, logging, remove, show_status, withdraw,
+    is_variable_for_node, logging, remove, show_status, withdraw,
 };
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -20,7 +19,7 @@ const STOP_TIME_MAX: Duration = Duration::from_secs(9);
 const FAREWELL: Duration = Duration::from_secs(3);
 
 fn main() -> ExitCode {
-    let flags = Flags::parse();
+    let flags = Flags::of_process();
     let env = Env::real();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -69,7 +68,7 @@ fn configure(flags: &Flags, env: &Env, runtime: &Runtime) -> Result<(Config, Vec
         Machine { core_count: env::tasks::core_count(), memory_bytes: env::tasks::memory_bytes() };
     let variables: Vec<(String, String)> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .filter(|(name, _)| is_variable_of_cassandra(name))
+        .filter(|(name, _)| is_variable_for_node(name))
         .collect();
     let look_up = |name: &str| {
         let addresses = runtime.block_on(env.net.resolve(name, 0));

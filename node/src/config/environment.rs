@@ -1,15 +1,21 @@
-//! The variables by which containers of Cassandra are told what to do.
+//! The variables by which containers of Cassandra are told what to do; and those of ours that nobody
+//! knows.
 //!
 //! They are between file and flags: a `TETHYS_…` variable, which is a flag to us, wins over them.
 //! An empty one is as good as none, as in Cassandra's own image. What has no meaning here is
 //! warned of.
 
 use super::address::{Addresses, Role};
-use super::{Config, ConfigError, seed};
+use super::{Config, ConfigError, Flags, seed};
+use clap::{Arg, CommandFactory};
 use model::nearest::nearest;
 
 /// Every variable of Cassandra's image begins so, but those of [`UNUSED`].
 const PREFIX: &str = "CASSANDRA_";
+/// Every variable of ours.
+const OUR_PREFIX: &str = "TETHYS_";
+/// The only one of ours that is no flag.
+const OUR_LOG: &str = "TETHYS_LOG";
 
 /// What has a meaning.
 const USED: &[&str] = &[
@@ -37,12 +43,32 @@ const UNUSED: &[&str] = &[
 /// Set by orchestrators for every service that is called cassandra; nobody asked for anything.
 const OF_ORCHESTRATORS: &[&str] = &["CASSANDRA_PORT", "CASSANDRA_SERVICE_"];
 
-/// Whether a variable is one of Cassandra's image.
-pub fn is_variable_of_cassandra(name: &str) -> bool {
-    name.starts_with(PREFIX) || UNUSED.contains(&name)
+/// Whether a variable may be one of Cassandra's image, or of ours.
+pub fn is_variable_for_node(name: &str) -> bool {
+    name.starts_with(PREFIX) || name.starts_with(OUR_PREFIX) || UNUSED.contains(&name)
 }
 
-/// Takes the variables that [`is_variable_of_cassandra`]; others say nothing.
+/// What is to be said of a variable of ours that nobody knows.
+fn warn_of_unknown(name: &str, value: &str) -> Option<String> {
+    // What Kubernetes says of services whose names begin with tethys.
+    let is_service = name.contains("_SERVICE_") || name.contains("_PORT_") || value.contains("://");
+    let flags = Flags::command();
+    let known: Vec<&str> = flags
+        .get_arguments()
+        .filter_map(Arg::get_env)
+        .filter_map(|name| name.to_str())
+        .chain([OUR_LOG])
+        .collect();
+    if is_service || known.contains(&name) {
+        return None;
+    }
+    Some(format!(
+        "unknown environment variable {name}; the nearest known one is {}",
+        nearest(name, known.into_iter()).unwrap_or_default()
+    ))
+}
+
+/// Takes the variables of Cassandra's image, and warns of those that mean nothing.
 pub(super) fn apply(
     config: &mut Config,
     addresses: &mut Addresses,
@@ -71,6 +97,7 @@ pub(super) fn apply(
                 warnings.push(format!("environment variable {name} has no effect in Tethys"));
             }
             name if OF_ORCHESTRATORS.iter().any(|prefix| name.starts_with(prefix)) => {}
+            name if name.starts_with(OUR_PREFIX) => warnings.extend(warn_of_unknown(name, value)),
             name if role.is_none() && name.starts_with(PREFIX) => warnings.push(format!(
                 "unknown environment variable {name}; the nearest known one is {}",
                 nearest(name, USED.iter().chain(UNUSED).copied()).unwrap_or_default()

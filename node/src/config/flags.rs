@@ -2,7 +2,7 @@
 
 use crate::ring_change::{DecommissionFlags, RemoveFlags, WithdrawFlags};
 use crate::status::StatusFlags;
-use clap::{Args, Parser, Subcommand};
+use clap::{Arg, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::path::PathBuf;
 
 /// Command line of `tethys`. Every flag is also an environment variable.
@@ -44,13 +44,18 @@ pub struct Flags {
     #[arg(long, env = "TETHYS_BROADCAST_RPC_ADDRESS", value_name = "ADDRESS")]
     pub broadcast_rpc_address: Option<String>,
     /// Port for CQL clients [default: 9042]
-    #[arg(long, env = "TETHYS_PORT")]
+    #[arg(long, alias = "native-transport-port", env = "TETHYS_PORT")]
     pub port: Option<u16>,
     /// Port for shard-aware CQL clients [default: 19042]
-    #[arg(long, env = "TETHYS_SHARD_AWARE_PORT", value_name = "PORT")]
+    #[arg(
+        long,
+        alias = "native-shard-aware-transport-port",
+        env = "TETHYS_SHARD_AWARE_PORT",
+        value_name = "PORT"
+    )]
     pub shard_aware_port: Option<u16>,
     /// Port for /metrics, /healthz and /readyz [default: 9180]
-    #[arg(long, env = "TETHYS_HTTP_PORT", value_name = "PORT")]
+    #[arg(long, alias = "prometheus-port", env = "TETHYS_HTTP_PORT", value_name = "PORT")]
     pub http_port: Option<u16>,
     /// How many tokens a new node takes [default: 16]
     #[arg(long, env = "TETHYS_NUM_TOKENS", value_name = "COUNT")]
@@ -110,6 +115,31 @@ pub struct Flags {
     pub unused: UnusedFlags,
 }
 
+impl Flags {
+    /// Those of this process. A wrong one ends it.
+    pub fn of_process() -> Flags {
+        let mut command = without_services(Flags::command());
+        let called = std::env::args_os().next().map(PathBuf::from);
+        if called.is_some_and(|path| path.file_name().is_some_and(|name| name == "nodetool")) {
+            // Nobody means to start a node by that name.
+            command = command.subcommand_required(true).arg_required_else_help(true);
+        }
+        let matches = command.get_matches();
+        Flags::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+}
+
+/// Kubernetes tells containers in variables where services are: of one that is called tethys,
+/// `TETHYS_PORT` is `tcp://10.0.0.1:9042`. That is nothing that anybody has chosen.
+fn without_services(command: Command) -> Command {
+    let of_service = |arg: &Arg| {
+        let value = arg.get_env().and_then(std::env::var_os);
+        value.is_some_and(|value| value.to_string_lossy().contains("://"))
+    };
+    let forget = |arg| if of_service(&arg) { arg.env(None::<&'static str>) } else { arg };
+    command.mut_args(forget).mut_subcommands(without_services)
+}
+
 /// Arguments of ScyllaDB's program that people give it in containers: accepted and warned of.
 #[derive(Debug, Args)]
 pub struct UnusedFlags {
@@ -133,6 +163,18 @@ pub struct UnusedFlags {
     endpoint_snitch: Option<String>,
     #[arg(long, hide = true)]
     experimental_features: Option<String>,
+    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "1")]
+    experimental: Option<String>,
+    #[arg(long, hide = true)]
+    alternator_address: Option<String>,
+    #[arg(long, hide = true)]
+    alternator_port: Option<String>,
+    #[arg(long, hide = true)]
+    alternator_write_isolation: Option<String>,
+    #[arg(long, hide = true)]
+    io_properties_file: Option<String>,
+    #[arg(long, hide = true)]
+    reactor_backend: Option<String>,
 }
 
 impl UnusedFlags {
@@ -149,6 +191,12 @@ impl UnusedFlags {
             ("--authorizer", self.authorizer.is_some()),
             ("--endpoint-snitch", self.endpoint_snitch.is_some()),
             ("--experimental-features", self.experimental_features.is_some()),
+            ("--experimental", self.experimental.is_some()),
+            ("--alternator-address", self.alternator_address.is_some()),
+            ("--alternator-port", self.alternator_port.is_some()),
+            ("--alternator-write-isolation", self.alternator_write_isolation.is_some()),
+            ("--io-properties-file", self.io_properties_file.is_some()),
+            ("--reactor-backend", self.reactor_backend.is_some()),
         ];
         flags.into_iter().filter(|(_, is_given)| *is_given).map(|(name, _)| name).collect()
     }

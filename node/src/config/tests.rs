@@ -52,6 +52,21 @@ fn flags_win_over_the_file_and_the_file_over_defaults() {
 }
 
 #[test]
+fn a_variable_of_ours_that_nobody_knows_is_warned_of() {
+    let variables = [
+        ("TETHYS_PROT", "9142"),
+        ("TETHYS_LOG", "debug"),
+        ("TETHYS_MEMORY", "1G"),
+        ("TETHYS_SERVICE_HOST", "10.0.0.1"),
+        ("TETHYS_PORT_9042_TCP_ADDR", "10.0.0.1"),
+        ("TETHYS_METRICS_PORT", "tcp://10.0.0.2:9180"),
+    ];
+    let (_, warnings) = resolve(&[], &variables, None).unwrap();
+    let of_typo = "unknown environment variable TETHYS_PROT; the nearest known one is TETHYS_PORT";
+    assert_eq!(warnings, [of_typo]);
+}
+
+#[test]
 fn a_file_of_cassandra_says_where_the_others_are() {
     let file = "
 cluster_name: north

@@ -70,6 +70,34 @@ fn a_node_that_was_started_and_finds_no_majority_serves_and_is_not_ready() {
     assert_eq!(health(one, &address).success(), "");
 }
 
+/// A service of that name in Kubernetes kept nodes from starting: `invalid value 'tcp://…'`.
+#[test]
+fn what_kubernetes_says_of_a_service_is_no_port() {
+    let mut command = tethys();
+    command
+        .env("TETHYS_PORT", "tcp://10.0.0.1:9042")
+        .env("TETHYS_HTTP_PORT", "tcp://10.0.0.1:9180")
+        .args(["--port", "0", "health"]);
+    let asked = run(&mut command, "").expect("the built program runs");
+    assert_eq!(asked.stderr.split(": ").nth(1), Some("127.0.0.1:0"), "{}", asked.stderr);
+    let mut command = tethys();
+    command.env("TETHYS_HTTP_PORT", "tcp://10.0.0.1:9180");
+    let asked = run(command.args(["status", "--host", "nowhere.invalid"]), "");
+    let asked = asked.expect("the built program runs");
+    assert!(asked.stderr.contains("nowhere.invalid:9180"), "{}", asked.stderr);
+}
+
+/// It started a node, or said that one had the data directory.
+#[test]
+fn nodetool_without_a_verb_says_which_there_are() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let nodetool = folder.path().join("nodetool");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_tethys"), &nodetool).expect("it is new");
+    let asked = run(&mut Command::new(nodetool), "").expect("the built program runs");
+    assert_eq!(asked.status.code(), Some(2));
+    assert!(asked.stderr.contains("decommission"), "{}", asked.stderr);
+}
+
 #[test]
 fn variables_of_cassandras_image_are_read() {
     let mut command = tethys();
