@@ -208,9 +208,8 @@ impl fmt::Display for Refusal {
             Refusal::AddressInUse { address, holder } => {
                 write!(
                     f,
-                    "address {address} is that of the node {0:032x}: if that is dead, this one takes its \
-                     place with `--replace {0:032x}`",
-                    holder.0
+                    "address {address} is that of the node {holder}: if that is dead, this one takes its \
+                     place with `--replace {holder}`"
                 )
             }
             Refusal::AddressOpen(address) => {
@@ -219,15 +218,13 @@ impl fmt::Display for Refusal {
             Refusal::TokenCount(count) => {
                 write!(f, "a node has 1 to {TOKENS_PER_NODE_MAX} tokens, not {count}")
             }
-            Refusal::Busy(other) => write!(f, "the node {:032x} is joining or leaving", other.0),
+            Refusal::Busy(other) => write!(f, "the node {other} is joining or leaving"),
             Refusal::NotMember(dead) => {
-                write!(f, "there is no node {:032x} whose place it could take", dead.0)
+                write!(f, "there is no node {dead} whose place it could take")
             }
-            Refusal::Alive(dead) => write!(
-                f,
-                "the node {:032x} lives, and its place cannot be taken: stop it first",
-                dead.0
-            ),
+            Refusal::Alive(dead) => {
+                write!(f, "the node {dead} lives, and its place cannot be taken: stop it first")
+            }
             Refusal::OtherPlace { rack, data_centre } => write!(
                 f,
                 "the node whose place it is to take is in rack {rack} of data centre {data_centre}, \

@@ -127,12 +127,15 @@ fn judge_keyspace(
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Refusal::NotMember(host) => write!(f, "there is no node {:032x}", host.0),
+            Refusal::NotMember(host) => write!(f, "there is no node {host}"),
             Refusal::Alive(host) => {
-                write!(f, "the node {:032x} lives: it has to leave by itself", host.0)
+                write!(
+                    f,
+                    "the node {host} lives: have it leave by `tethys decommission`, or stop it first"
+                )
             }
             Refusal::LastNode => f.write_str("the last node cannot go: stop it instead"),
-            Refusal::Busy(other) => write!(f, "the node {:032x} is joining or leaving", other.0),
+            Refusal::Busy(other) => write!(f, "the node {other} is joining or leaving"),
             Refusal::NoMajority { keyspace } => write!(
                 f,
                 "keyspace {keyspace} has data of whose replicas no majority lives: bring their nodes \
@@ -142,7 +145,8 @@ impl fmt::Display for Refusal {
                 let place = data_centre.as_ref().map(|centre| format!(" in data centre {centre}"));
                 write!(
                     f,
-                    "keyspace {keyspace} wants {wanted} copies{}, and {left} of its nodes would stay",
+                    "keyspace {keyspace} wants {wanted} copies{}, and {left} of its nodes would stay: \
+                     add a node first",
                     place.unwrap_or_default()
                 )
             }

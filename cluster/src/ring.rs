@@ -30,6 +30,15 @@ pub const TOKENS_PER_NODE: usize = 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HostId(pub u128);
 
+/// As `tethys status` shows it.
+impl fmt::Display for HostId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hex = format!("{:032x}", self.0);
+        let parts = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
+        f.write_str(&parts.join("-"))
+    }
+}
+
 /// A node's position in [`Ring::nodes`]; meaningful for that ring only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeIndex(pub u16);
@@ -292,10 +301,10 @@ fn distance_to_nearest(taken: &BTreeSet<u64>, position: u64) -> u64 {
 impl fmt::Display for RingError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            RingError::DuplicateHost(host) => write!(f, "two nodes have host id {:032x}", host.0),
+            RingError::DuplicateHost(host) => write!(f, "two nodes have host id {host}"),
             RingError::DuplicateToken(token) => write!(f, "token {} has two owners", token.0),
             RingError::ReservedToken => write!(f, "token {} cannot be owned", i64::MIN),
-            RingError::NoTokens(host) => write!(f, "node {:032x} owns no token", host.0),
+            RingError::NoTokens(host) => write!(f, "node {host} owns no token"),
             RingError::Cuts(cuts) => write!(f, "a ring cannot be cut at {cuts} even points"),
             RingError::TooManyNodes => write!(f, "a ring has at most {} nodes", u16::MAX),
         }

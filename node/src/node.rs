@@ -91,7 +91,7 @@ pub(crate) struct Shared {
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Node({:032x})", self.host_id.0)
+        write!(f, "Node({})", self.host_id)
     }
 }
 
@@ -251,8 +251,8 @@ impl std::fmt::Display for StartError {
             ),
             StartError::NothingToReplace(host) => write!(
                 f,
-                "this node is to take the place of node {}, and no seed leads to its cluster",
-                crate::statement::format_uuid(host.0)
+                "this node is to take the place of node {host}, and no seed leads to its cluster; \
+                 name members of it as --seeds"
             ),
             StartError::Clock(ahead_micros) => {
                 write!(f, "{}: set it right, and start the node again", describe(*ahead_micros))

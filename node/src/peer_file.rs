@@ -97,7 +97,7 @@ impl PeerFile {
         }
         let content = Content { starts: before.starts.with(host_id, start), ..before };
         self.save(content).map_err(|error| {
-            tracing::error!("{error}: node {:032x} is not listened to", host_id.0);
+            tracing::error!("{error}: node {host_id} is not listened to");
             IntroductionError::NotRemembered(error)
         })
     }

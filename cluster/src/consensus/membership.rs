@@ -5,6 +5,7 @@
 
 use crate::ring::HostId;
 use crate::wire::{DecodeError, Reader};
+use std::fmt;
 
 /// Members a group can have, learners included: far above any replication factor in use, and low
 /// enough that walking over them costs nothing.
@@ -28,6 +29,17 @@ pub enum Change {
     Promote(HostId),
     /// A member leaves.
     Remove(HostId),
+}
+
+/// For the operator.
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Change::AddLearner(host) => write!(f, "node {host} becomes a learner"),
+            Change::Promote(host) => write!(f, "node {host} becomes a voter"),
+            Change::Remove(host) => write!(f, "node {host} is taken out"),
+        }
+    }
 }
 
 impl Membership {

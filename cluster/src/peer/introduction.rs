@@ -238,18 +238,16 @@ impl fmt::Display for IntroductionError {
                 "this is cluster {ours:032x}; the node belongs to cluster {theirs:032x}, which \
                  has the same name"
             ),
-            Self::Itself => f.write_str("the node called itself: it is its own seed"),
+            Self::Itself => f.write_str("is this node"),
             Self::HostIdInUse { host_id, holder } => write!(
                 f,
-                "host id {:032x} is connected from {holder}: two nodes run on copies of one data \
-                 directory",
-                host_id.0
+                "host id {host_id} is connected from {holder}: two nodes run on copies of one data \
+                 directory"
             ),
             Self::AddressInUse { address, holder } => write!(
                 f,
-                "address {address} is that of the node {:032x}, which is connected: two nodes \
-                 announce one address",
-                holder.0
+                "address {address} is that of the node {holder}, which is connected: two nodes \
+                 announce one address"
             ),
             Self::Outdated { newest, announced } => write!(
                 f,
@@ -264,10 +262,10 @@ impl fmt::Display for IntroductionError {
                 write!(f, "the start of the node cannot be remembered: {reason}")
             }
             Self::Removed(host_id) => {
-                write!(f, "the node {:032x} was removed from the cluster", host_id.0)
+                write!(f, "the node {host_id} was removed from the cluster")
             }
             Self::AnotherHost { expected, found } => {
-                write!(f, "the node {:032x} is there, not the node {:032x}", found.0, expected.0)
+                write!(f, "the node {found} is there, not the node {expected}")
             }
             Self::NoSuchShard { shard, shard_count } => {
                 write!(f, "there is no shard {shard}: the node has {shard_count}")

@@ -112,7 +112,8 @@ impl Shard {
         }
         for assignment in &assignments {
             let FeedAssignment { name, owner, .. } = assignment;
-            let owner = owner.map_or("nobody".to_owned(), |owner| format!("node {owner:032x}"));
+            let owner =
+                owner.map_or("nobody".to_owned(), |owner| format!("node {}", HostId(owner)));
             tracing::info!("changefeed '{name}' goes to {owner}");
         }
         // What was decided under another epoch is void, so nothing need be waited for before.

@@ -192,8 +192,8 @@ pub(super) async fn answer(shard: Rc<Shard>, from: Peer, body: Bytes, responder:
     let deadline = Deadline::after(&shard, responder.time_left().saturating_sub(ANSWER_TIME));
     let answer = shard.admit(&request, deadline).await;
     match &answer {
-        JoinAnswer::Admitted(_) => tracing::info!("node {:032x} joins", from.host_id.0),
-        other => tracing::debug!("node {:032x} asks to join: {other:?}", from.host_id.0),
+        JoinAnswer::Admitted(_) => tracing::info!("node {} joins", from.host_id),
+        other => tracing::debug!("node {} asks to join: {other:?}", from.host_id),
     }
     let bytes = serde_json::to_vec(&answer).expect("a snapshot has only string keys");
     if let Err(error) = responder.answer(Class::Bulk, &[&bytes]) {
@@ -215,7 +215,7 @@ impl Shard {
         if let Some(other) = self.joining.get()
             && other.0 != request.host_id
         {
-            return not_yet(&format!("the node {:032x} is joining", other.0));
+            return not_yet(&format!("the node {other} is joining"));
         }
         self.joining.set(Some(HostId(request.host_id)));
         let answer = self.admit_alone(request, deadline).await;

@@ -269,5 +269,5 @@ fn count_unknown(shard: &Shard, peer: Peer, what: &str) {
 }
 
 fn show(shard: u16, peer: Peer) -> String {
-    format!("shard {} of node {:032x} (from shard {shard} here)", peer.shard, peer.host_id.0)
+    format!("shard {} of node {} (from shard {shard} here)", peer.shard, peer.host_id)
 }

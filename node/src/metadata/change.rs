@@ -456,7 +456,7 @@ impl Shard {
             let (shard, host) = (self.clone(), node.host_id);
             waiting.spawn_local(async move {
                 let has_adopted = shard.node_adopts(host, index, deadline).await;
-                (!has_adopted).then(|| format!("node {:032x} does not act by it yet", host.0))
+                (!has_adopted).then(|| format!("node {host} does not act by it yet"))
             });
         }
         let mut warnings = Vec::new();

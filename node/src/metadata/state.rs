@@ -262,7 +262,7 @@ impl Metadata {
                     || one.cql_address() == record.cql_address())
         };
         if let Some(other) = self.all_nodes().find(|other| holds(other)) {
-            return Err(format!("its address is that of the node {:032x}", other.host_id));
+            return Err(format!("its address is that of the node {}", HostId(other.host_id)));
         }
         let is_moved = known.tokens != record.tokens
             || known.data_center != record.data_center

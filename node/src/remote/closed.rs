@@ -192,7 +192,7 @@ impl Shard {
         let asking = self.peers.ask(peer, Class::Bulk, &[&question], ANSWER_MAX);
         match self.while_it_lives(peer.host_id, asking).await {
             Some(Ok(answer)) => read_answer(view, &answer).unwrap_or_else(|error| {
-                tracing::warn!("closed times of node {:032x}: {error}", peer.host_id.0);
+                tracing::warn!("closed times of node {}: {error}", peer.host_id);
                 Vec::new()
             }),
             // Another node leads its ranges by now, or soon.

@@ -108,8 +108,7 @@ impl Shard {
             self.peers.ask(peer, Class::Bulk, &[&bytes], ask.wait.saturating_add(TRAVEL_TIME));
         let answer = self.while_it_lives(peer.host_id, asking).await?.ok()?;
         let read = read_answer(&answer);
-        read.inspect_err(|error| tracing::warn!("logs of node {:032x}: {error}", peer.host_id.0))
-            .ok()
+        read.inspect_err(|error| tracing::warn!("logs of node {}: {error}", peer.host_id)).ok()
     }
 }
 

@@ -155,7 +155,8 @@ fn judge_withdrawal(
     }
     if !plan.kind.is_coming() && !is_live {
         return Err(format!(
-            "the node {host_id:032x} does not answer, and cannot stay before it does: start it first"
+            "the node {} does not answer, and cannot stay before it does: start it first",
+            HostId(host_id)
         ));
     }
     Ok(Some(Command::WithdrawPlan { since: plan.since }))

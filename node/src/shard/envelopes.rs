@@ -35,7 +35,7 @@ impl Shard {
                 true
             }
             Err(error @ (ReceiveError::Malformed(_) | ReceiveError::TooManyLinks)) => {
-                tracing::warn!("from node {:032x}: {error}", from.host_id.0);
+                tracing::warn!("from node {}: {error}", from.host_id);
                 false
             }
         }

@@ -360,10 +360,10 @@ impl ShardState {
         for &(group, host) in left_behind {
             if self.replicas.is_leader(group) && self.left_behind.insert((group, host)) {
                 tracing::warn!(
-                    "group {:016x}: node {:032x} lacks more than the log keeps for those that are \
+                    "group {:016x}: node {} lacks more than the log keeps for those that are \
                      away ({} bytes), and needs a snapshot",
                     group.0,
-                    host.0,
+                    host,
                     self.log_bytes_max
                 );
             }

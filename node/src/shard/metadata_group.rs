@@ -355,11 +355,11 @@ impl Shard {
         self.wake_log();
         match changed {
             Ok(Ok(())) => {
-                tracing::info!("members of the metadata group: {change:?}");
+                tracing::info!("the nodes that decide on schema and ring: {change}");
                 true
             }
             Ok(Err(refusal)) => {
-                tracing::debug!("members of the metadata group: {change:?}: {refusal:?}");
+                tracing::debug!("the nodes that decide on schema and ring: {change}: {refusal:?}");
                 false
             }
             // The log's task meets the failure and says so.

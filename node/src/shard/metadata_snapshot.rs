@@ -56,7 +56,7 @@ impl Shard {
         let sent = self.peers.ask(peer, Class::Bulk, &[&kind, &bytes], SNAPSHOT_TIME_MAX).await;
         match sent {
             Ok(_) => {
-                tracing::info!("node {:032x} has a snapshot of the metadata", host.0);
+                tracing::info!("node {host} has a snapshot of the metadata");
                 let now = MonotonicNanos(self.monotonic_nanos());
                 let result: Result<(), LogError> =
                     self.state.borrow_mut().with_replicas(now, |replicas, local| {
@@ -67,7 +67,7 @@ impl Shard {
                 self.wake_log();
             }
             Err(error) => {
-                tracing::warn!("node {:032x}: a snapshot of the metadata: {error}", host.0);
+                tracing::warn!("node {host}: a snapshot of the metadata: {error}");
                 self.shared.env.clock.sleep(RETRY_PAUSE).await;
             }
         }
@@ -93,8 +93,8 @@ impl Shard {
             Ok(()) => drop(responder.answer(Class::Bulk, &[])),
             Err(reason) => {
                 tracing::warn!(
-                    "a snapshot of the metadata from node {:032x} is not taken over: {reason}",
-                    from.host_id.0
+                    "a snapshot of the metadata from node {} is not taken over: {reason}",
+                    from.host_id
                 );
                 responder.refuse();
             }

@@ -47,7 +47,7 @@ impl Shard {
     pub(super) fn report_bad_entry(&self, from: Peer, bad: BadEntry) {
         let known = self.state.borrow_mut().bad_entries.insert(bad.group, bad);
         if known != Some(bad) {
-            tracing::error!("from node {:032x}: {}", from.host_id.0, advise(&bad));
+            tracing::error!("from node {}: {}", from.host_id, advise(&bad));
         }
     }
 }

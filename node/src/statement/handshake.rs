@@ -2,6 +2,7 @@
 
 use super::Reply;
 use crate::connection::Session;
+use cluster::HostId;
 use cql::wire::{
     Compression, EventKind, Extensions, FRAME_BODY_BYTES_MAX, Framing, Startup, Version,
 };
@@ -97,10 +98,9 @@ fn is_version_3(version: &str) -> bool {
     major.is_some_and(|major| major == 3 || major == 4)
 }
 
-/// A UUID in its usual spelling.
+/// A node's host id, as `tethys status` shows it.
 pub(crate) fn format_uuid(id: u128) -> String {
-    let hex = format!("{id:032x}");
-    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+    HostId(id).to_string()
 }
 
 const _: () = assert!((EventKind::SchemaChange as u8) < 8, "a session keeps kinds in eight bits");

@@ -47,7 +47,7 @@ fn a_node_that_was_started_and_finds_no_majority_serves_and_is_not_ready() {
     let mut nodes: [Node; 3] = Node::start_together(&["--memory", "64M", "--shards", "1"]);
     // Until then one or two nodes are the majority.
     let deadline = Instant::now() + PATIENCE;
-    let promotion_count = |node: &Node| node.log().matches("Promote(").count();
+    let promotion_count = |node: &Node| node.log().matches("becomes a voter").count();
     while nodes.iter().map(promotion_count).sum::<usize>() < 2 {
         assert!(Instant::now() < deadline, "{}", nodes[0].log());
         thread::sleep(Duration::from_millis(20));

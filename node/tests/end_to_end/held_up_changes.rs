@@ -71,7 +71,7 @@ fn begin_join(nodes: &mut [Node]) {
 fn a_second_node_joins_in_its_turn() {
     let mut nodes = three_members::<5>();
     begin_join(&mut nodes);
-    let first_id = host_id(&nodes[0], &nodes[3]).replace('-', "");
+    let first_id = host_id(&nodes[0], &nodes[3]);
     let dead_id = host_id(&nodes[0], &nodes[2]);
 
     nodes[4].launch_again();

@@ -100,7 +100,7 @@ fn a_node_that_lost_its_votes_is_refused_and_takes_its_place_again_as_a_new_one(
     fs::remove_dir_all(data(&nodes[2])).expect("its own folder");
     let said = nodes[2].refuses_to_restart_as_it_is();
     let line = said.lines().last().expect("it says why");
-    let hint = format!("with `--replace {}`", lost_id.replace('-', ""));
+    let hint = format!("with `--replace {lost_id}`");
     assert!(line.contains("is that of the node") && line.contains(&hint), "{line}");
     nodes[2].restart_until_let_in(&["--replace", &lost_id]);
     wait_for_members(&nodes.each_ref());

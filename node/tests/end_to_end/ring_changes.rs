@@ -344,7 +344,11 @@ fn a_dead_node_is_removed_while_clients_write() {
     let acknowledged = fill_three_copies(&all);
     let dead_id = host_id(all[0], all[3]);
     let refused = verb(all[0], &["remove", &dead_id]);
-    assert!(refused.stderr.contains("lives: it has to leave by itself"), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("lives: have it leave by `tethys decommission`"),
+        "{}",
+        refused.stderr
+    );
     let unknown = verb(all[0], &["remove", &"0".repeat(32)]);
     assert!(unknown.stderr.contains("there is no node"), "{}", unknown.stderr);
 

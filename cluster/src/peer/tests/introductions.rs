@@ -39,7 +39,7 @@ fn a_seed_says_who_it_is() {
         // A seed that is the node itself.
         let itself = introduce(&env, &a.registry, a.address()).await;
         assert_eq!(itself, Err(IntroductionError::Itself));
-        assert!(a.refusal().await.contains("its own seed"));
+        assert!(a.refusal().await.contains("is this node"));
         // A seed that is not there.
         let gone = b.address();
         drop(b);

@@ -88,12 +88,10 @@ impl Shard {
         };
         match result {
             Ok(base) => {
-                tracing::info!(
-                    "shard {}: group {:016x}: a snapshot of node {:032x} is installed, as of entry \
-                     {}",
+                tracing::debug!(
+                    "shard {}: group {:016x}: a snapshot of node {from} is installed, as of entry {}",
                     self.index,
                     group.0,
-                    from.0,
                     base.0
                 );
                 self.snapshots.count(|figures| figures.received += 1);
@@ -106,10 +104,9 @@ impl Shard {
             // The sender learns it as its stream breaks.
             Err(failure) => {
                 tracing::warn!(
-                    "shard {}: group {:016x}: a snapshot of node {:032x} is not taken: {failure}",
+                    "shard {}: group {:016x}: a snapshot of node {from} is not taken: {failure}",
                     self.index,
-                    group.0,
-                    from.0
+                    group.0
                 );
                 self.snapshots.count(|figures| figures.failed += 1);
             }

@@ -13,6 +13,8 @@ use storage::{Export, SnapshotBase, StorageError};
 
 /// How long a member that did not take its snapshot is left alone.
 const REST: Duration = Duration::from_secs(1);
+/// Smaller snapshots are not worth a line: after a start there may be one for each range.
+const TOLD_BYTES_MIN: u64 = 1 << 20;
 /// How long a member may take to make a snapshot durable once it has all of it.
 const INSTALL_TIME_MAX: Duration = Duration::from_mins(1);
 
@@ -98,33 +100,36 @@ impl Shard {
         let base = export.head().base.index;
         tracing::debug!(
             "shard {}: group {:016x}: sending a snapshot as of entry {base}, about {} KiB, to node \
-             {:032x}",
+             {}",
             self.index,
             group.0,
             export.estimated_bytes() >> 10,
-            peer.host_id.0
+            peer.host_id
         );
         let result = self.send_chunks(group, peer, export).await;
         self.state.borrow_mut().snapshots_sent.remove(&(group, peer.host_id));
         match result {
             Ok(bytes) => {
-                tracing::info!(
-                    "shard {}: group {:016x}: node {:032x} has a snapshot as of entry {base}, \
+                let done = format!(
+                    "shard {}: group {:016x}: node {} has a snapshot as of entry {base}, \
                      {bytes} bytes",
-                    self.index,
-                    group.0,
-                    peer.host_id.0
+                    self.index, group.0, peer.host_id
                 );
+                if bytes < TOLD_BYTES_MIN {
+                    tracing::debug!("{done}");
+                } else {
+                    tracing::info!("{done}");
+                }
                 self.snapshots.count(|figures| figures.sent += 1);
                 self.state.borrow_mut().left_behind.remove(&(group, peer.host_id));
                 self.snapshot_ended(group, peer.host_id);
             }
             Err(failure) => {
                 tracing::warn!(
-                    "shard {}: group {:016x}: node {:032x} did not get a snapshot: {failure}",
+                    "shard {}: group {:016x}: node {} did not get a snapshot: {failure}",
                     self.index,
                     group.0,
-                    peer.host_id.0
+                    peer.host_id
                 );
                 self.snapshots.count(|figures| figures.failed += 1);
                 let until = self.deadline_nanos(REST);
