@@ -180,8 +180,28 @@ impl std::fmt::Display for DataDirectoryError {
                     overtaken.incarnation
                 )
             }
-            Self::Io { path, error } => write!(f, "{}: {error}", path.display()),
+            Self::Io { path, error } => {
+                write!(f, "the data directory: {}: {error}{}", path.display(), advice(error.kind()))
+            }
         }
+    }
+}
+
+/// What to do about an error of the disk, where that can be said.
+fn advice(error: io::ErrorKind) -> String {
+    match error {
+        io::ErrorKind::PermissionDenied => {
+            format!(
+                "; user {}, as whom this program runs, must be able to write there; or choose \
+                 another --data-dir",
+                env::tasks::user_id()
+            )
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "; choose a --data-dir that can be written, such as a volume".to_owned()
+        }
+        io::ErrorKind::StorageFull => "; make room on that disk".to_owned(),
+        _ => String::new(),
     }
 }
 

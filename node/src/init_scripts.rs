@@ -57,7 +57,9 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         Err(error) => return tracing::error!("init scripts are not run: {error}"),
     };
     if let Err(error) = run_all(&shared, &folder, progress).await {
-        tracing::error!("{error}; the next start goes on with this script");
+        tracing::error!(
+            "{error}; mend it and start the node again, which goes on with this script"
+        );
     }
 }
 
@@ -98,7 +100,8 @@ async fn run_all(shared: &Shared, folder: &Path, mut progress: Progress) -> Resu
     for name in scripts {
         if !progress.done.contains(&name) {
             let count = run_script(shared, &folder.join(&name)).await?;
-            tracing::info!("init script {name}: {count} statements done");
+            let plural = if count == 1 { "" } else { "s" };
+            tracing::info!("init script {name}: {count} statement{plural} done");
             progress.done.insert(name);
             save(shared, &progress)?;
         }
@@ -137,8 +140,8 @@ async fn wait_for_nodes(shared: &Shared) {
         }
         if waited >= NODES_TIME_MAX {
             return tracing::warn!(
-                "init scripts are run by {count} nodes, not {expected}: who is missing was waited \
-                 for, and cannot join any more"
+                "init scripts are run while {count} nodes are up, not {expected}: the others were \
+                 waited for long enough, and may join later"
             );
         }
         if waited >= reported + REPORT_INTERVAL {

@@ -58,9 +58,10 @@ fn configure(flags: &Flags, env: &Env, runtime: &Runtime) -> Result<(Config, Vec
             let bytes = env
                 .disk
                 .read(path, CONFIG_FILE_BYTES_MAX)
-                .map_err(|error| format!("{}: {error}", path.display()))?;
-            let text = String::from_utf8(bytes)
-                .map_err(|_| format!("{} is not UTF-8 text", path.display()))?;
+                .map_err(|error| format!("the configuration file {}: {error}", path.display()))?;
+            let text = String::from_utf8(bytes).map_err(|_| {
+                format!("the configuration file {} is not UTF-8 text", path.display())
+            })?;
             Some(text)
         }
     };

@@ -24,6 +24,7 @@ use env::tasks::Task;
 use env::tasks::queue::{Receiver, Sender, queue};
 use model::{KeyspaceDef, TableId, TimestampMicros};
 use std::convert::Infallible;
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -71,9 +72,9 @@ pub(crate) struct Shared {
     pub shards_with_old_batches: AtomicUsize,
     /// It serves clients.
     pub is_ready: AtomicBool,
-    /// Whether it is a member no more.
     /// What keeps a shard from writing, until the node is started again.
     pub write_failure: OnceLock<String>,
+    /// Whether it is a member no more.
     pub departure: Departure,
     /// How far ahead it knows the generations of CDC streams.
     pub known_generations: KnownGenerations,
@@ -238,7 +239,15 @@ impl std::fmt::Display for StartError {
             StartError::Data(error) | StartError::Metadata(error) => f.write_str(error),
             StartError::Shard(shard, error) => write!(f, "shard {shard}: {error}"),
             StartError::Listen(address, key, error) => {
-                write!(f, "cannot listen on {address} ({key}): {error}")
+                let advice = match error.kind() {
+                    ErrorKind::AddrInUse => {
+                        "; end the program that has it, or choose another port or address"
+                    }
+                    ErrorKind::AddrNotAvailable => "; choose an address of this machine",
+                    ErrorKind::PermissionDenied => "; choose a port from 1024 on",
+                    _ => "",
+                };
+                write!(f, "cannot listen on {address} ({key}): {error}{advice}")
             }
             StartError::JoinRefused(seed, reason) => {
                 write!(f, "cannot join the cluster of seed {seed}: {reason}")
@@ -323,6 +332,7 @@ impl Node {
             connection_count: AtomicUsize::new(0),
             shards_with_old_batches: AtomicUsize::new(usize::from(shard_count)),
             is_ready: AtomicBool::new(false),
+            write_failure: OnceLock::new(),
             departure: Departure::default(),
             standing: watch::channel(Standing::Asking).0,
             views: OnceLock::new(),
@@ -332,7 +342,6 @@ impl Node {
             http_address: OnceLock::new(),
         });
         let (listeners, http) = Listeners::bind(&shared).await?;
-            write_failure: OnceLock::new(),
         tokio::task::spawn_local(crate::http::serve(http, shared.clone()));
         tokio::task::spawn_local(internode::accept(shared.clone(), for_nodes));
         let begun = Node::begin(shared.clone(), listeners, receivers, snapshot, is_member);
@@ -383,10 +392,11 @@ impl Node {
     /// One line that says where to connect and how.
     pub fn greeting(&self) -> String {
         let (address, shared) = (self.address(), &self.shared);
-        let (ip, port) = (address.ip(), address.port());
+        let (ip, port) = (self.told_ip(), address.port());
+        let plural = if shared.shard_count == 1 { "" } else { "s" };
         format!(
             "Tethys {} is ready: CQL on {address} (cqlsh {ip} {port}), shard-aware port {}, HTTP \
-             on {}, other nodes on {}, {} shards, data in {}",
+             on {}, other nodes on {}, {} shard{plural}, data in {}",
             env!("CARGO_PKG_VERSION"),
             shared.shard_aware_port(),
             shared.http_address(),
@@ -394,6 +404,13 @@ impl Node {
             shared.shard_count,
             shared.data.path.display(),
         )
+    }
+
+    /// Where somebody who tries the node finds it: of all interfaces, one that it has told others.
+    fn told_ip(&self) -> IpAddr {
+        let told = [self.shared.broadcast_rpc_address(), self.shared.broadcast_address()];
+        let reachable = told.iter().map(SocketAddr::ip).find(|ip| !ip.is_unspecified());
+        reachable.unwrap_or(IpAddr::from([127, 0, 0, 1]))
     }
 
     /// Returns when the node is a member of its cluster no more: it has left, or was removed.

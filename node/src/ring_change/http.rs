@@ -86,7 +86,7 @@ async fn change(
 ) -> Answer {
     let is_own_machine = client.ip().is_loopback() || client.ip() == shared.http_address().ip();
     if !is_own_machine {
-        let reason = "the ring is changed from the machine of a node only\n";
+        let reason = "the ring is changed from the machine of a node only: run this there\n";
         return (StatusCode::FORBIDDEN, reason.to_owned());
     }
     let is_done = || request.is_done(&shared.views().newest().metadata);

@@ -63,7 +63,7 @@ fn scripts_run_once_in_their_order_and_go_on_behind_one_that_failed() {
     write("2-data.cql", &format!("{COUNT}2;"));
     assert!(node.stop().success());
     node.restart();
-    wait_for(&node, "init script 2-data.cql: 1 statements done", 1);
+    wait_for(&node, "init script 2-data.cql: 1 statement done", 1);
     assert!(node.stop().success());
     write("3-late.cql", &format!("{COUNT}3;"));
     node.restart();

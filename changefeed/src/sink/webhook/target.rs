@@ -5,6 +5,9 @@ use http::uri::PathAndQuery;
 
 use super::address::AddressPolicy;
 
+/// The refusal of plain HTTP.
+const HTTPS_ONLY: &str =
+    "the configuration of this server allows webhooks by https only (webhook_allow_http)";
 /// URLs beyond this length are mistakes; many receivers refuse them earlier.
 const URL_BYTES_MAX: usize = 2048;
 
@@ -39,7 +42,7 @@ impl Target {
             Some("https") => true,
             Some("http") if policy.allow_http => false,
             Some("http") => {
-                return Err("the configuration of this server allows webhooks by https only".into());
+                return Err(HTTPS_ONLY.into());
             }
             Some(other) => return Err(format!("a webhook cannot be reached by {other}://")),
             None => return Err(without_scheme()),
@@ -80,7 +83,10 @@ impl Target {
 
     /// Why an address of this kind is not reached.
     pub(super) fn refusal(&self, kind: &str) -> String {
-        format!("{self} is {kind}, which the configuration of this server does not allow")
+        format!(
+            "{self} is {kind}, which the configuration of this server does not allow \
+             (webhook_allow_private_addresses)"
+        )
     }
 }
 
@@ -169,6 +175,6 @@ mod tests {
     #[test]
     fn http_needs_leave() {
         let error = Target::parse("http://example.com/", AddressPolicy::default()).unwrap_err();
-        assert_eq!(error, "the configuration of this server allows webhooks by https only");
+        assert_eq!(error, super::HTTPS_ONLY);
     }
 }
