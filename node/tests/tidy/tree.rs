@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Folders that are nobody's source.
-const SKIPPED: &[&str] = &[".git", "target", "data", "node_modules"];
+const SKIPPED: &[&str] = &[".git", "target", "data", "data1", "data2", "data3", "node_modules"];
 
 /// The folder of the workspace.
 pub(crate) fn root() -> PathBuf {
