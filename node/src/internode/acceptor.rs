@@ -47,7 +47,13 @@ impl Reports {
         }
         let is_last = self.count.get() == REPORTS_MAX;
         let rest = if is_last { "; more are turned away without a word for a while" } else { "" };
-        tracing::warn!("{from} is turned away from the port for nodes: {error}{rest}");
+        let report = format!("{from} is turned away from the port for nodes: {error}{rest}");
+        if matches!(error, IntroductionError::Removed(_)) {
+            // It hears so, and ends.
+            tracing::info!("{report}");
+        } else {
+            tracing::warn!("{report}");
+        }
     }
 
     /// Whether one more line may be written.

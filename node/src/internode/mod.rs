@@ -173,10 +173,12 @@ fn take(shard: &Rc<Shard>, event: Event) {
         Event::Unreachable { peer, error } if error.is_passing() => {
             tracing::debug!("{} is not reached: {error}", show(shard.index, peer));
         }
+        Event::Unreachable { peer, error } if is_removal(&error) => {
+            // The program says so, once.
+            tracing::debug!("{} is not reached: {error}", show(shard.index, peer));
+            shard.shared.departure.note();
+        }
         Event::Unreachable { peer, error } => {
-            if is_removal(&error) {
-                shard.shared.departure.note();
-            }
             tracing::warn!("{} is not reached: {error}", show(shard.index, peer));
         }
         Event::Messages { peer, messages } => {
