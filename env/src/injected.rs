@@ -12,6 +12,9 @@
 //! Like [`crate::planted`] it exists with `debug_assertions` only: a release build, which the image is,
 //! knows neither the variable nor the faults, and asks constants.
 
+/// The environment variable with the file's name.
+pub const FILE_VARIABLE: &str = "TETHYS_TEST_FAULTS";
+
 #[cfg(not(debug_assertions))]
 mod side {
     use std::io;
@@ -33,14 +36,13 @@ mod side {
 mod side {
     #![expect(clippy::disallowed_methods, reason = "the faults of a test come from outside")]
 
+    use super::FILE_VARIABLE;
     use std::io;
     use std::path::{Path, PathBuf};
     use std::sync::Once;
     use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
     use std::time::Duration;
 
-    /// The environment variable with the file's name.
-    const FILE_VARIABLE: &str = "TETHYS_TEST_FAULTS";
     /// How often the file is read.
     const READ_EVERY: Duration = Duration::from_millis(20);
 

@@ -51,6 +51,7 @@ mod tests;
 pub use clock::Clock;
 pub use disk::Disk;
 pub use entropy::{Entropy, EntropySource};
+pub use injected::FILE_VARIABLE as FAULTS_VARIABLE;
 pub use net::Net;
 pub use tasks::Tasks;
 

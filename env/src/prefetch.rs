@@ -4,8 +4,9 @@
 //! after the other, and each wait costs as much as some hundred instructions. Who knows several that
 //! it is going to look at asks for all of them first, and the waits overlap.
 //!
-//! The instruction takes an address, and nothing safe gives it. It reads nothing, faults on no address, and changes nothing that a program can
-//! see but time. Where there is no such instruction it does nothing.
+//! The instruction takes an address, and nothing safe gives it. It reads nothing, faults on no
+//! address, and changes nothing that a program can see but time. Where there is no such instruction it
+//! does nothing.
 
 #![expect(unsafe_code, reason = "the prefetch instruction has no safe form")]
 

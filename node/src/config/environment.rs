@@ -14,7 +14,7 @@ use model::nearest::nearest;
 const PREFIX: &str = "CASSANDRA_";
 /// Every variable of ours.
 const OUR_PREFIX: &str = "TETHYS_";
-/// The only one of ours that is no flag.
+/// The only one of ours that is no flag, but for [`env::FAULTS_VARIABLE`] of builds that know it.
 const OUR_LOG: &str = "TETHYS_LOG";
 
 /// What has a meaning.
@@ -58,6 +58,7 @@ fn warn_of_unknown(name: &str, value: &str) -> Option<String> {
         .filter_map(Arg::get_env)
         .filter_map(|name| name.to_str())
         .chain([OUR_LOG])
+        .chain(cfg!(debug_assertions).then_some(env::FAULTS_VARIABLE))
         .collect();
     if is_service || known.contains(&name) {
         return None;

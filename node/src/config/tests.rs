@@ -56,6 +56,7 @@ fn a_variable_of_ours_that_nobody_knows_is_warned_of() {
     let variables = [
         ("TETHYS_PROT", "9142"),
         ("TETHYS_LOG", "debug"),
+        (env::FAULTS_VARIABLE, "/known/to/builds/of/tests"),
         ("TETHYS_MEMORY", "1G"),
         ("TETHYS_SERVICE_HOST", "10.0.0.1"),
         ("TETHYS_PORT_9042_TCP_ADDR", "10.0.0.1"),

@@ -335,8 +335,9 @@ pub(super) fn add_mutations<'a>(
     }));
 }
 
-/// A table that an entry, with these mutations, changes, that is not here, and that was not dropped: the metadata that makes
-/// it has not come yet. Nothing may be applied before, or the change would be lost.
+/// A table that an entry, with these mutations, changes, that is not here, and that was not dropped:
+/// the metadata that makes it has not come yet. Nothing may be applied before, or the change would be
+/// lost.
 pub(super) fn awaited_table(
     engine: &Engine,
     view: Option<&View>,
