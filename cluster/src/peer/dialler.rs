@@ -3,7 +3,7 @@
 use super::acceptor::{Accepted, dial, refuse, welcome};
 use super::feed::{Feed, Outbound};
 use super::hello::{Hello, Purpose};
-use super::hub::{Accepting, Inner, Link};
+use super::hub::{Accepting, Dial, Inner, Link};
 use super::introduction::{IntroductionError, RefusalCode};
 use super::limits::{DIAL_TIME_MAX, INCOMING_STREAMS_MAX, INTRODUCTIONS_MAX};
 use super::link::Standing;
@@ -20,6 +20,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
+use tokio::sync::oneshot;
 use tonic::{Status, Streaming};
 
 impl Inner {
@@ -56,7 +57,10 @@ impl Inner {
             // Of a connection that stands the link has the tasks; this ends what does not.
             drop(inner.take_accepting(number));
         });
-        self.keep_accepting(number, Accepting { is_stream, tasks: OwnedTasks(tasks) });
+        self.keep_accepting(
+            number,
+            Accepting { is_stream, tasks: OwnedTasks(tasks), welcomed: None },
+        );
     }
 }
 
@@ -80,7 +84,12 @@ async fn keep_connected(inner: Rc<Inner>, link: Rc<Link>) {
             continue;
         }
         link.begin_dial();
-        let connected = match connect(&inner, link.peer).await {
+        if inner.is_welcomed(link.peer) {
+            link.changed.notified().await;
+            must_pause = false;
+            continue;
+        }
+        let connected = match connect_unless_given_up(&inner, &link).await {
             Ok(established) => inner.adopt(&link, established),
             Err(error) => Err(error),
         };
@@ -94,6 +103,22 @@ async fn keep_connected(inner: Rc<Inner>, link: Rc<Link>) {
             Err(error) => inner.dial_failed(&link, error),
         }
     }
+}
+
+/// Dials a link once, unless the peer's connection comes first.
+async fn connect_unless_given_up(
+    inner: &Rc<Inner>,
+    link: &Link,
+) -> Result<Established, IntroductionError> {
+    let (end, given_up) = oneshot::channel();
+    link.set_dial(Some(Dial { since_nanos: inner.env.clock.monotonic_nanos(), _end: end }));
+    let connected = tokio::select! {
+        biased;
+        connected = connect(inner, link.peer) => connected,
+        _ = given_up => Err(IntroductionError::AlreadyConnected),
+    };
+    link.set_dial(None);
+    connected
 }
 
 /// Dials a peer once, and speaks first.
@@ -152,14 +177,14 @@ async fn serve_accepted(inner: &Rc<Inner>, accepted: Accepted, number: u64, task
         incarnation: admission.incarnation(),
         since_nanos: inner.env.clock.monotonic_nanos(),
     };
-    if let Err(error) = may_begin(inner, &hello, peer, standing) {
+    if let Err(error) = may_begin(inner, &hello, peer, number, standing) {
         refuse(&inner.env.clock, &mut socket, &error).await;
         return;
     }
     if welcome(&mut socket, &inner.registry, &hello).await.is_err() {
         return;
     }
-    let (began, begun) = tokio::sync::oneshot::channel();
+    let (began, begun) = oneshot::channel();
     let inner_of_stream = inner.clone();
     let purpose = hello.purpose;
     let on_stream = async move |batches: Streaming<Bytes>| {
@@ -182,7 +207,7 @@ async fn serve_accepted(inner: &Rc<Inner>, accepted: Accepted, number: u64, task
 async fn serve_until_silent(
     inner: &Inner,
     connection: impl Future<Output = Result<(), hyper::Error>>,
-    begun: tokio::sync::oneshot::Receiver<()>,
+    begun: oneshot::Receiver<()>,
 ) {
     let mut connection = pin!(connection);
     let mut begun = pin!(begun);
@@ -206,6 +231,7 @@ fn may_begin(
     inner: &Inner,
     hello: &Hello,
     peer: Peer,
+    number: u64,
     standing: Standing,
 ) -> Result<(), IntroductionError> {
     let (connection_count, stream_count) = inner.accepting_counts();
@@ -216,7 +242,7 @@ fn may_begin(
     if is_busy || !inner.inbox.has_room() {
         return Err(IntroductionError::Busy);
     }
-    if hello.purpose == Purpose::Messages { inner.judge(peer, standing) } else { Ok(()) }
+    if hello.purpose == Purpose::Messages { inner.welcome(peer, number, standing) } else { Ok(()) }
 }
 
 /// Makes a connection that came in the one of its link.

@@ -9,7 +9,7 @@ use super::feed::{Feed, FeedError, Sent};
 use super::inbox::{Event, InboxSender};
 use super::introduction::IntroductionError;
 use super::limits::{BACKOFF_MAX, DIAL_TIME_MAX};
-use super::link::{Backoff, replaces};
+use super::link::{Backoff, Crossing, Standing, meets, replaces};
 use super::outbox::{Class, Outbox, Place};
 use super::peers::{Figures, Peer, SendError};
 use super::registry::{Registry, address_of};
@@ -24,7 +24,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 /// What all links of a shard share. Its tasks hold it, so its owner ends them: [`Inner::close`].
 pub(super) struct Inner {
@@ -45,6 +45,14 @@ pub(super) struct Inner {
 pub(super) struct Accepting {
     pub(super) is_stream: bool,
     pub(super) tasks: OwnedTasks,
+    /// Whose link it is about to be the connection of.
+    pub(super) welcomed: Option<Peer>,
+}
+
+/// A dial that is under way. Dropping it gives it up.
+pub(super) struct Dial {
+    pub(super) since_nanos: u64,
+    pub(super) _end: oneshot::Sender<()>,
 }
 
 /// One pair of shards.
@@ -57,7 +65,9 @@ pub(super) struct Link {
     pub(super) changed: Notify,
     session: RefCell<Option<Session>>,
     waiting: RefCell<Outbox>,
+    /// What is sent waits.
     is_dialling: Cell<bool>,
+    dial: RefCell<Option<Dial>>,
     backoff: RefCell<Backoff>,
     dialler: RefCell<Option<OwnedTasks>>,
     last_error: RefCell<Option<IntroductionError>>,
@@ -125,7 +135,35 @@ impl Inner {
     }
 
     pub(super) fn take_accepting(&self, number: u64) -> Option<Accepting> {
-        self.accepting.borrow_mut().remove(&number)
+        let taken = self.accepting.borrow_mut().remove(&number);
+        if let Some(peer) = taken.as_ref().and_then(|accepting| accepting.welcomed)
+            && let Some(link) = self.link(peer)
+        {
+            link.changed.notify_one();
+        }
+        taken
+    }
+
+    /// Whether the peer was let in with a connection that does not stand yet.
+    pub(super) fn is_welcomed(&self, peer: Peer) -> bool {
+        self.accepting.borrow().values().any(|accepting| accepting.welcomed == Some(peer))
+    }
+
+    /// Lets the peer in with a connection that is to be its link's, unless a dial of ours is to be.
+    pub(super) fn welcome(
+        &self,
+        peer: Peer,
+        number: u64,
+        standing: Standing,
+    ) -> Result<(), IntroductionError> {
+        self.judge(peer, standing)?;
+        if let Some(link) = self.link(peer) {
+            link.meet_dial(standing.since_nanos, self.registry.us().host_id)?;
+        }
+        if let Some(accepting) = self.accepting.borrow_mut().get_mut(&number) {
+            accepting.welcomed = Some(peer);
+        }
+        Ok(())
     }
 
     /// Runs a task of a connection that is served, for as long as that is.
@@ -152,11 +190,7 @@ impl Inner {
     }
 
     /// Whether a connection that begins now could stand.
-    pub(super) fn judge(
-        &self,
-        peer: Peer,
-        standing: super::link::Standing,
-    ) -> Result<(), IntroductionError> {
+    fn judge(&self, peer: Peer, standing: Standing) -> Result<(), IntroductionError> {
         let Some(link) = self.link(peer) else { return Ok(()) };
         let session = link.session.borrow();
         let us = self.registry.us().host_id;
@@ -267,6 +301,7 @@ impl Link {
             session: RefCell::new(None),
             waiting: RefCell::new(Outbox::new()),
             is_dialling: Cell::new(false),
+            dial: RefCell::new(None),
             backoff: RefCell::default(),
             dialler: RefCell::new(None),
             last_error: RefCell::new(None),
@@ -281,6 +316,23 @@ impl Link {
     /// From here on what is sent waits.
     pub(super) fn begin_dial(&self) {
         self.is_dialling.set(true);
+    }
+
+    /// Takes note of a dial, or that there is none.
+    pub(super) fn set_dial(&self, dial: Option<Dial>) {
+        self.dial.replace(dial);
+    }
+
+    /// The peer has dialled; a dial of ours that is under way may have to give way to it.
+    fn meet_dial(&self, now_nanos: u64, us: HostId) -> Result<(), IntroductionError> {
+        let since_nanos = self.dial.borrow().as_ref().map(|dial| dial.since_nanos);
+        let Some(since_nanos) = since_nanos else { return Ok(()) };
+        match meets(now_nanos.saturating_sub(since_nanos), self.peer.host_id, us) {
+            Crossing::OursStays => return Err(IntroductionError::AlreadyConnected),
+            Crossing::OursGoes => self.set_dial(None),
+            Crossing::NotOurs => {}
+        }
+        Ok(())
     }
 
     pub(super) fn has_dialler(&self) -> bool {

@@ -92,7 +92,7 @@ pub enum IntroductionError {
         /// How many there are.
         shard_count: u16,
     },
-    /// The two shards are connected already.
+    /// The two shards are connected already, or about to be by a dial of the other.
     AlreadyConnected,
     /// Too many introductions at a time, or a shard with too much to do.
     Busy,
@@ -270,7 +270,9 @@ impl fmt::Display for IntroductionError {
             Self::NoSuchShard { shard, shard_count } => {
                 write!(f, "there is no shard {shard}: the node has {shard_count}")
             }
-            Self::AlreadyConnected => f.write_str("the two shards are connected already"),
+            Self::AlreadyConnected => {
+                f.write_str("the two shards are connected already, or about to be")
+            }
             Self::Busy => write!(
                 f,
                 "too much to do: {INTRODUCTIONS_MAX} introductions wait, or the shard does"

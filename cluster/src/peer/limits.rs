@@ -45,6 +45,10 @@ pub const INTRODUCTION_TIME_MAX: Duration = Duration::from_secs(2);
 /// From the call to the peer's introduction, as the dialling shard sees it.
 pub const DIAL_TIME_MAX: Duration = Duration::from_secs(3);
 
+/// How old a dial may be so that one of the peer's has to give way to it: a few round trips to the far
+/// side of the earth. An older one hangs, and gives way itself.
+pub const CROSSING_TIME_MAX: Duration = Duration::from_millis(500);
+
 /// Connections that were accepted and have not introduced themselves.
 pub const INTRODUCTIONS_MAX: usize = 128;
 

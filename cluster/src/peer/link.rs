@@ -1,14 +1,19 @@
 //! Which of two connections between the same shards stands, and when the next is tried.
 //!
-//! Either end may dial, so two connections can come about at once, and an end can hold one that
-//! the other has lost. Both ends judge by the same rule, so that they end up with the same one:
+//! Either end may dial, and what was sent over a connection is lost with it. So of two dials that
+//! cross one is given up before anything is sent over it, and the node with the smaller host id
+//! says which ([`meets`]): its own, if that is young; else that of its peer, whose connection it
+//! waits for before it dials again.
+//!
+//! Still an end can hold a connection that the other has lost, or a dial can hang and then get
+//! through. Both ends judge by the same rule, so that they end up with the same connection:
 //! - A newer life of the peer wins over an older one.
 //! - Of two by the same dialler the later one wins: a dialler has lost the earlier one.
 //! - Of two by different diallers that may have crossed, that of the node with the smaller host id
 //!   wins. They cannot have crossed if the standing one is older than a dial can take: then its
 //!   peer knew it and has lost it, and the new one wins.
 
-use super::limits::{BACKOFF_MAX, BACKOFF_MIN, DIAL_TIME_MAX};
+use super::limits::{BACKOFF_MAX, BACKOFF_MIN, CROSSING_TIME_MAX, DIAL_TIME_MAX};
 use crate::ring::HostId;
 use env::Entropy;
 use std::time::Duration;
@@ -34,6 +39,28 @@ pub(super) fn replaces(arriving: Standing, standing: Standing, peer: HostId, us:
     }
     let age_nanos = arriving.since_nanos.saturating_sub(standing.since_nanos);
     u128::from(age_nanos) > DIAL_TIME_MAX.as_nanos()
+}
+
+/// What becomes of a dial of ours that the peer's meets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Crossing {
+    /// The peer's is refused.
+    OursStays,
+    /// Ours is given up.
+    OursGoes,
+    /// The peer says.
+    NotOurs,
+}
+
+/// Which of two dials that cross is given up, by how long ago ours began.
+pub(super) fn meets(our_dial_nanos: u64, peer: HostId, us: HostId) -> Crossing {
+    if peer < us {
+        Crossing::NotOurs
+    } else if u128::from(our_dial_nanos) < CROSSING_TIME_MAX.as_nanos() {
+        Crossing::OursStays
+    } else {
+        Crossing::OursGoes
+    }
 }
 
 /// The pauses between dials that fail: doubling, with jitter, so that nodes that lost each other
@@ -78,6 +105,17 @@ mod tests {
         for (us, peer) in [(SMALL, LARGE), (LARGE, SMALL)] {
             assert!(replaces(small, large, peer, us));
             assert!(!replaces(large, small, peer, us));
+        }
+    }
+
+    #[test]
+    fn one_of_two_nodes_says_which_dial_stays() {
+        let crossing_nanos = CROSSING_TIME_MAX.as_nanos() as u64;
+        for (age_nanos, expected) in
+            [(0, Crossing::OursStays), (crossing_nanos, Crossing::OursGoes)]
+        {
+            assert_eq!(meets(age_nanos, LARGE, SMALL), expected);
+            assert_eq!(meets(age_nanos, SMALL, LARGE), Crossing::NotOurs);
         }
     }
 

@@ -5,8 +5,8 @@
 //! # One pair of shards
 //!
 //! Shard i of node A and shard j of node B have one connection, over which both send. Either may
-//! dial; when both do, both keep the same one (`link`). It is made when first needed and again
-//! whenever it is lost, with a pause that grows ([`limits::BACKOFF_MAX`]).
+//! dial; when both do, one gives way before anything is sent (`link`). It is made when first needed
+//! and again whenever it is lost, with a pause that grows ([`limits::BACKOFF_MAX`]).
 //!
 //! ```text
 //!  shard i of A                                                       shard j of B

@@ -246,6 +246,61 @@ fn a_caller_that_stalls_in_its_introduction_is_let_go() {
     simulation.run().unwrap();
 }
 
+/// Asks the other many things from some moment on, and answers what it asks. Every question has to be
+/// answered, and one connection has to do.
+async fn converse(host: u128, other: u128, seed: u64, lateness: Duration) -> Outcome {
+    let env = env(seed * 10 + host as u64);
+    let mut node = start(&env, host).await;
+    let peers = node.peers.clone();
+    let clock = env.clock.clone();
+    let asking = tokio::task::spawn_local(async move {
+        clock.sleep(lateness).await;
+        for _ in 0..40 {
+            let asked = peers.ask(peer(other), Class::Bulk, &[b"?"], Duration::from_secs(10));
+            assert!(asked.await.is_ok(), "seed {seed}: host {host} has no answer");
+        }
+    });
+    let ends_at = env.clock.monotonic_nanos() + Duration::from_secs(5).as_nanos() as u64;
+    while env.clock.monotonic_nanos() < ends_at {
+        env.clock.sleep(Duration::from_millis(1)).await;
+        while let Some(event) = node.inbox.try_recv() {
+            match event {
+                Event::Messages { messages, .. } => answer_all(messages),
+                // The other may be done first.
+                Event::Disconnected { cause, .. } if !asking.is_finished() => {
+                    panic!("seed {seed}, host {host}: {cause}")
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(asking.await?)
+}
+
+fn answer_all(messages: Vec<Incoming>) {
+    for incoming in messages {
+        if let Incoming::Ask(bytes, responder) = incoming {
+            responder.answer(Class::Bulk, &[&bytes]).unwrap();
+        }
+    }
+}
+
+/// Two shards that come to need each other at about the same moment end up with one connection, and
+/// with nothing lost on the way to it.
+#[test]
+fn dials_that_cross_cost_nobody_a_question() {
+    for seed in 0..60 {
+        let mut simulation = simulation(seed, 8);
+        let mut entropy = env::EntropySource::simulated(seed).generator("lateness");
+        for (host, other) in [(1, 2), (2, 1)] {
+            let lateness = Duration::from_millis(40 + entropy.below(60));
+            simulation.client(u128::to_string(&host), converse(host, other, seed, lateness));
+        }
+        simulation.host("3", std::future::pending);
+        simulation.run().unwrap();
+    }
+}
+
 /// What one end of a chaotic run received, by connection.
 type Heard = Rc<RefCell<Vec<Vec<u64>>>>;
 
