@@ -5,6 +5,7 @@
 //! the request. 202 says how far it has come, 200 that it is done; a refusal is 409.
 
 use super::RingRequest;
+use super::gone::Departure;
 use crate::config::parse_host_id;
 use crate::http::ClientAddress;
 use crate::metadata::{DdlError, MetadataRequest};
@@ -31,11 +32,19 @@ pub(crate) async fn serve_decommission(
     State(shared): State<Arc<Shared>>,
     ConnectInfo(ClientAddress(client)): ConnectInfo<ClientAddress>,
 ) -> Answer {
-    if shared.departure.has_gone() {
-        return (StatusCode::OK, format!("{DECOMMISSIONED}\n"));
-    }
     let host_id = shared.host_id.0;
-    change(&shared, client, RingRequest::Leave { host_id }, DECOMMISSIONED).await
+    let leaving = change(&shared, client, RingRequest::Leave { host_id }, DECOMMISSIONED);
+    unless_gone(&shared.departure, leaving).await
+}
+
+/// What is said to who has this node leave. Once it has gone it says so, also to who asked before and
+/// whose answer was to come from a node that speaks with it no more: it ends soon.
+async fn unless_gone(departure: &Departure, answer: impl Future<Output = Answer>) -> Answer {
+    tokio::select! {
+        biased;
+        () = departure.wait() => (StatusCode::OK, format!("{DECOMMISSIONED}\n")),
+        answer = answer => answer,
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -123,5 +132,24 @@ async fn progress(shared: &Arc<Shared>) -> String {
     match status.and_then(|status| status.change) {
         Some(change) => format!("{change}\n"),
         None => "the ring changes\n".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::pending;
+
+    #[tokio::test]
+    async fn who_asked_before_the_node_was_gone_is_answered_when_it_is() {
+        let departure = Departure::default();
+        let (status, said) = tokio::join!(unless_gone(&departure, pending()), async {
+            tokio::task::yield_now().await;
+            departure.note();
+        })
+        .0;
+        assert_eq!((status, said.trim()), (StatusCode::OK, DECOMMISSIONED));
+        let refused = async { unavailable("too many requests are waiting") };
+        assert_eq!(unless_gone(&departure, refused).await.0, StatusCode::OK);
     }
 }
