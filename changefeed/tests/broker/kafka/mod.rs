@@ -9,8 +9,10 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 mod consumer;
@@ -24,6 +26,9 @@ const VERSION: &str = "4.1.1";
 const REQUIRE_PEERS: &str = "TETHYS_REQUIRE_PEERS";
 /// Beyond any start on a busy machine.
 const START_TIME_MAX: Duration = Duration::from_mins(3);
+/// Where ports are looked for: below those that the system gives away, since a broker that is restarted
+/// wants its own again, and apart from those of the nodes of tests.
+const PORTS: Range<u16> = 5_000..10_000;
 /// A consumer that has heard nothing for so long ends.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
@@ -118,9 +123,7 @@ impl Broker {
         lines: &[String],
     ) -> [String; N] {
         self.stop();
-        let ports = protocols.map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port"));
-        let addresses =
-            ports.map(|listener| listener.local_addr().expect("an address").to_string());
+        let addresses = protocols.map(|_| format!("127.0.0.1:{}", free_port()));
         let places = protocols.iter().zip(&addresses);
         let listeners: String =
             places.flat_map(|(protocol, address)| [",", protocol, "://", address]).collect();
@@ -222,9 +225,7 @@ impl Broker {
 
     /// Writes the configuration and formats the storage anew. Returns the port for clients.
     fn prepare(&self) -> u16 {
-        let ports = [(); 2].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port"));
-        let [port, controller] =
-            ports.map(|listener| listener.local_addr().expect("an address").port());
+        let [port, controller] = [(); 2].map(|()| free_port());
         let data = self.folder.path().join("data");
         fs::remove_dir_all(&data).ok();
         // The session of a broker that was killed keeps its next life out until it ends.
@@ -292,6 +293,21 @@ impl Drop for Broker {
             self.kill();
         }
     }
+}
+
+/// A port that nobody listens on, and that nobody else in this program was given.
+fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let count = u32::from(PORTS.end - PORTS.start);
+    for _ in PORTS {
+        // Programs whose ids lie side by side begin far apart.
+        let step = std::process::id() * 61 + NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = PORTS.start + u16::try_from(step % count).expect("within the range");
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no port is free");
 }
 
 fn skip(reason: &str) {
