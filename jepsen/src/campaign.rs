@@ -56,7 +56,7 @@ struct Figures {
     fail_count: usize,
     unknown_count: usize,
     fault_count: usize,
-    /// The longest time in which no call of any client ended well.
+    /// The longest time in which clients asked and no call of any of them ended well.
     longest_silence: Duration,
     /// The longest call that ended well.
     longest_call: Duration,
@@ -124,12 +124,23 @@ impl Figures {
     }
 }
 
+/// From a call that ended well, or the first one since nobody asked anything, to the next that ends
+/// well. While a change of the ring is seen through behind the load, nobody asks.
 fn longest_silence(history: &[Event]) -> Duration {
-    let ended_well = history.iter().filter(|event| event.kind == Kind::Ok);
-    let (mut last, mut longest) = (0, 0);
-    for event in ended_well {
-        longest = longest.max(event.nanos - last);
-        last = event.nanos;
+    let (mut open_count, mut since, mut longest) = (0_usize, None, 0);
+    for event in history {
+        match event.kind {
+            Kind::Invoke => {
+                open_count += 1;
+                since.get_or_insert(event.nanos);
+            }
+            Kind::Ok => {
+                open_count = open_count.saturating_sub(1);
+                longest = longest.max(event.nanos - since.unwrap_or(event.nanos));
+                since = (open_count > 0).then_some(event.nanos);
+            }
+            Kind::Fail | Kind::Info => open_count = open_count.saturating_sub(1),
+        }
     }
     Duration::from_nanos(longest)
 }
@@ -171,8 +182,8 @@ fn index(title: &str, lines: &[Line], elapsed: Duration) -> String {
     )
     .ok();
     text.push_str(
-        "*Silence* is the longest time in which no call of any client ended well, *longest call* \
-         the longest that did; both in milliseconds.\n\n\
+        "*Silence* is the longest time in which clients asked and no call of any of them ended well, \
+         *longest call* the longest that did; both in milliseconds.\n\n\
          | workload | seed | faults | inflicted | done | refused | unknown | silence | longest call \
          | verdict |\n|---|---|---|---|---|---|---|---|---|---|\n",
     );
@@ -222,8 +233,14 @@ mod tests {
             event(6, 0, Kind::Invoke),
             event(70, 1, Kind::Fail),
             event(80, 0, Kind::Ok),
+            event(200, 0, Kind::Invoke),
+            event(250, 0, Kind::Info),
+            event(270, 2, Kind::Invoke),
+            event(274, 2, Kind::Ok),
         ];
+        // From 80 to 200 nobody asks; from 200 on nobody is answered until 274.
         assert_eq!(longest_silence(&history), Duration::from_millis(75));
+        assert_eq!(longest_silence(&history[6..]), Duration::from_millis(74));
         assert_eq!(longest_call(&history), Duration::from_millis(74));
         let options = |outcome| Line { workload: Name::Set, faults: FAULTS[1], seed: 3, outcome };
         let text = index("A run", &[options(Err("no port".to_owned()))], Duration::from_secs(90));
