@@ -111,9 +111,10 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Whether it is worth asking again without anybody changing something.
+    /// Whether the node is to wait and ask again. That no majority lives may be news of a moment: of
+    /// nodes that were cut off or have just been started.
     pub fn is_passing(&self) -> bool {
-        matches!(self, Refusal::Busy(_))
+        matches!(self, Refusal::Busy(_) | Refusal::NoMajority(_))
     }
 }
 
