@@ -211,11 +211,20 @@ pub(super) fn copy_in(
     let words = format!("FROM '{}' WITH {options} AND", file.display());
     let said = copy(python, home, address, &words)?;
     let is_done = said.contains(&format!("\n{row_count} rows imported from 1 files"));
-    let complaint = || said.lines().find(|line| line.starts_with(ERROR)).unwrap_or("not whole");
-    let (kind, error) =
-        if is_done { (Kind::Ok, None) } else { (Kind::Info, Some(complaint().to_owned())) };
+    let (kind, error) = if is_done {
+        (Kind::Ok, None)
+    } else {
+        (Kind::Info, Some(why_not_whole(&said).to_owned()))
+    };
     events.extend(values.map(|v| note(v, kind, error.clone())));
     Ok(events)
+}
+
+/// What a COPY FROM says of why it has not brought all rows.
+fn why_not_whole(said: &str) -> &str {
+    let signs = [ERROR, "No records inserted", "died unexpectedly", "given up"];
+    let line = |sign: &str| said.lines().find(|line| line.contains(sign));
+    signs.into_iter().find_map(line).unwrap_or("not whole")
 }
 
 /// Copies the table into a file, and returns its rows.
@@ -243,4 +252,19 @@ fn copy(python: &Python, home: &Path, address: SocketAddr, words: &str) -> io::R
         format!("CONSISTENCY QUORUM;\nCOPY jepsen.elements (k, v) {words} NUMPROCESSES = 1;\n");
     let finished = run(&mut command, &input).map_err(io::Error::other)?;
     Ok(format!("\n{}\n{}", finished.stdout, finished.stderr))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_told_why_a_copy_is_not_whole() {
+        let retried =
+            "Failed to import 20 rows: NoHostAvailable - …,  will retry later, attempt 3 of 5";
+        let given_up = "Failed to import 20 rows: NoHostAvailable - …,  given up after 5 attempts";
+        let said = [retried, given_up, "Processed: 40 rows"].join("\n");
+        assert_eq!(why_not_whole(&said), given_up);
+        assert_eq!(why_not_whole(retried), "not whole");
+    }
 }
