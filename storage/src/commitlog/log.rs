@@ -16,9 +16,9 @@
 //! Does not know what entries mean, which are committed, or which are flushed: it is told.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Weak};
+use std::sync::Weak;
 
 use env::disk::{Disk, OpenMode};
 
@@ -31,7 +31,8 @@ use super::format::{
 };
 use super::options::{FIRST_SEGMENT_BYTES, LogOptions, STATE_BYTES, SyncMode};
 use super::read::{LogRead, ReadPlace, WantedEntries};
-use super::replay::{FormerEnd, GroupReplay, HardState, LogStart, Replay};
+use super::replay::{FormerEnd, HardState, LogStart, Replay};
+use super::tracked::{GroupState, Tracked};
 use super::writer::{Job, LogJob, LogReport, LogWriter};
 use model::IdMap;
 
@@ -81,65 +82,11 @@ pub struct LogCore {
     first_sequence: u64,
 }
 
-/// What has to stand at the start of a segment for a group, and where its log ends.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Tracked {
-    hard_state: HardState,
-    former_end: FormerEnd,
-    /// The group is not here any more.
-    is_removed: bool,
-    start: LogStart,
-    /// The members at the start, if they were named.
-    members: Option<Arc<[u8]>>,
-}
-
-#[derive(Clone, Debug, Default)]
-struct GroupState {
-    /// With everything appended.
-    latest: Tracked,
-    /// With everything submitted: what a new segment begins with, so that what it says is never
-    /// ahead of the batches before it. Nothing before the group's first batch.
-    submitted: Option<Tracked>,
-    /// Whether the forming batch has changed what is tracked; entries do not.
-    is_changed: bool,
-    last_index: Option<Index>,
-    /// The highest index in the forming batch; 0 when there is none.
-    forming_highest: Index,
-}
-
-impl GroupState {
-    /// A group as a start finds it.
-    fn found(group: &GroupReplay, is_removed: bool) -> GroupState {
-        let latest = Tracked {
-            hard_state: group.hard_state,
-            former_end: group.former_end,
-            is_removed,
-            start: group.start,
-            members: group.start_members.clone(),
-        };
-        let (submitted, last_index) = (Some(latest.clone()), group.last_index);
-        GroupState { latest, submitted, is_changed: false, last_index, forming_highest: 0 }
-    }
-
-    /// The group is here, from now on at least.
-    #[inline]
-    fn set_present(&mut self) {
-        self.is_changed |= self.latest.is_removed;
-        self.latest.is_removed = false;
-    }
-
-    /// What is tracked of a group that is here from now on, to be changed.
-    fn present(&mut self) -> &mut Tracked {
-        self.is_changed = true;
-        self.latest.is_removed = false;
-        &mut self.latest
-    }
-}
-
 #[derive(Debug)]
 struct SegmentState {
     sequence: u64,
-    /// Per group with entries in the segment: the highest index, voided ones included.
+    /// Per group with entries in the segment: the highest index, voided ones included. Nothing in the
+    /// active one, of which the groups know it.
     highest: BTreeMap<GroupId, Index>,
 }
 
@@ -339,8 +286,8 @@ impl LogCore {
     ) -> Result<LogPosition, LogError> {
         // Two records.
         let state = self.admit(group, RECORD_HEADER_BYTES)?;
-        (state.is_changed, state.last_index) = (true, None);
-        let tracked = &mut state.latest;
+        state.last_index = None;
+        let tracked = state.changed();
         let former_end = end.max(tracked.former_end);
         let hard_state = tracked.hard_state;
         let removed = Tracked { hard_state, former_end, is_removed: true, ..Tracked::default() };
@@ -353,7 +300,7 @@ impl LogCore {
     /// What is left of replicas of the group that were removed: the last term and vote, and where the
     /// furthest of their logs ended. All 0 when there was none.
     pub fn former(&self, group: GroupId) -> (HardState, FormerEnd) {
-        let tracked = self.groups.get(&group).map(|state| &state.latest);
+        let tracked = self.groups.get(&group).map(|state| &state.tracked.latest);
         let removed = tracked.filter(|tracked| tracked.is_removed);
         removed.map_or_else(Default::default, |former| (former.hard_state, former.former_end))
     }
@@ -378,16 +325,15 @@ impl LogCore {
     /// Whether the states of all groups still fit at the start of a segment with this one, whose
     /// members take so much more.
     fn check_states(&self, group: GroupId, member_bytes: usize) -> Result<(), LogError> {
-        if member_bytes == 0 && self.groups.contains_key(&group) {
+        let group_count = self.groups.len();
+        let state_bytes = |count| count * STATE_BYTES + self.member_bytes + member_bytes;
+        let fits = |count| state_bytes(count) <= self.options.state_bytes_max();
+        // Whether the group is known matters only when the room is nearly used up.
+        let is_known = || self.groups.contains_key(&group);
+        if fits(group_count + 1) || (is_known() && (member_bytes == 0 || fits(group_count))) {
             return Ok(());
         }
-        let group_count = self.groups.len();
-        let counted = group_count + usize::from(!self.groups.contains_key(&group));
-        let state_bytes = counted * STATE_BYTES + self.member_bytes + member_bytes;
-        if state_bytes > self.options.state_bytes_max() {
-            return Err(LogError::TooManyGroups { group_count_max: group_count });
-        }
-        Ok(())
+        Err(LogError::TooManyGroups { group_count_max: group_count })
     }
 
     fn check_waiting(&self, payload_bytes: usize, own_bytes_max: usize) -> Result<(), LogError> {
@@ -484,16 +430,9 @@ impl LogCore {
     fn take_forming(&mut self) -> (BatchBuffer, LogPosition) {
         self.used_bytes += round_up_to_block(self.forming.len() as u64);
         self.submitted = self.appended;
-        let active = self.segments.back_mut().expect("opening begins a segment and it stays");
         for id in self.touched.drain(..) {
-            let Some(group) = self.groups.get_mut(&id) else { continue };
-            if group.forming_highest > 0 {
-                let highest = active.highest.entry(id).or_default();
-                *highest = group.forming_highest.max(*highest);
-            }
-            group.forming_highest = 0;
-            if std::mem::take(&mut group.is_changed) || group.submitted.is_none() {
-                group.submitted = Some(group.latest.clone());
+            if let Some(group) = self.groups.get_mut(&id) {
+                group.submit();
             }
         }
         let batch = std::mem::replace(&mut self.forming, std::mem::take(&mut self.resting));
@@ -502,11 +441,12 @@ impl LogCore {
 
     /// Makes `sequence` the active segment: it begins with the groups' states.
     fn next_segment(&mut self, sequence: u64) -> NewSegment {
+        self.close_active();
         let mut states = BatchBuffer::default();
         let mut ids: Vec<GroupId> = self.groups.keys().copied().collect();
         ids.sort_unstable();
         for id in ids {
-            let Some(tracked) = &self.groups[&id].submitted else { continue };
+            let Some(tracked) = &self.groups[&id].tracked.submitted else { continue };
             let Tracked { hard_state, former_end, is_removed, start, members, .. } = tracked;
             let vote = hard_state.vote.map(u128::to_le_bytes);
             let vote = vote.as_ref().map_or(&[][..], |bytes| bytes);
@@ -527,6 +467,13 @@ impl LogCore {
         self.segments.push_back(SegmentState { sequence, highest: BTreeMap::new() });
         self.active_bytes = self.options.segment_bytes;
         NewSegment { sequence, segment_bytes: self.active_bytes, states }
+    }
+
+    /// What the groups know of the active segment is the segment's from here on.
+    fn close_active(&mut self) {
+        let Some(active) = self.segments.back_mut() else { return };
+        let held = self.groups.iter_mut().filter(|(_, group)| group.active_highest > 0);
+        active.highest.extend(held.map(|(id, g)| (*id, std::mem::take(&mut g.active_highest))));
     }
 
     /// Takes the writer's report on the job that was out.
@@ -620,24 +567,30 @@ impl LogCore {
     /// Where a reading of a group's entries from `first` on begins to look; nothing if no segment has
     /// any of them.
     pub fn read_start(&self, group: GroupId, first: Index) -> Option<ReadPlace> {
-        let holds = |segment: &&SegmentState| {
-            segment.highest.get(&group).is_some_and(|highest| *highest >= first)
-        };
-        self.segments.iter().find(holds).map(|segment| ReadPlace::start_of(segment.sequence))
+        let sequence = self.holders(group, first).next()?;
+        Some(ReadPlace::start_of(sequence))
     }
 
     /// A reading of entries of groups, in one pass; see [`LogRead`].
     pub fn read(&self, wanted: Vec<WantedEntries>) -> LogRead {
-        let holds = |segment: &&SegmentState| {
-            let has = |wanted: &WantedEntries| {
-                let highest = segment.highest.get(&wanted.group);
-                highest.is_some_and(|highest| *highest >= wanted.first)
-            };
-            wanted.iter().any(has)
-        };
-        let segments = self.segments.iter().filter(holds).map(|segment| segment.sequence).collect();
+        let held = wanted.iter().flat_map(|wanted| self.holders(wanted.group, wanted.first));
+        let segments: BTreeSet<u64> = held.collect();
+        let segments = segments.into_iter().collect();
         let (disk, directory) = (self.disk.clone(), self.directory.clone());
         LogRead::new(disk, directory, self.options.shard, segments, wanted)
+    }
+
+    /// The segments that have entries of a group from `first` on, oldest first.
+    fn holders(&self, group: GroupId, first: Index) -> impl Iterator<Item = u64> {
+        let active = self.segments.back().map(|active| active.sequence);
+        let highest = self.groups.get(&group).map_or(0, |state| state.active_highest);
+        let is_held = move |index: &Index| *index >= first;
+        let closed = self
+            .segments
+            .iter()
+            .filter(move |segment| segment.highest.get(&group).is_some_and(is_held));
+        let closed = closed.map(|segment| segment.sequence);
+        closed.chain(active.filter(|_| highest > 0 && is_held(&highest)))
     }
 
     /// How many segments the log has, the active one included.

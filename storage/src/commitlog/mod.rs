@@ -13,6 +13,7 @@
 //!   segment.rs  the segment being written, which in periodic mode both sides write to
 //!   read.rs     a group's entries read back while the log runs, for a follower that lags
 //!   scan.rs     one segment read back       replay.rs  all of them, followed per group
+//!   tracked.rs  what LogCore knows of a group
 //!   format.rs   the bytes, as in docs/formats/commitlog.md
 //! ```
 //! Promises: what was reported synced is handed out by the next replay, in order; what was never
@@ -37,6 +38,7 @@ mod shell;
 mod shell_tests;
 #[cfg(test)]
 mod tests;
+mod tracked;
 mod writer;
 
 pub use error::{Corruption, LogError};
