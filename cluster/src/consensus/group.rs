@@ -42,6 +42,8 @@ pub struct Group {
     delivered: LogIndex,
     /// Memberships and the entries that made them; the last one counts.
     memberships: Vec<(LogIndex, Arc<Membership>)>,
+    /// The index of the last of them, which is asked for at every step.
+    members_since: LogIndex,
     /// What a former replica of this node held: see [`Recovered::vote_floor`].
     vote_floor: EntryId,
 }
@@ -128,6 +130,7 @@ impl Group {
             log_epoch: 0,
             commit,
             delivered: commit,
+            members_since: last_since(&memberships),
             memberships,
             vote_floor,
         })
@@ -261,7 +264,7 @@ impl Group {
 
     /// The entry that names the present members; 0 if that was no entry.
     pub fn members_since(&self) -> LogIndex {
-        self.memberships.last().map_or(LogIndex(0), |&(index, _)| index)
+        self.members_since
     }
 
     // ---- Elections ----
@@ -390,6 +393,7 @@ impl Group {
                 let members = Arc::new(members);
                 let index = self.history.last().index.next();
                 self.memberships.push((index, members.clone()));
+                self.members_since = index;
                 self.propose(Kind::Membership(members.clone()), effects);
                 self.with_leader(effects, |leader, me, log, effects| {
                     leader.set_members(me, &members, log, effects);
@@ -648,6 +652,7 @@ impl Group {
             let entry = self.history.append(header.term);
             if let Kind::Membership(members) = &header.kind {
                 self.memberships.push((entry.index, members.clone()));
+                self.members_since = entry.index;
             }
         }
     }
@@ -658,6 +663,7 @@ impl Group {
         self.synced = self.synced.min(self.history.last().index);
         self.log_epoch += 1;
         self.memberships.retain(|&(index, _)| index < first);
+        self.members_since = last_since(&self.memberships);
     }
 
     /// Tells the leader how far this log agrees with its own, durably.
@@ -697,8 +703,14 @@ impl Group {
         assert!(self.history.base().index <= self.delivered);
         let committed = self.memberships.iter().filter(|&&(index, _)| index <= self.commit).count();
         assert_eq!(committed, 1, "one committed membership");
+        assert_eq!(self.members_since, last_since(&self.memberships));
         assert!(self.memberships.is_sorted_by(|a, b| a.0 < b.0));
     }
+}
+
+/// The entry that made the last membership; 0 if that was no entry.
+fn last_since(memberships: &[(LogIndex, Arc<Membership>)]) -> LogIndex {
+    memberships.last().map_or(LogIndex(0), |&(index, _)| index)
 }
 
 /// Whether a leader of `term` could have these entries after `previous`.
