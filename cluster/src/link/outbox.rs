@@ -36,7 +36,7 @@ pub(super) struct Outbox {
     items: VecDeque<(GroupId, Item)>,
     /// How many items were taken out so far: positions count from the first ever.
     taken_count: u64,
-    /// The position of each group's last item.
+    /// The position of each group's last item; of items taken out too, until all are.
     last_of: IdMap<GroupId, u64>,
 }
 
@@ -53,13 +53,15 @@ impl Outbox {
 
     /// Puts an item in, or makes it one with the group's last.
     pub(super) fn push(&mut self, group: GroupId, item: Item) {
-        if let Some(&position) = self.last_of.get(&group)
-            && let Some((_, waiting)) = self.items.get_mut((position - self.taken_count) as usize)
+        let next = self.taken_count + self.items.len() as u64;
+        let last = self.last_of.entry(group).or_insert(next);
+        if let Some(at) = last.checked_sub(self.taken_count)
+            && let Some((_, waiting)) = self.items.get_mut(at as usize)
             && join(waiting, &item)
         {
             return;
         }
-        self.last_of.insert(group, self.taken_count + self.items.len() as u64);
+        *last = next;
         self.items.push_back((group, item));
     }
 
@@ -74,7 +76,7 @@ impl Outbox {
             };
             if let Item::Append { term, commit, .. } = &mut item {
                 let Some(commit_now) = entries.commit(group, *term) else {
-                    self.forget_front(group);
+                    self.taken_count += 1;
                     continue;
                 };
                 *commit = commit_now.max(*commit);
@@ -83,7 +85,7 @@ impl Outbox {
             match cut(group, &mut item, &mut byte_count, entries) {
                 Cut::Whole => {
                     items.push((group, item));
-                    self.forget_front(group);
+                    self.taken_count += 1;
                 }
                 Cut::Full(rest) => {
                     items.push((group, item));
@@ -94,19 +96,15 @@ impl Outbox {
                     {
                         items.push((group, item));
                     }
-                    self.forget_front(group);
+                    self.taken_count += 1;
                     entries.missing(group, rest);
                 }
             }
         }
-        (items, byte_count)
-    }
-
-    fn forget_front(&mut self, group: GroupId) {
-        if self.last_of.get(&group) == Some(&self.taken_count) {
-            self.last_of.remove(&group);
+        if self.items.is_empty() {
+            self.last_of.clear();
         }
-        self.taken_count += 1;
+        (items, byte_count)
     }
 }
 
