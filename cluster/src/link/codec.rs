@@ -110,7 +110,8 @@ impl Envelope {
         let count = reader.u16()?;
         // As many as there are, but no more than bytes could say.
         let item_count = usize::from(count).min(bytes.len() / ITEM_BYTES_MIN);
-        let (mut items, mut entries) = (Vec::with_capacity(item_count), Vec::new());
+        let (mut items, mut entries) =
+            (Vec::with_capacity(item_count), Vec::with_capacity(item_count));
         for _ in 0..count {
             let group = GroupId(reader.u64()?);
             items.push((group, item(&mut reader, &mut entries)?));
