@@ -126,7 +126,7 @@ impl<W> Replica<W> {
 
     /// Whether anything waits to be applied.
     pub(super) fn has_undecided(&self) -> bool {
-        self.first.0 + self.entries.len() as u64 > self.applied.0 + 1
+        self.next() > self.applied.next()
     }
 
     fn position(&self, index: LogIndex) -> Option<usize> {
@@ -141,27 +141,38 @@ impl<W> Replica<W> {
 
     /// Adds the entry of that identity; whatever is at and above its index is void. The waiters of
     /// what is void come back.
+    #[expect(clippy::inline_always, reason = "what is handed over in memory is waited for")]
+    #[inline(always)]
     pub(super) fn push(
         &mut self,
         id: EntryId,
-        (kind, payload): (Kind, Vec<u8>),
+        kind: Kind,
+        payload: Vec<u8>,
         partitions: PartitionMask,
         waiter: Option<W>,
         lost: &mut Vec<W>,
     ) {
-        while self.first.0 + self.entries.len() as u64 > id.index.0 {
-            if self.entries.pop_back().is_none() {
-                break;
-            }
+        if self.next() > id.index {
+            self.void_from(id.index, lost);
         }
-        while let Some((_, void)) = self.waiters.pop_back_if(|(index, _)| *index >= id.index) {
-            lost.push(void);
-        }
-        let next = self.first.0 + self.entries.len() as u64;
-        assert!(next == id.index.0, "entries are appended without a gap");
+        assert!(self.next() == id.index, "entries are appended without a gap");
         let entry = HeldEntry { term: id.term, kind, payload };
         self.entries.push_back(Held { entry, partitions });
-        self.waiters.extend(waiter.map(|waiter| (id.index, waiter)));
+        if let Some(waiter) = waiter {
+            self.waiters.push_back((id.index, waiter));
+        }
+    }
+
+    /// The index behind the last entry.
+    fn next(&self) -> LogIndex {
+        LogIndex(self.first.0 + self.entries.len() as u64)
+    }
+
+    fn void_from(&mut self, index: LogIndex, lost: &mut Vec<W>) {
+        while self.next() > index && self.entries.pop_back().is_some() {}
+        while let Some((_, void)) = self.waiters.pop_back_if(|(waits_for, _)| *waits_for >= index) {
+            lost.push(void);
+        }
     }
 
     /// The payloads that may touch the partitions, or all, and are not applied, oldest first.

@@ -375,7 +375,7 @@ impl<W> Replicas<W> {
                     self.unsynced.push_back(Unsynced { position, group: id, what });
                     let lost = &mut self.decided.unknown;
                     let Some(replica) = self.groups.get_mut(&id) else { continue };
-                    replica.push(entry, (Kind::Data, payload), partitions, Some(waiter()), lost);
+                    replica.push(entry, Kind::Data, payload, partitions, Some(waiter()), lost);
                     appended = Some(entry.index);
                 }
                 Effect::SendAppend { to, term, previous, last, commit } => {
@@ -656,15 +656,13 @@ impl<W> Replicas<W> {
                 self.apply_committed(local.state);
                 let mut payload = Vec::new();
                 local.state.own_payload(id, &mut payload);
-                let header = Header { term: entry.term, kind };
-                self.append(id, entry.index, log_epoch, (header, payload), local)?;
+                self.append(id, (entry, log_epoch), &kind, &payload, local)?;
             }
             Effect::AppendReceived { first, skip, log_epoch } => {
                 for (index, view) in (first.0..).zip(bodies.iter().skip(skip)) {
-                    let mut payload = self.spare_payloads.take();
-                    payload.extend_from_slice(view.payload);
-                    let entry = (view.header.clone(), payload);
-                    self.append(id, LogIndex(index), log_epoch, entry, local)?;
+                    let EntryView { header: Header { term, kind }, payload } = view;
+                    let entry = EntryId { index: LogIndex(index), term: *term };
+                    self.append(id, (entry, log_epoch), kind, payload, local)?;
                 }
             }
             Effect::Send { to, message } => self.push(id, to, Item::Consensus(message)),
@@ -690,19 +688,20 @@ impl<W> Replicas<W> {
     fn append<L: LocalLog, S: LocalState, P: Support>(
         &mut self,
         id: GroupId,
-        index: LogIndex,
-        log_epoch: u64,
-        (header, payload): (Header, Vec<u8>),
+        (entry, log_epoch): (EntryId, u64),
+        kind: &Kind,
+        payload: &[u8],
         local: &mut Local<'_, L, S, P>,
     ) -> Result<(), L::Error> {
-        let entry = EntryId { index, term: header.term };
-        let position = local.log.append(id, entry, &header.kind, &payload)?;
-        local.state.appended(id, index, &payload);
-        let what = UnsyncedKind::Entry { index, log_epoch };
+        let position = local.log.append(id, entry, kind, payload)?;
+        local.state.appended(id, entry.index, payload);
+        let what = UnsyncedKind::Entry { index: entry.index, log_epoch };
         self.unsynced.push_back(Unsynced { position, group: id, what });
         let lost = &mut self.decided.unknown;
         if let Some(replica) = self.groups.get_mut(&id) {
-            replica.push(entry, (header.kind, payload), PartitionMask::ALL, None, lost);
+            let mut held = self.spare_payloads.take();
+            held.extend_from_slice(payload);
+            replica.push(entry, kind.clone(), held, PartitionMask::ALL, None, lost);
         }
         Ok(())
     }
