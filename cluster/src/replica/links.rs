@@ -63,7 +63,7 @@ impl Links {
 
 /// The entries of a shard's groups as they are sent to one node.
 pub(super) struct Outgoing<'a, W> {
-    pub(super) groups: &'a IdMap<GroupId, Replica<W>>,
+    pub(super) groups: &'a IdMap<GroupId, Box<Replica<W>>>,
     pub(super) to: HostId,
     /// The replica that was asked about last: questions about one come one after the other.
     pub(super) last: Cell<Option<(GroupId, &'a Replica<W>)>>,
@@ -78,7 +78,7 @@ impl<'a, W> Outgoing<'a, W> {
         {
             return Some(replica);
         }
-        let replica = self.groups.get(&group)?;
+        let replica = &**self.groups.get(&group)?;
         self.last.set(Some((group, replica)));
         Some(replica)
     }

@@ -147,7 +147,7 @@ impl<W> Replicas<W> {
             Item::Consensus(message) => message,
             Item::Leadership(message) => {
                 let mut effects = Vec::new();
-                let Replica { group, leadership, .. } = replica;
+                let Replica { group, leadership, .. } = &mut **replica;
                 leadership.receive(from, message, group, local.support, local.now, &mut effects);
                 let next = leadership.next_tick();
                 self.due_at(next);
@@ -158,7 +158,7 @@ impl<W> Replicas<W> {
                 return Ok(());
             }
         };
-        let Replica { group, leadership, .. } = replica;
+        let Replica { group, leadership, .. } = &mut **replica;
         if leadership.admits(group, from, &message, local.support, local.now) {
             self.step_of_many(id, Input::Receive { from, message: &message }, bodies, local)?;
         }
@@ -394,7 +394,7 @@ impl<W> Replicas<W> {
             let Some(replica) = self.groups.get_mut(&id) else { continue };
             let rested = replica.take_rested(local.now);
             let mut effects = Vec::new();
-            let Replica { group, leadership, .. } = replica;
+            let Replica { group, leadership, .. } = &mut **replica;
             leadership.tick(group, local.support, local.now, &mut effects);
             self.carry_out_leadership(id, &effects, local)?;
             for to in rested {
@@ -402,7 +402,7 @@ impl<W> Replicas<W> {
             }
         }
         let ticks = self.groups.values().filter(|replica| !replica.is_suspended);
-        self.next_due = ticks.filter_map(Replica::next_tick).min();
+        self.next_due = ticks.filter_map(|replica| replica.next_tick()).min();
         Ok(())
     }
 

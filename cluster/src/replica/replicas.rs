@@ -54,7 +54,8 @@ impl<W> Default for Decided<W> {
 #[derive(Debug)]
 pub struct Replicas<W> {
     pub(super) me: HostId,
-    pub(super) groups: IdMap<GroupId, Replica<W>>,
+    /// Each in a place of its own: the map stays small, and is where groups are looked up.
+    pub(super) groups: IdMap<GroupId, Box<Replica<W>>>,
     pub(super) links: Links,
     /// What was appended and is not known to be held yet, in the order of the log.
     unsynced: VecDeque<Unsynced>,
@@ -119,7 +120,7 @@ impl<W> Replicas<W> {
         let group = Group::recover(self.me, recovered)?;
         let leadership = Leadership::new(self.me, rank, now);
         let replica = Replica::new(group, leadership, commit, entries, shards);
-        let former = self.groups.insert(id, replica);
+        let former = self.groups.insert(id, Box::new(replica));
         assert!(former.is_none(), "a replica of group {id:?} was added twice");
         self.due_at(Some(now));
         Ok(())
@@ -217,7 +218,7 @@ impl<W> Replicas<W> {
 
     /// Whether something committed cannot be applied here yet.
     pub fn is_held_back(&self, id: GroupId) -> bool {
-        self.groups.get(&id).is_some_and(Replica::is_held_back)
+        self.groups.get(&id).is_some_and(|replica| replica.is_held_back())
     }
 
     /// Whether this member leads the group.
@@ -239,7 +240,7 @@ impl<W> Replicas<W> {
     /// Whether entries may be decided here: this node leads, has applied everything that was committed
     /// before, and is not handing over.
     pub fn may_decide(&self, id: GroupId) -> bool {
-        self.groups.get(&id).is_some_and(Replica::may_decide)
+        self.groups.get(&id).is_some_and(|replica| replica.may_decide())
     }
 
     /// Whether a read of what is applied here is linearizable: this member leads under a lease. To
@@ -264,7 +265,7 @@ impl<W> Replicas<W> {
 
     /// How far the group's log is applied here.
     pub fn applied(&self, id: GroupId) -> LogIndex {
-        self.groups.get(&id).map_or(LogIndex(0), Replica::applied)
+        self.groups.get(&id).map_or(LogIndex(0), |replica| replica.applied())
     }
 
     /// The term of the group's entry at `index`; nothing if it is not in the log.
@@ -290,7 +291,7 @@ impl<W> Replicas<W> {
 
     /// Whether anything waits to be committed.
     pub fn has_undecided(&self) -> bool {
-        self.groups.values().any(Replica::has_undecided)
+        self.groups.values().any(|replica| replica.has_undecided())
     }
 
     /// Of a group that is led here: the other members, and how far each is known to hold the log.
@@ -413,7 +414,7 @@ impl<W> Replicas<W> {
         now: MonotonicNanos,
     ) -> Result<(), TransferRefused> {
         let replica = self.groups.get_mut(&id).ok_or(TransferRefused::NotLeader)?;
-        let Replica { group, leadership, .. } = replica;
+        let Replica { group, leadership, .. } = &mut **replica;
         leadership.transfer_to(to, group, support, now)?;
         let next = leadership.next_tick();
         self.due_at(next);
@@ -526,7 +527,8 @@ impl<W> Replicas<W> {
         }
         leadership.wake(now);
         self.unsynced.retain(|unsynced| unsynced.group != id);
-        self.groups.insert(id, Replica::new(group, leadership, commit, entries, shards));
+        let replica = Replica::new(group, leadership, commit, entries, shards);
+        self.groups.insert(id, Box::new(replica));
         self.due_at(Some(now));
         Ok(())
     }
@@ -591,8 +593,10 @@ impl<W> Replicas<W> {
     /// Begins to fetch groups from memory that are stepped next: those of a shard are more than fit
     /// into the nearest caches.
     pub(super) fn look_ahead(&self, ids: impl Iterator<Item = GroupId> + Clone) {
-        ids.clone().filter_map(|id| self.groups.get(&id)).for_each(prefetch_value);
-        ids.filter_map(|id| self.groups.get(&id)).for_each(Replica::look_ahead);
+        ids.clone()
+            .filter_map(|id| self.groups.get(&id))
+            .for_each(|replica| prefetch_value(&**replica));
+        ids.filter_map(|id| self.groups.get(&id)).for_each(|replica| replica.look_ahead());
     }
 
     // ---- Effects ----
@@ -734,7 +738,7 @@ impl<W> Replicas<W> {
     /// Panics if an invariant does not hold.
     #[cfg(test)]
     pub(crate) fn check_invariants(&self) {
-        self.groups.values().for_each(Replica::check_invariants);
+        self.groups.values().for_each(|replica| replica.check_invariants());
     }
 
     /// A member's cores, for checks.
