@@ -18,7 +18,7 @@ pub(super) struct Tracked {
     pub(super) members: Option<Arc<[u8]>>,
 }
 
-/// What an append looks at comes first and fits into a line of the cache; the rest is seldom touched.
+/// What an append looks at fits into a line of the cache; the rest, seldom touched, lies apart.
 #[derive(Clone, Debug, Default)]
 pub(super) struct GroupState {
     pub(super) last_index: Option<Index>,
