@@ -432,6 +432,28 @@ fn injected_errors_hit_the_call_they_name() {
 }
 
 #[test]
+fn a_disk_that_breaks_takes_no_write_and_is_read_on() {
+    let mut found = std::collections::BTreeSet::new();
+    for seed in 0..20 {
+        let (disk, control) = Disk::simulated(seed);
+        let path = Path::new("/data/f");
+        disk.create_dir_all(Path::new("/data")).unwrap();
+        create(&disk, path, b"old").sync_data().unwrap();
+        disk.sync_dir(Path::new("/data")).unwrap();
+        let file = disk.open(path, OpenMode::DataSync).unwrap();
+        control.fail_writes();
+        assert!(file.write_all_at(b"new", 0).is_err());
+        assert!(file.set_len(1).is_err());
+        assert!(disk.sync_dir(Path::new("/data")).is_err());
+        assert_eq!(disk.read(path, 9).unwrap().len(), 3);
+        control.restart(Survival::Everything);
+        found.insert(disk.read(path, 9).unwrap());
+        disk.open(path, OpenMode::DataSync).unwrap().write_all_at(b"end", 0).unwrap();
+    }
+    assert_eq!(found, [b"new".to_vec(), b"old".to_vec()].into(), "it may have taken the write");
+}
+
+#[test]
 fn handles_and_locks_end_with_the_machine() {
     let (disk, control) = simulated();
     let lock = disk.lock_directory(Path::new("/data")).unwrap();

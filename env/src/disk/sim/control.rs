@@ -105,6 +105,17 @@ impl SimDiskControl {
         self.0.state().add_fault(kind, nth);
     }
 
+    /// Lets every write and sync from now on fail with `EIO`, as on a device that breaks, until
+    /// [`SimDiskControl::restart`]. Some of what was to be written may be there. Reads go on.
+    pub fn fail_writes(&self) {
+        self.0.state().set_writes_fail();
+    }
+
+    /// Whether every write and sync fails.
+    pub fn writes_fail(&self) -> bool {
+        self.0.state().writes_fail()
+    }
+
     /// Lets files grow by so many bytes in all, then fails with `ENOSPC`; `None` lifts the limit.
     pub fn limit_space(&self, bytes_left: Option<u64>) {
         self.0.state().set_space_left(bytes_left);

@@ -43,6 +43,8 @@ pub(super) struct State {
     /// The file that was changed last.
     changed_last: Option<Inode>,
     faults: Vec<Fault>,
+    /// Every write and sync fails.
+    writes_fail: bool,
     /// Bytes that files may still grow by.
     space_left: Option<u64>,
     is_page_cache_cold: bool,
@@ -80,6 +82,7 @@ impl State {
             record: None,
             changed_last: None,
             faults: Vec::new(),
+            writes_fail: false,
             space_left: None,
             is_page_cache_cold: false,
             seen: Names::default(),
@@ -305,7 +308,11 @@ impl State {
         offset: u64,
         is_synchronous: bool,
     ) -> io::Result<()> {
-        self.check_fault(OperationKind::Write)?;
+        let fault = self.check_fault(OperationKind::Write);
+        // A device that breaks may have taken what it says it has not.
+        if fault.is_err() && !(self.writes_fail && self.random.coin()) {
+            return fault;
+        }
         self.take_space(inode, offset + bytes.len() as u64)?;
         let crash = self.begin_change(|state| {
             let verb = if is_synchronous { "write and sync" } else { "write" };
@@ -313,7 +320,7 @@ impl State {
         });
         self.changed_last = Some(inode);
         // The write during which the power goes is one that may be torn, whatever the handle.
-        let is_synchronous = is_synchronous && crash.is_ok();
+        let is_synchronous = is_synchronous && crash.is_ok() && fault.is_ok();
         let file = self.file(inode);
         file.seen.write_at(offset, bytes);
         if is_synchronous && file.pending.is_empty() {
@@ -321,7 +328,7 @@ impl State {
         } else {
             file.pending.push(FileChange::Write { offset, bytes: bytes.to_vec(), is_synchronous });
         }
-        crash
+        crash.and(fault)
     }
 
     pub(super) fn set_len(&mut self, inode: Inode, length: u64) -> io::Result<()> {
@@ -394,7 +401,16 @@ impl State {
             is_due |= fault.calls_left == 0;
         }
         self.faults.retain(|fault| fault.calls_left > 0);
+        is_due |= self.writes_fail && kind != OperationKind::Read;
         if is_due { Err(Errno::IO.into()) } else { Ok(()) }
+    }
+
+    pub(super) fn writes_fail(&self) -> bool {
+        self.writes_fail
+    }
+
+    pub(super) fn set_writes_fail(&mut self) {
+        self.writes_fail = true;
     }
 
     pub(super) fn misses_page_cache(&self) -> bool {
@@ -503,6 +519,7 @@ impl State {
         self.is_off = false;
         self.crash_at = None;
         self.faults.clear();
+        self.writes_fail = false;
         self.space_left = None;
     }
 
