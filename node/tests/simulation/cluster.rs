@@ -14,6 +14,7 @@ use env::{Clock, Env, Net, SimControl};
 use node::{CommitLogSync, Config, Seed};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::time::Duration;
 use turmoil::Sim;
 
 /// What can be wrong between two nodes.
@@ -202,6 +203,16 @@ impl Cluster {
     /// Lets a node go on that was frozen.
     pub(crate) fn thaw(&self, node: usize) {
         self.machines[node].state.thaw();
+    }
+
+    /// Whatever a node does with its disk takes so much longer from now on.
+    pub(crate) fn slow_disk(&self, node: usize, delay: Duration) {
+        self.machines[node].control.tasks.set_disk_delay(delay);
+    }
+
+    /// A node's disk takes nothing any more, until the node has crashed.
+    pub(crate) fn fail_disk(&self, node: usize) {
+        self.machines[node].control.disk.fail_writes();
     }
 
     /// Breaks what is between two nodes.

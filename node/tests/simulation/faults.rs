@@ -4,11 +4,14 @@ use crate::clients::HasClients;
 use crate::cluster::{Cluster, Cut};
 use env::Entropy;
 use env::disk::Survival;
+use std::time::Duration;
 
 /// How far a clock is set. All faults of a run together stay below what a node bears at its start.
 const JUMP_MICROS_MAX: u64 = 800_000;
 /// What a power cut leaves on a disk of what was not synced.
 const SURVIVALS: [Survival; 3] = [Survival::SyncedOnly, Survival::LastFileTorn, Survival::Random];
+/// How much longer each use of a slow disk takes.
+const DISK_DELAY_MILLIS: std::ops::Range<u64> = 50..3_000;
 const CUTS: [Cut; 3] = [Cut::BothWays, Cut::OneWay, Cut::Held];
 
 /// What may go wrong.
@@ -28,6 +31,10 @@ pub(crate) enum Fault {
     Pause,
     /// A clock is set, for good.
     Clock,
+    /// Whatever is done with a disk takes long.
+    SlowDisk,
+    /// A disk takes nothing any more. Its machine is started again later, with a disk that was mended.
+    FailingDisk,
     /// Nothing.
     Quiet,
 }
@@ -59,6 +66,18 @@ pub(crate) fn inflict(
         Fault::Clock => {
             let micros = entropy.below(JUMP_MICROS_MAX * 2) as i64 - JUMP_MICROS_MAX as i64;
             cluster.jump_wall(node, micros);
+        }
+        Fault::SlowDisk => {
+            let span = DISK_DELAY_MILLIS.end - DISK_DELAY_MILLIS.start;
+            let millis = DISK_DELAY_MILLIS.start + entropy.below(span);
+            cluster.slow_disk(node, Duration::from_millis(millis));
+            cluster.steps(ticks);
+            cluster.slow_disk(node, Duration::ZERO);
+        }
+        Fault::FailingDisk => {
+            cluster.fail_disk(node);
+            cluster.steps(ticks);
+            crash(cluster, &[node], survival, ticks / 8);
         }
         Fault::Quiet => cluster.steps(ticks),
     }

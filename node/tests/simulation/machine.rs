@@ -120,8 +120,8 @@ async fn run_node(
     let (clock, net) = (env.clock.clone(), env.net);
     let node = match Node::start(env, config).await {
         Ok(node) => node,
-        // The power went while it started: the test starts it again.
-        Err(_) if control.disk.is_off() => return pending().await,
+        // The power went while it started, or the disk failed: the test starts it again.
+        Err(_) if control.disk.is_off() || control.disk.writes_fail() => return pending().await,
         Err(StartError::Gone(_)) => {
             state.has_gone.set(true);
             return pending().await;

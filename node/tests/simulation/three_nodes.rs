@@ -15,7 +15,7 @@ use env::EntropySource;
 /// Ticks between two faults, and while one lasts, at most.
 const QUIET_TICKS_MAX: u64 = 1_500;
 const FAULT_TICKS_MAX: u64 = 4_000;
-const FAULTS: [Fault; 7] = [
+const FAULTS: [Fault; 9] = [
     Fault::Kill,
     Fault::PowerCut,
     Fault::PowerCutOfAll,
@@ -23,6 +23,8 @@ const FAULTS: [Fault; 7] = [
     Fault::Part,
     Fault::Pause,
     Fault::Clock,
+    Fault::SlowDisk,
+    Fault::FailingDisk,
 ];
 
 /// Everything that clients saw, and what the disks hold in the end.
