@@ -16,6 +16,7 @@
 //! histories    the workloads and checkers of the crate jepsen, on the same clusters
 //! single_copies  a ring of one copy of each row, that grows and shrinks
 //! finishers    logged batches that their coordinator and somebody else finish
+//! standing_still  writes whose leader stands still, or whose coordinator
 //! told         that the log tells of each change once
 //! generations  that its streams are those of the time
 //! turned_on    a log that a leader does not hear of
@@ -58,6 +59,7 @@ mod replay;
 mod restarts;
 mod ring_changes;
 mod single_copies;
+mod standing_still;
 mod statements;
 mod three_nodes;
 mod told;
