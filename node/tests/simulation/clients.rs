@@ -8,6 +8,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use turmoil::Sim;
 
+/// The host of clients that share one.
+pub(crate) const SHARED_HOST: &str = "clients";
+
 /// What a client came to, once it has ended.
 pub(crate) type Outcome<T> = Rc<RefCell<Option<T>>>;
 
@@ -32,7 +35,7 @@ impl Clients {
     /// that is run in every tick, and has a link to every other.
     pub(crate) fn together(sim: &mut Sim<'static>) -> Clients {
         let (shared, newcomers) = mpsc::unbounded_channel();
-        sim.client("clients", live_together(newcomers));
+        sim.client(SHARED_HOST, live_together(newcomers));
         Clients { count: 0, shared: Some(shared) }
     }
 

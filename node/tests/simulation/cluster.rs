@@ -5,7 +5,7 @@
 //! step and find each other by themselves.
 
 use crate::client::Home;
-use crate::clients::{Clients, HasClients};
+use crate::clients::{Clients, HasClients, SHARED_HOST};
 use crate::followed::Followed;
 use crate::machine::{self, NodeState, PORT, START_MICROS};
 use crate::trace::Trace;
@@ -123,6 +123,11 @@ impl Cluster {
     /// Where a node lives.
     pub(crate) fn address(&self, node: usize) -> IpAddr {
         self.machines[node].address
+    }
+
+    /// Where all clients live.
+    pub(crate) fn address_of_clients(&self) -> IpAddr {
+        self.sim.lookup(SHARED_HOST)
     }
 
     /// Whether a node serves clients.

@@ -181,6 +181,10 @@ pub(crate) fn config(commitlog_sync: CommitLogSync) -> Config {
         init_scripts: None,
         init_scripts_node_count: None,
         limits: Limits::default(),
-        webhooks: Webhooks::default(),
+        webhooks: Webhooks {
+            allow_http: true,
+            allow_private_addresses: true,
+            certificate_authorities: None,
+        },
     }
 }

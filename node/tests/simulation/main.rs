@@ -17,6 +17,9 @@
 //! single_copies  a ring of one copy of each row, that grows and shrinks
 //! finishers    logged batches that their coordinator and somebody else finish
 //! standing_still  writes whose leader stands still, or whose coordinator
+//! receiver     an HTTP endpoint that changefeeds deliver to
+//! deleted_rows a feed that tells of deletes row by row
+//! dropped_tables  a table that is dropped while its feeds are behind
 //! told         that the log tells of each change once
 //! generations  that its streams are those of the time
 //! turned_on    a log that a leader does not hear of
@@ -36,8 +39,10 @@ mod clients;
 mod cluster;
 mod counting;
 mod crowded;
+mod deleted_rows;
 mod determinism;
 mod disk_faults;
+mod dropped_tables;
 mod expiry;
 mod faults;
 mod finishers;
@@ -55,6 +60,7 @@ mod periodic_sync;
 #[cfg(debug_assertions)]
 mod planted;
 mod power_cuts;
+mod receiver;
 mod replay;
 mod restarts;
 mod ring_changes;

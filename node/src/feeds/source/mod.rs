@@ -46,6 +46,8 @@ pub(super) use feed::FeedSource;
 const WAIT: Duration = Duration::from_millis(100);
 /// The least time between two questions to one shard.
 const PACE: Duration = Duration::from_millis(1);
+/// How often a shard that is not asked for rows is asked what it leads.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// The pause after a question that was not answered.
 const PAUSE: Duration = Duration::from_millis(30);
 /// How often it is looked whether there is a newer view.
@@ -322,7 +324,8 @@ impl Follower {
     }
 
     /// Returns when this shard may be asked: there is room for rows, or all wait for it.
-    async fn wait_for_room(&self) {
+    async fn wait_for_room(&mut self) {
+        let clock = self.inner.shared.env.clock.clone();
         loop {
             {
                 let State { merge, .. } = &*self.inner.state.borrow();
@@ -339,8 +342,27 @@ impl Follower {
                 biased;
                 () = self.inner.room.notified() => {}
                 () = self.inner.hurry.notified() => {}
+                () = clock.sleep(LOOK_INTERVAL) => self.look().await,
             }
         }
+    }
+
+    /// Asks which ranges the shard leads, and for no rows. All may wait for a range that nobody led when
+    /// there was room to ask.
+    async fn look(&mut self) {
+        let (above, wanted) = (i64::MAX, i64::MAX);
+        let asked = TailAsk { above, wanted, wait: Duration::ZERO, ..self.question() };
+        if let Some(answer) = ask(self.inner.clone(), self.peer, asked).await {
+            self.led = self.led_by(&answer);
+        }
+    }
+
+    /// The ranges that the shard led when it answered, as numbered in the merge.
+    fn led_by(&self, answer: &TailAnswer) -> Vec<usize> {
+        let view = &self.inner.state.borrow().view;
+        let offset = self.number * view.ranges.len();
+        let led = view.ranges.iter().filter(|range| answer.ranges.contains(*range));
+        led.map(|range| offset + range.0 as usize).collect()
     }
 
     /// How far all ranges are that it led.
@@ -363,11 +385,10 @@ impl Follower {
         let window =
             if advanced >= asked.window_micros { asked.window_micros * 2 } else { advanced };
         self.window_micros = window.clamp(WINDOW_MICROS_MIN / 1_000, WINDOW_MICROS_MAX);
+        self.led = self.led_by(answer);
         let state = &mut *self.inner.state.borrow_mut();
         let State { view, merge, shapes, .. } = state;
         let offset = self.number * view.ranges.len();
-        let led = view.ranges.iter().filter(|range| answer.ranges.contains(*range));
-        self.led = led.map(|range| offset + range.0 as usize).collect();
         let rows = match rows_of(&answer.rows, shapes) {
             Ok(rows) => rows,
             Err(error) => {
