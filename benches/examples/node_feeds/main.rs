@@ -17,12 +17,17 @@
 //! to without feeds and with them, and what is printed at last is the median of each side. One run's
 //! p99 is noise; ten pairs of thirty seconds say something.
 //!
+//! `--stuck N` asks what feeds do whose receiver hangs ([`stuck`]): how much memory the node takes, and
+//! what is left to the writers of their tables.
+//!
 //! `--scan` measures an initial scan instead: all keys are written once, then a feed of
 //! `initial_scan = 'only'` sends them. Printed are the rows a second from the statement to the last
 //! row's answer, and the node's processor time for a row.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the command line")]
 #![expect(clippy::disallowed_methods, reason = "a measuring program stands outside of the node")]
+
+mod stuck;
 
 use benches::client::{Client, ClientError};
 use benches::dataset::create_table;
@@ -45,6 +50,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// Feeds that an earlier run may have left.
 const FEEDS_LEFT_MAX: usize = 200;
+/// The table, in the keyspace `feeds`.
+const ROWS: &str = "rows";
+/// A log with all that feeds ask for, without any.
+const IMAGES: &str = "{'enabled': true, 'preimage': true, 'postimage': true}";
 /// How many feeds are made at a time.
 const CREATORS: usize = 8;
 /// What is looked for in a body, and the length of the time behind it.
@@ -86,6 +95,12 @@ struct Flags {
     /// How many times to write without feeds and then with them
     #[arg(long, conflicts_with = "scan")]
     pairs: Option<usize>,
+    /// Measure so many feeds whose receiver hangs, in pairs with none
+    #[arg(long, conflicts_with_all = ["scan", "kafka"])]
+    stuck: Option<usize>,
+    /// How many tables they are on
+    #[arg(long, default_value_t = 4, requires = "stuck")]
+    tables: usize,
     /// Measure an initial scan of all keys, so many times over
     #[arg(long, num_args = 0..=1, default_missing_value = "1")]
     scan: Option<usize>,
@@ -121,6 +136,9 @@ fn main() -> ExitCode {
 }
 
 fn measure(flags: &Flags) -> Result<(), ClientError> {
+    if let Some(feed_count) = flags.stuck {
+        return stuck::measure(flags, feed_count);
+    }
     let latency_micros = Histogram::new(3).map_err(|error| ClientError(error.to_string()))?;
     let received = Received { events: 0, latency_micros, last: Instant::now() };
     let received = Arc::new(Mutex::new(received));
@@ -134,7 +152,7 @@ fn measure(flags: &Flags) -> Result<(), ClientError> {
     if flags.scan.is_some() {
         run(&plan(flags, Workload::Load))?;
     } else if flags.pairs.is_none() {
-        create_feeds(flags, flags.feeds, &sink, "flush_interval_ms = 5")?;
+        create_feeds(flags, flags.feeds, &sink, |_| ROWS.to_owned())?;
     }
     if let Some(broker) = &flags.kafka {
         consume(broker, &topic, &received)?;
@@ -163,7 +181,7 @@ fn plan(flags: &Flags, workload: Workload) -> Plan {
         is_routed: false,
         consistency: Consistency::One,
         keyspace: "feeds".to_owned(),
-        table: "rows".to_owned(),
+        table: ROWS.to_owned(),
         workload,
         connection_count: flags.connections,
         in_flight: flags.in_flight,
@@ -222,7 +240,7 @@ fn write_in_pairs(
     let (mut without, mut with) = (Vec::new(), Vec::new());
     for _ in 0..pair_count.max(1) {
         without.push(write(flags, 0, received)?);
-        create_feeds(flags, flags.feeds, sink, "flush_interval_ms = 5")?;
+        create_feeds(flags, flags.feeds, sink, |_| ROWS.to_owned())?;
         with.push(write(flags, flags.feeds, received)?);
         drop_feeds(flags, client)?;
     }
@@ -284,7 +302,13 @@ fn scan(
     for turn in 0..flags.scan.unwrap_or(1) {
         lock(received).begin();
         let (began, before) = (Instant::now(), ProcessorTime::of(flags.server_pid)?);
-        create_feed(client, turn, sink, "initial_scan = 'only'", &flags.options)?;
+        create_feed(
+            client,
+            turn,
+            ROWS,
+            sink,
+            &format!("initial_scan = 'only', {}", flags.options),
+        )?;
         wait_for(flags.keys, received);
         let busy = ProcessorTime::of(flags.server_pid)?.since(before).seconds();
         let received = lock(received);
@@ -301,20 +325,20 @@ fn scan(
     Ok(())
 }
 
-/// A new table without feeds.
+/// A new keyspace with a table without feeds.
 fn set_up(flags: &Flags, client: &mut Client) -> Result<(), ClientError> {
+    set_up_keyspace(flags, client)?;
+    // Writes without feeds are to be logged as they are with them.
+    let cdc = flags.cdc.clone().or_else(|| flags.pairs.map(|_| IMAGES.to_owned()));
+    let options = cdc.map(|cdc| format!("cdc = {cdc}")).unwrap_or_default();
+    client.query(&create_table("feeds", ROWS, &options)).map(drop)
+}
+
+fn set_up_keyspace(flags: &Flags, client: &mut Client) -> Result<(), ClientError> {
     drop_feeds(flags, client)?;
     client.query("DROP KEYSPACE IF EXISTS feeds")?;
-    client.query(
-        "CREATE KEYSPACE feeds WITH replication = {'class': 'SimpleStrategy', \
-         'replication_factor': 1}",
-    )?;
-    // Writes without feeds are to be logged as they are with them.
-    let images = "{'enabled': true, 'preimage': true, 'postimage': true}".to_owned();
-    let cdc = flags.cdc.clone().or_else(|| flags.pairs.map(|_| images));
-    let options = cdc.map(|cdc| format!("cdc = {cdc}")).unwrap_or_default();
-    client.query(&create_table("feeds", "rows", &options))?;
-    Ok(())
+    let replication = "{'class': 'SimpleStrategy', 'replication_factor': 1}";
+    client.query(&format!("CREATE KEYSPACE feeds WITH replication = {replication}")).map(drop)
 }
 
 /// Drops the feeds of this run, and those that another may have left.
@@ -325,21 +349,24 @@ fn drop_feeds(flags: &Flags, client: &mut Client) -> Result<(), ClientError> {
     Ok(())
 }
 
-/// Makes feeds, several at a time: each statement waits until its feed has begun.
+/// Makes feeds on the tables of their numbers, several at a time: each statement waits until its feed
+/// has begun.
 fn create_feeds(
     flags: &Flags,
     feed_count: usize,
     sink: &str,
-    option: &str,
+    table_of: impl Fn(usize) -> String + Sync,
 ) -> Result<(), ClientError> {
+    let options = format!("flush_interval_ms = 5, {}", flags.options);
     let create = |first: usize| -> Result<(), ClientError> {
         let mut client = Client::connect(flags.address)?;
         for number in (first..feed_count).step_by(CREATORS) {
-            create_feed(&mut client, number, sink, option, &flags.options)?;
+            create_feed(&mut client, number, &table_of(number), sink, &options)?;
         }
         Ok(())
     };
     std::thread::scope(|scope| {
+        let create = &create;
         let creators: Vec<_> =
             (0..CREATORS).map(|first| scope.spawn(move || create(first))).collect();
         for creator in creators {
@@ -352,12 +379,12 @@ fn create_feeds(
 fn create_feed(
     client: &mut Client,
     number: usize,
+    table: &str,
     sink: &str,
-    option: &str,
     options: &str,
 ) -> Result<(), ClientError> {
     let create = format!(
-        "CREATE CHANGEFEED bench_{number} FOR TABLE feeds.rows INTO {sink} WITH ({option}, {options})"
+        "CREATE CHANGEFEED bench_{number} FOR TABLE feeds.{table} INTO {sink} WITH ({options})"
     );
     client.query(&create).map(drop)
 }
