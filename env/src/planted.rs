@@ -59,6 +59,8 @@ pub enum Bug {
     LogsTurnedOnUnheard,
     /// A leader decides writes by metadata that lack a log which those before it knew.
     LeadsByOlderMetadata,
+    /// A node whose log has failed stays, and leads what others could lead.
+    LeadsWithoutItsLog,
 }
 
 /// Whether a bug is planted on this thread.

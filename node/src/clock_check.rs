@@ -81,6 +81,12 @@ impl WallClock {
     pub(crate) fn is_fit(&self, host: HostId) -> Option<bool> {
         self.fit.lock().unwrap_or_else(PoisonError::into_inner).get(&host).copied()
     }
+
+    /// How many of the others said that they are.
+    pub(crate) fn fit_count(&self) -> usize {
+        let fit = self.fit.lock().unwrap_or_else(PoisonError::into_inner);
+        fit.values().filter(|is_fit| **is_fit).count()
+    }
 }
 
 /// The wall clock less the monotonic one, in microseconds.
@@ -137,7 +143,8 @@ impl Shard {
         }
     }
 
-    async fn compare_clocks(self: &Rc<Self>) {
+    /// Asks all others how they are and what time it is.
+    pub(crate) async fn compare_clocks(self: &Rc<Self>) {
         let view = self.view();
         let ask = |host_id| {
             let shard = self.clone();

@@ -103,7 +103,7 @@ async fn ready(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
     if let Some(ahead_micros) = shared.wall_clock.ahead_micros() {
         return (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", describe(ahead_micros)));
     }
-    if let Some(reason) = shared.write_failure.get() {
+    if let Some(reason) = shared.write_failure.reason() {
         return (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n"));
     }
     match *shared.standing.borrow() {

@@ -12,6 +12,7 @@
 //! clock_check  whether the node's clock is right
 //! client       the node asks itself     health       whether it serves
 //! init_scripts a cluster's first schema  ring_change  nodes come and go while there are data
+//! write_failure  when a log has failed
 //! ```
 //!
 //! A node decides little itself: the language is `cql`'s, placement `cluster`'s, log rows `cdc`'s,
@@ -44,6 +45,7 @@ mod status;
 mod system;
 mod traces;
 mod view;
+mod write_failure;
 
 pub use config::{
     CONFIG_FILE_BYTES_MAX, CommitLogSync, Config, ConfigError, Flags, Limits, LogFormat, LookUp,

@@ -109,7 +109,7 @@ async fn run(env: Env, config: Config) -> ExitCode {
     tokio::select! {
         signal = signals.next() => tracing::info!("{signal}: writing out what is in memory"),
         // Nothing more is written, and nothing handed over: it is not to take part in anything.
-        error = node.overtaken() => return fail(&error.to_string()),
+        error = node.must_end() => return fail(&error.to_string()),
         () = node.gone() => {
             clock.sleep(FAREWELL).await;
             tracing::info!("this node has left its cluster, or was removed from it, and ends");

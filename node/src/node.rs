@@ -14,6 +14,7 @@ use crate::shard::{self, Boards, Message, PublishedClock};
 use crate::statement::StatementCache;
 use crate::traces::Traces;
 use crate::view::Views;
+use crate::write_failure::WriteFailure;
 use changefeed::memory::FeedMemory;
 use changefeed::source::{Source, SourceError};
 use cluster::HostId;
@@ -72,8 +73,7 @@ pub(crate) struct Shared {
     pub shards_with_old_batches: AtomicUsize,
     /// It serves clients.
     pub is_ready: AtomicBool,
-    /// What keeps a shard from writing, until the node is started again.
-    pub write_failure: OnceLock<String>,
+    pub write_failure: WriteFailure,
     /// Whether it is a member no more.
     pub departure: Departure,
     /// How far ahead it knows the generations of CDC streams.
@@ -332,7 +332,7 @@ impl Node {
             connection_count: AtomicUsize::new(0),
             shards_with_old_batches: AtomicUsize::new(usize::from(shard_count)),
             is_ready: AtomicBool::new(false),
-            write_failure: OnceLock::new(),
+            write_failure: WriteFailure::default(),
             departure: Departure::default(),
             standing: watch::channel(Standing::Asking).0,
             views: OnceLock::new(),
@@ -347,7 +347,7 @@ impl Node {
         let begun = Node::begin(shared.clone(), listeners, receivers, snapshot, is_member);
         tokio::select! {
             biased;
-            error = overtaken(&shared) => Err(error),
+            error = must_end(&shared) => Err(error),
             begun = begun => begun,
         }
     }
@@ -418,10 +418,10 @@ impl Node {
         self.shared.departure.wait().await;
     }
 
-    /// Returns when it turns out that the data directory is an older copy of what the node had, with what
-    /// to tell the operator. The node must end at once.
-    pub async fn overtaken(&self) -> StartError {
-        overtaken(&self.shared).await
+    /// Returns when the node must end at once, with what to tell the operator: its data directory turns
+    /// out to be an older copy of what it had, or cannot be written while others can go on without it.
+    pub async fn must_end(&self) -> StartError {
+        must_end(&self.shared).await
     }
 
     /// Follows the logs of tables with CDC on, given by keyspace and name, above a time in
@@ -476,6 +476,13 @@ fn part_with_gone(shared: &Shared, metadata: &Metadata) -> Result<(), StartError
     }
     refuse_gone(&shared.registry, metadata);
     Ok(())
+}
+
+async fn must_end(shared: &Arc<Shared>) -> StartError {
+    tokio::select! {
+        error = overtaken(shared) => error,
+        reason = shared.write_failure.makes_way() => StartError::Data(reason),
+    }
 }
 
 /// Returns when it turns out that this node runs on an older copy of its data directory.

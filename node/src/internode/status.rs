@@ -26,7 +26,8 @@ pub(crate) struct NodeStatus {
     /// What its clock shows, in microseconds since 1970.
     #[serde(default)]
     pub clock_micros: Option<i64>,
-    /// Whether it is not to lead anything: its clock is off, or it hears nothing of the metadata.
+    /// Whether it is not to lead anything: its clock is off, it hears nothing of the metadata, or it
+    /// cannot write.
     #[serde(default)]
     pub is_unfit: bool,
     /// Groups that were sent an entry which it can never take.
@@ -49,7 +50,8 @@ pub(crate) async fn own_status(shard: &Shard) -> Option<NodeStatus> {
     let (metadata_index, clock) = (shard.view().index(), shard.shared.env.clock.now_micros());
     let now_nanos = shard.shared.env.clock.monotonic_nanos();
     let is_unfit = shard.shared.wall_clock.ahead_micros().is_some()
-        || shard.shared.known_generations.are_stale(now_nanos);
+        || shard.shared.known_generations.are_stale(now_nanos)
+        || shard.shared.write_failure.reason().is_some();
     let clock_micros = Some(clock);
     Some(NodeStatus { load_bytes, metadata_index, moves, clock_micros, is_unfit, standing_still })
 }

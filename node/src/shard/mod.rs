@@ -399,6 +399,7 @@ impl Shard {
             tokio::task::spawn_local(self.clone().tell_own_record());
             tokio::task::spawn_local(self.clone().catch_up());
             tokio::task::spawn_local(self.clone().watch_clock());
+            tokio::task::spawn_local(self.clone().watch_writes());
             tokio::task::spawn_local(self.clone().keep_generations_known());
             tokio::task::spawn_local(self.clone().run_feed_ownership());
             tokio::task::spawn_local(self.clone().run_retirements());

@@ -406,16 +406,15 @@ impl Shard {
         }
     }
 
-    /// The log has failed: nothing is acknowledged any more, reads go on.
+    /// The log has failed: nothing is acknowledged any more, and the node ends unless it is alone.
     fn fail(&self, error: &LogError) {
         tracing::error!(
-            "shard {} stops writing: {error}; reads go on. Make the disk well, and start the node again",
+            "shard {} stops writing: {error}. Make the disk well, and start the node again",
             self.index
         );
         let mut state = self.state.borrow_mut();
         let reason = format!("this node cannot write any more: {error}");
-        // The first one that fails is as good as any.
-        self.shared.write_failure.set(reason.clone()).ok();
+        self.shared.write_failure.note(&reason);
         let waiters = state.replicas.abandon();
         state.failure = Some(reason.clone());
         drop(state);

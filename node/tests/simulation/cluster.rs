@@ -148,6 +148,11 @@ impl Cluster {
         }
     }
 
+    /// Why a node has ended, if that was because its disk failed.
+    pub(crate) fn disk_error(&self, node: usize) -> Option<String> {
+        self.machines[node].state.disk_error.take()
+    }
+
     /// Has a node that was never started take the place of a dead one.
     pub(crate) fn replace_by(&self, node: usize, dead: u128) {
         self.machines[node].state.replaces.set(Some(dead));

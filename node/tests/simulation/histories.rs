@@ -56,7 +56,7 @@ const ASK_EVERY: Duration = Duration::from_millis(100);
 const FAULT_COUNT: u64 = 5;
 const QUIET_TICKS_MAX: u64 = 1_000;
 const FAULT_TICKS_MAX: u64 = 2_500;
-const FAULTS: [Fault; 7] = [
+const FAULTS: [Fault; 9] = [
     Fault::Kill,
     Fault::PowerCut,
     Fault::PowerCutOfAll,
@@ -64,6 +64,8 @@ const FAULTS: [Fault; 7] = [
     Fault::Part,
     Fault::Pause,
     Fault::Clock,
+    Fault::SlowDisk,
+    Fault::FailingDisk,
 ];
 
 /// The nodes of a simulation.

@@ -46,6 +46,8 @@ pub(crate) struct NodeState {
     pub followed: Followed,
     /// Why it did not start.
     pub start_error: RefCell<Option<String>>,
+    /// Why it ended, by a disk that failed.
+    pub disk_error: RefCell<Option<String>>,
     is_frozen: Cell<bool>,
     /// Whoever polls a node that is frozen.
     thaws: RefCell<Option<Waker>>,
@@ -65,8 +67,8 @@ impl NodeState {
         }
     }
 
-    /// Runs a node with all its tasks, but for the times when it is frozen.
-    async fn run(&self, node: impl Future<Output = turmoil::Result> + 'static) -> turmoil::Result {
+    /// Runs a node with all its tasks, but for the times when it is frozen. When it ends, so do they.
+    async fn run(&self, node: impl Future<Output = ()> + 'static) {
         let tasks = LocalSet::new();
         let node = tasks.spawn_local(node);
         let mut running = pin!(tasks.run_until(node));
@@ -77,7 +79,7 @@ impl NodeState {
             }
             running.as_mut().poll(context)
         });
-        ended.await?
+        ended.await.expect("nobody aborts it");
     }
 }
 
@@ -108,28 +110,21 @@ pub(crate) fn boot(
     // A machine that starts again does not draw its old random numbers.
     env.entropy = EntropySource::simulated(seed.wrapping_mul(1_000) + boot);
     let (control, state) = (control.clone(), state.clone());
-    async move { state.clone().run(run_node(env, config, control, state)).await }
+    async move {
+        state.clone().run(run_node(env, config, control, state)).await;
+        // The machine goes on.
+        pending().await
+    }
 }
 
-async fn run_node(
-    env: Env,
-    config: Config,
-    control: SimControl,
-    state: Rc<NodeState>,
-) -> turmoil::Result {
+async fn run_node(env: Env, config: Config, control: SimControl, state: Rc<NodeState>) {
     let (clock, net) = (env.clock.clone(), env.net);
     let node = match Node::start(env, config).await {
         Ok(node) => node,
         // The power went while it started, or the disk failed: the test starts it again.
-        Err(_) if control.disk.is_off() || control.disk.writes_fail() => return pending().await,
-        Err(StartError::Gone(_)) => {
-            state.has_gone.set(true);
-            return pending().await;
-        }
-        Err(error) => {
-            *state.start_error.borrow_mut() = Some(error.to_string());
-            return pending().await;
-        }
+        Err(_) if control.disk.is_off() || control.disk.writes_fail() => return,
+        Err(StartError::Gone(_)) => return state.has_gone.set(true),
+        Err(error) => return *state.start_error.borrow_mut() = Some(error.to_string()),
     };
     state.is_serving.set(true);
     let is_to_stop = async {
@@ -141,9 +136,11 @@ async fn run_node(
         biased;
         () = is_to_stop => {}
         () = node.gone() => clock.sleep(FAREWELL).await,
-        error = node.overtaken() => {
-            *state.start_error.borrow_mut() = Some(error.to_string());
-            return pending().await;
+        error = node.must_end() => {
+            let is_of_disk = control.disk.writes_fail();
+            let noted = if is_of_disk { &state.disk_error } else { &state.start_error };
+            *noted.borrow_mut() = Some(error.to_string());
+            return state.is_serving.set(false);
         }
         () = state.followed.run(&node, &clock) => {}
         () = state.operator.work(net, &clock) => {}
@@ -152,7 +149,6 @@ async fn run_node(
     node.stop().await;
     state.has_stopped.set(true);
     state.has_gone.set(has_gone);
-    pending().await
 }
 
 /// What an operator chose for a node that founds a cluster of its own.

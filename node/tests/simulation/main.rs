@@ -16,6 +16,7 @@
 //! histories    the workloads and checkers of the crate jepsen, on the same clusters
 //! single_copies  a ring of one copy of each row, that grows and shrinks
 //! finishers    logged batches that their coordinator and somebody else finish
+//! failing_disks  nodes of three whose disks take nothing any more
 //! standing_still  writes whose leader stands still, or whose coordinator
 //! receiver     an HTTP endpoint that changefeeds deliver to
 //! deleted_rows a feed that tells of deletes row by row
@@ -44,6 +45,7 @@ mod determinism;
 mod disk_faults;
 mod dropped_tables;
 mod expiry;
+mod failing_disks;
 mod faults;
 mod finishers;
 mod followed;

@@ -1,8 +1,8 @@
 //! Bugs planted in the node, each of which one of the other tests notices (`docs/planted-bugs.md`).
 
 use crate::{
-    bit_rot, counting, crowded, finishers, histories, lost_answers, power_cuts, replay,
-    single_copies, three_nodes, turned_on,
+    bit_rot, counting, crowded, failing_disks, finishers, histories, lost_answers, power_cuts,
+    replay, single_copies, three_nodes, turned_on,
 };
 use env::planted::{Bug, is_noticed};
 
@@ -99,4 +99,9 @@ fn a_log_turned_on_before_its_leaders_have_heard_is_noticed() {
 #[test]
 fn a_leader_that_does_not_know_of_a_log_is_noticed() {
     notice(Bug::LeadsByOlderMetadata, turned_on::comes_back);
+}
+
+#[test]
+fn a_node_that_leads_on_without_its_log_is_noticed() {
+    notice(Bug::LeadsWithoutItsLog, failing_disks::run);
 }

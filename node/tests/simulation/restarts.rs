@@ -23,7 +23,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Runs a statement until it is done; the tables named in it are there then.
-async fn insist(home: Home, text: String) {
+pub(crate) async fn insist(home: Home, text: String) {
     let deadline = home.clock.now_micros() + PATIENCE.as_micros() as i64;
     loop {
         let mut client = Client::connect(&home, "definer", Dialect::of(1)).await;
@@ -156,14 +156,14 @@ fn a_member_whose_clock_is_off_does_not_start_and_the_others_go_on() {
 }
 
 /// What a node's operator is told.
-fn told(cluster: &mut Cluster, node: usize, path: &str) -> (u16, String) {
+pub(crate) fn told(cluster: &mut Cluster, node: usize, path: &str) -> (u16, String) {
     cluster.order(node, &Order::get(path));
     cluster.steps(2_000);
     cluster.answer(node).expect("it answers")
 }
 
 /// How many groups a node leads.
-fn led_count(cluster: &mut Cluster, node: usize) -> u64 {
+pub(crate) fn led_count(cluster: &mut Cluster, node: usize) -> u64 {
     let (_, figures) = told(cluster, node, "/metrics");
     let lines = figures.lines().filter(|line| line.starts_with("tethys_led_groups"));
     lines.map(|line| line.split(' ').nth(1).expect("a figure").parse::<u64>().expect("whole")).sum()
