@@ -42,7 +42,7 @@ use std::time::Duration;
 const CLIENTS: u32 = 6;
 const PAUSE_MILLIS_MAX: u64 = 30;
 /// The same between two tables, which cost more than rows.
-const TABLE_PAUSE_MILLIS_MAX: u64 = 500;
+const TABLE_PAUSE_MILLIS_MAX: u64 = 300;
 /// Calls that end well in any run.
 const TOLD_MIN: usize = 30;
 /// Seeds by which a mistake has to be noticed.
