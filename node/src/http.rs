@@ -98,7 +98,7 @@ async fn refuse_before_ready(
 }
 
 /// Ready for any statement. A node that serves without a majority, by what it knew when it was
-/// ended, is so for reads at ONE alone, and says that; one whose log has failed, for reads.
+/// ended, is so for reads at ONE alone, and says that; one that cannot write, for reads.
 async fn ready(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
     if let Some(ahead_micros) = shared.wall_clock.ahead_micros() {
         return (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", describe(ahead_micros)));

@@ -1,5 +1,5 @@
-//! What a shard does beside requests: flushes, compactions, giving up old log segments, ending
-//! connections that stall, and going down in order.
+//! What a shard does beside requests with its disk: flushes, compactions, giving up old log segments,
+//! and going down in order.
 //!
 //! What tables or the metadata snapshot hold, the log holds as well, until it says that it begins
 //! behind that. So neither becomes durable before the log is: else a power cut in periodic mode
@@ -12,7 +12,6 @@ use super::state::ShardState;
 use crate::metadata::{self, Snapshot};
 use cluster::consensus::LogIndex;
 use cluster::leadership::Support as _;
-use cluster::liveness::MonotonicNanos;
 use cluster::retention::{Limits, Needs, Plan, Segment, plan};
 use cluster::{GroupId, HostId};
 use std::collections::BTreeMap;
@@ -25,10 +24,7 @@ use storage::{FlushReason, Job, JobKind};
 const INTERVAL: Duration = Duration::from_millis(100);
 /// A log of so few segments is never too large.
 const SEGMENTS_UNPLANNED_MAX: usize = 2;
-/// How often connections are looked at, in intervals.
-const STALL_CHECK_INTERVALS: u64 = 10;
-/// How often what concerns all groups is looked at, in intervals: how far they are committed, whether
-/// others should lead them, and whether they are held by others.
+/// How often it is noted how far groups are committed, in intervals.
 const NOTE_INTERVALS: u64 = 10;
 /// How often it is looked what of logs is kept for changefeeds, in intervals.
 const PIN_INTERVALS: u64 = 10;
@@ -46,27 +42,12 @@ impl Shard {
         loop {
             self.shared.env.clock.beat(INTERVAL).await;
             turn += 1;
-            if turn.is_multiple_of(STALL_CHECK_INTERVALS) {
-                let now = self.monotonic_seconds();
-                for session in self.sessions.borrow().values() {
-                    session.check_stalled(now);
-                }
-            }
             if turn.is_multiple_of(NOTE_INTERVALS) {
                 self.note_committed();
-                self.send_leaders_home();
-                self.begin_departures();
-                let now = MonotonicNanos(self.monotonic_nanos());
-                let state = &mut *self.state.borrow_mut();
-                state.closing.second_passed(now);
-                state.tail.forget(now);
             }
-            self.end_late_writes();
-            self.adopt_board(MonotonicNanos(self.monotonic_nanos()));
             self.run_flushes().await;
             self.leave_groups().await;
             if self.index == 0 {
-                self.tell_of_lives();
                 self.keep_metadata_members();
                 self.serve_metadata_snapshots();
                 self.save_metadata(turn.is_multiple_of(PROGRESS_INTERVALS)).await;

@@ -28,6 +28,7 @@ mod lists;
 mod lives;
 mod log;
 mod log_reads;
+mod lookout;
 mod maintenance;
 mod metadata_group;
 mod metadata_snapshot;
@@ -388,6 +389,7 @@ impl Shard {
         let _end = End(self.clone());
         tokio::task::spawn_local(self.clone().run_log());
         tokio::task::spawn_local(self.clone().run_maintenance());
+        tokio::task::spawn_local(self.clone().run_lookout());
         tokio::task::spawn_local(self.clone().run_compactions());
         tokio::task::spawn_local(self.clone().run_moves());
         tokio::task::spawn_local(self.clone().finish_batches());

@@ -148,9 +148,9 @@ impl Cluster {
         }
     }
 
-    /// Why a node has ended, if that was because its disk failed.
-    pub(crate) fn disk_error(&self, node: usize) -> Option<String> {
-        self.machines[node].state.disk_error.take()
+    /// Why a node has ended, if that was by itself.
+    pub(crate) fn end_error(&self, node: usize) -> Option<String> {
+        self.machines[node].state.end_error.take()
     }
 
     /// Has a node that was never started take the place of a dead one.

@@ -1,6 +1,6 @@
 //! Three nodes of which one's disk fails: it ends, others lead what it led, and clients go on by way of
-//! them; with a disk that was mended it leads again. And three whose disks fail all: the last two stay,
-//! and what can be read is read.
+//! them; with a disk that was mended it leads again. One whose disk does not answer is as such. And three
+//! whose disks fail all: the last two stay, and what can be read is read.
 
 use crate::client::{Client, Dialect, Home};
 use crate::clients::HasClients;
@@ -10,6 +10,7 @@ use crate::restarts::{insist, led_count, told};
 use crate::seeds;
 use cql::wire::Consistency;
 use env::disk::Survival;
+use std::time::Duration;
 
 const SCHEMA: [&str; 2] = [
     "CREATE KEYSPACE ks WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 3}",
@@ -21,6 +22,9 @@ const KEYS: i32 = 40;
 const HOMECOMING_TICKS: u64 = 15_000;
 /// Until the others have missed a node, waited for each other and voted.
 const TAKE_OVER_TICKS: u64 = 4_000;
+/// What a disk takes for anything that does not answer, and until its node has given it up.
+const STALL: Duration = Duration::from_mins(10);
+const STALL_TICKS: u64 = 20_000;
 /// Until leadership has come home after a node's start.
 const REST_TICKS: u64 = 40_000;
 
@@ -69,12 +73,17 @@ pub(crate) fn run(seed: u64) {
     let mut cluster = three_nodes(seed);
     let victim = seed as usize % NODES;
     let others = [(victim + 1) % NODES, (victim + 2) % NODES];
-    cluster.fail_disk(victim);
+    let is_stalled = seed % 2 == 1;
+    if is_stalled {
+        cluster.slow_disk(victim, STALL);
+    } else {
+        cluster.fail_disk(victim);
+    }
     // It meets it.
     cluster.run(write(cluster.home(others[0]), 1));
-    cluster.steps(TAKE_OVER_TICKS);
-    let reason = cluster.disk_error(victim).expect("it ends");
-    assert!(reason.contains("cannot write any more"), "seed {seed}: {reason}");
+    cluster.steps(TAKE_OVER_TICKS + if is_stalled { STALL_TICKS } else { 0 });
+    let reason = cluster.end_error(victim).expect("it ends");
+    assert!(reason.contains("cannot write"), "seed {seed}: {reason}");
     for node in others {
         let failures = cluster.run(write(cluster.home(node), 2));
         assert_eq!(failures, [""; 0], "seed {seed}: others lead what it led");
@@ -84,6 +93,7 @@ pub(crate) fn run(seed: u64) {
     let table = "CREATE TABLE ks.later (k int PRIMARY KEY)";
     cluster.run(insist(cluster.home(others[1]), table.to_owned()));
 
+    cluster.slow_disk(victim, Duration::ZERO);
     cluster.crash(victim, Survival::Random);
     cluster.restart(victim);
     cluster.steps(REST_TICKS);
@@ -106,7 +116,7 @@ fn nodes_stay_for_reads_where_nobody_could_write_without_them() {
         cluster.fail_disk(0);
         cluster.run(write(cluster.home(1), 1));
         cluster.steps(TAKE_OVER_TICKS);
-        assert!(cluster.disk_error(0).is_some(), "seed {seed}: the first makes way");
+        assert!(cluster.end_error(0).is_some(), "seed {seed}: the first makes way");
         assert_eq!(cluster.run(write(cluster.home(1), 2)), [""; 0], "seed {seed}");
         for node in [1, 2] {
             cluster.fail_disk(node);
@@ -118,7 +128,7 @@ fn nodes_stay_for_reads_where_nobody_could_write_without_them() {
         }
         cluster.steps(TAKE_OVER_TICKS);
         for node in [1, 2] {
-            assert_eq!(cluster.disk_error(node), None, "seed {seed}: {node} stays");
+            assert_eq!(cluster.end_error(node), None, "seed {seed}: {node} stays");
             assert_eq!(told(&mut cluster, node, "/readyz").0, 503, "seed {seed}");
             cluster.run(read(cluster.home(node), &[2, 3]));
         }

@@ -46,8 +46,8 @@ pub(crate) struct NodeState {
     pub followed: Followed,
     /// Why it did not start.
     pub start_error: RefCell<Option<String>>,
-    /// Why it ended, by a disk that failed.
-    pub disk_error: RefCell<Option<String>>,
+    /// Why it ended by itself.
+    pub end_error: RefCell<Option<String>>,
     is_frozen: Cell<bool>,
     /// Whoever polls a node that is frozen.
     thaws: RefCell<Option<Waker>>,
@@ -137,9 +137,7 @@ async fn run_node(env: Env, config: Config, control: SimControl, state: Rc<NodeS
         () = is_to_stop => {}
         () = node.gone() => clock.sleep(FAREWELL).await,
         error = node.must_end() => {
-            let is_of_disk = control.disk.writes_fail();
-            let noted = if is_of_disk { &state.disk_error } else { &state.start_error };
-            *noted.borrow_mut() = Some(error.to_string());
+            *state.end_error.borrow_mut() = Some(error.to_string());
             return state.is_serving.set(false);
         }
         () = state.followed.run(&node, &clock) => {}

@@ -317,6 +317,11 @@ impl CommitLog {
         self.core.durable()
     }
 
+    /// See [`LogCore::is_job_out`].
+    pub fn is_job_out(&self) -> bool {
+        self.core.is_job_out()
+    }
+
     /// See [`LogCore::first_sequence`].
     pub fn first_sequence(&self) -> u64 {
         self.core.first_sequence()
