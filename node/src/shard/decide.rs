@@ -108,7 +108,6 @@ impl ShardState {
         knows_logs(view, times.placement.switched_at)?;
         let closed = wall.saturating_sub(self.closing.trails_micros(request.group));
         times.placement.closed = times.placement.closed.max(closed);
-        let time = self.clock.now(wall);
         let mut payload = self.replicas.payload_buffer();
         let mut partitions = PartitionMask::default();
         let mut log_times = Vec::new();
@@ -116,16 +115,17 @@ impl ShardState {
         match &mut request.change {
             Change::Truncate(table) => {
                 partitions = PartitionMask(u64::MAX);
-                write_truncate(&mut payload, &times.placement, time, *table);
+                write_truncate(&mut payload, &times.placement, self.clock.now(wall), *table);
             }
             Change::Switch(index) => {
                 times.placement = switched(view, &times.placement, *index)?;
-                write_switch(&mut payload, &times.placement, time);
+                write_switch(&mut payload, &times.placement, self.clock.now(wall));
             }
             Change::Reservation(reserved) => {
                 times.placement.reserved = times.placement.reserved.max(*reserved);
-                write_reservation(&mut payload, &times.placement, time);
+                write_reservation(&mut payload, &times.placement, self.clock.now(wall));
             }
+            // These are decided by whatever the wall clock shows, which no timestamp may follow.
             Change::Metadata(command) => payload.append(command),
             change @ (Change::Write(_) | Change::Conditional(_)) => {
                 let mut entry = WriteEntryWriter::new(&mut payload);

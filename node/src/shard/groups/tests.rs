@@ -305,3 +305,15 @@ fn a_leader_that_lacks_a_log_decides_nothing() {
     assert_eq!(is_decided(9, Change::Switch(9)), Some(9));
     assert_eq!(is_decided(9, Change::Switch(5)), Some(7), "an older one takes nothing back");
 }
+
+#[test]
+fn what_the_metadata_decide_by_a_wrong_clock_moves_no_timestamp() {
+    const NOW: i64 = 1_000_000;
+    let view = view(&[KEYSPACE, TABLE]);
+    let mut state = start(&disk_with(GroupId::METADATA, &[ME], &[], 0), &view);
+    let clock = Env::real().clock;
+    let mut request = WriteRequest::new(GroupId::METADATA, Change::Metadata(Vec::new()));
+    let decided = state.decide(&view, &mut request, NOW + 3_600_000_000, &clock);
+    assert!(matches!(decided, Ok((Some(_), None))));
+    assert_eq!(state.clock.next(NOW, None), NOW);
+}
