@@ -11,7 +11,8 @@
 //! that not one write gets a wrong time; that takes as long as the others take to answer.
 //!
 //! *Most* is more than half of all members, this one counted: of two nodes nobody can say whose clock
-//! is wrong. Others that do not answer say nothing; where too few do, the node starts.
+//! is wrong. Others that do not answer say nothing; where too few do, the node starts. A node that runs and
+//! whose clock was set asks them some more times before it goes on.
 
 use crate::internode::{NodeStatus, ask_status};
 use crate::metadata::Metadata;
@@ -37,6 +38,8 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(1);
 const INTERVAL: Duration = Duration::from_secs(10);
 /// How often it is looked whether this node's clock was set.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+/// How often others are asked about a clock that was set until most of them have answered.
+const QUESTIONS_MAX: u32 = 5;
 /// How far a clock may go from the monotonic one between two looks. Slewing takes it a ten-thousandth of
 /// that.
 const STEP_MICROS_MAX: u64 = 1_000_000;
@@ -125,6 +128,8 @@ impl Shard {
         let clock = &self.shared.env.clock;
         let known = &self.shared.wall_clock;
         let mut compared_nanos = clock.monotonic_nanos();
+        // Of the clock as it was set last.
+        let mut questions = 0;
         loop {
             clock.sleep(LOOK_INTERVAL).await;
             let (wall, now_nanos) = (clock.now_micros(), clock.monotonic_nanos());
@@ -132,19 +137,26 @@ impl Shard {
             let step = offset.abs_diff(known.offset_micros.load(Ordering::Relaxed));
             let is_due = now_nanos - compared_nanos >= INTERVAL.as_nanos() as u64;
             if is_due || step > STEP_MICROS_MAX {
-                if step > STEP_MICROS_MAX {
+                let was_set = step > STEP_MICROS_MAX;
+                if was_set && questions == 0 {
                     tracing::warn!("this node's clock was set by some {} s", step / 1_000_000);
                 }
-                self.compare_clocks().await;
+                let is_answered = self.compare_clocks(was_set).await;
                 compared_nanos = now_nanos;
+                questions += 1;
+                if was_set && !is_answered && questions < QUESTIONS_MAX {
+                    continue;
+                }
             }
+            questions = 0;
             // Trusted again, or known to be off.
             known.offset_micros.store(offset, Ordering::Relaxed);
         }
     }
 
-    /// Asks all others how they are and what time it is.
-    pub(crate) async fn compare_clocks(self: &Rc<Self>) {
+    /// Compares them once; whether most of the members have a part in it. Where too few do, one that is
+    /// known to be off is so still, unless it was set since.
+    pub(crate) async fn compare_clocks(self: &Rc<Self>, was_set: bool) -> bool {
         let view = self.view();
         let ask = |host_id| {
             let shard = self.clone();
@@ -152,7 +164,9 @@ impl Shard {
         };
         let known = &self.shared.wall_clock;
         let (ahead, fit) = compare(&self.shared, &view.metadata, ask).await;
+        let is_answered = (fit.len() + 1) * 2 > view.metadata.nodes.len();
         *known.fit.lock().unwrap_or_else(PoisonError::into_inner) = fit;
+        let ahead = if is_answered || was_set { ahead } else { known.ahead_micros() };
         let former = known.ahead_micros.swap(ahead.unwrap_or(0), Ordering::Relaxed);
         match ahead {
             Some(ahead) => {
@@ -161,9 +175,12 @@ impl Shard {
                     describe(ahead)
                 );
             }
-            None if former != 0 => tracing::info!("this node's clock is right again"),
+            None if former != 0 && is_answered => {
+                tracing::info!("this node's clock is right again");
+            }
             None => {}
         }
+        is_answered
     }
 }
 

@@ -99,7 +99,7 @@ impl Shard {
             if is_planted(Bug::LeadsWithoutItsLog) {
                 return;
             }
-            self.compare_clocks().await;
+            self.compare_clocks(false).await;
             let members = self.view().metadata.nodes.len();
             let is_dispensable = self.shared.wall_clock.fit_count() * 2 > members;
             if is_dispensable && failure.reason().is_some() {

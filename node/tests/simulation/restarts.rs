@@ -193,6 +193,31 @@ async fn write_by_the_servers_clocks(homes: Vec<Home>, keys: std::ops::Range<i32
     }
 }
 
+/// Who could have said that it is wrong is not heard at first.
+#[test]
+fn a_clock_that_was_set_while_nobody_answers_is_compared_later() {
+    const HOUR_MICROS: i64 = 3_600_000_000;
+    for seed in seeds(1) {
+        let mut cluster = Cluster::new(seed, NODES);
+        let mut entropy = EntropySource::simulated(seed).generator("clocks");
+        wait_for_members(&mut cluster);
+        make_tables(&mut cluster, &mut entropy, 0..1);
+        let table = "CREATE TABLE ks.timed (k int PRIMARY KEY, v int)";
+        cluster.run(insist(cluster.home(0), table.to_owned()));
+        cluster.steps(15_000);
+        for other in [0, 2] {
+            cluster.cut(1, other, Cut::BothWays);
+        }
+        cluster.jump_wall(1, HOUR_MICROS);
+        cluster.steps(1_500);
+        for other in [0, 2] {
+            cluster.mend(1, other, Cut::BothWays);
+        }
+        cluster.run(write_by_the_servers_clocks(cluster.homes(), 1..60));
+        assert_eq!(told(&mut cluster, 1, "/readyz").0, 503);
+    }
+}
+
 /// Nobody ends a node that runs, but it says that it is not to be used, and decides nothing.
 #[test]
 fn a_member_whose_clock_is_set_wrong_leads_nothing_until_it_is_right() {
