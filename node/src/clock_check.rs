@@ -8,7 +8,8 @@
 //! its clock was set. One that is off says so in the log, is not ready (`/readyz`), and decides nothing
 //! for as long as that is so: it stamps no write and closes no time, and hands over all that it leads
 //! (`shard/homecoming.rs`). A clock that was set and has not been compared yet is not trusted either, so
-//! that not one write gets a wrong time; that takes as long as the others take to answer.
+//! that not one write gets a wrong time; that takes as long as the others take to answer. Changefeeds go
+//! to other nodes as well (`feeds::ownership`), and what is only shown is reckoned without the error.
 //!
 //! *Most* is more than half of all members, this one counted: of two nodes nobody can say whose clock
 //! is wrong. Others that do not answer say nothing; where too few do, the node starts. A node that runs and
@@ -78,6 +79,22 @@ impl WallClock {
         let offset = offset_micros(wall, monotonic_nanos);
         let step = offset.abs_diff(self.offset_micros.load(Ordering::Relaxed));
         step <= STEP_MICROS_MAX && self.ahead_micros.load(Ordering::Relaxed) == 0
+    }
+
+    /// What the clock should show, as far as is known, for what is shown and nothing else.
+    pub(crate) fn right_micros(&self, clock: &Clock) -> TimestampMicros {
+        let (wall, monotonic_nanos) = (clock.now_micros(), clock.monotonic_nanos());
+        if self.is_trusted(wall, monotonic_nanos) {
+            return wall;
+        }
+        let elapsed = i64::try_from(monotonic_nanos / 1_000).unwrap_or(i64::MAX);
+        let as_before = self.offset_micros.load(Ordering::Relaxed).saturating_add(elapsed);
+        as_before.saturating_sub(self.ahead_micros.load(Ordering::Relaxed))
+    }
+
+    /// Another node says that its clock is off.
+    pub(crate) fn note_unfit(&self, host: HostId) {
+        self.fit.lock().unwrap_or_else(PoisonError::into_inner).insert(host, false);
     }
 
     /// Whether another node said that it is fit to lead, or is not; nothing if it has not answered.
@@ -154,6 +171,13 @@ impl Shard {
         }
     }
 
+    /// The time by which this node decides; nothing while its clock is not trusted.
+    pub(crate) fn trusted_micros(&self) -> Option<TimestampMicros> {
+        let clock = &self.shared.env.clock;
+        let now = clock.now_micros();
+        self.shared.wall_clock.is_trusted(now, clock.monotonic_nanos()).then_some(now)
+    }
+
     /// Compares them once; whether most of the members have a part in it. Where too few do, one that is
     /// known to be off is so still, unless it was set since.
     pub(crate) async fn compare_clocks(self: &Rc<Self>, was_set: bool) -> bool {
@@ -171,7 +195,8 @@ impl Shard {
         match ahead {
             Some(ahead) => {
                 tracing::error!(
-                    "{}: it leads nothing and stamps no write until it is set right",
+                    "{}: it leads nothing, stamps no write and delivers no changefeed until it is \
+                     set right",
                     describe(ahead)
                 );
             }
@@ -271,6 +296,21 @@ mod tests {
         assert!(is_trusted());
         known.ahead_micros.store(-HOUR, Ordering::Relaxed);
         assert!(!is_trusted());
+    }
+
+    #[test]
+    fn what_is_shown_is_reckoned_without_the_error() {
+        let (clock, control) = Clock::simulated(50 * SECOND);
+        let known = WallClock::new(&clock);
+        control.advance(Duration::from_secs(8));
+        assert_eq!(known.right_micros(&clock), 58 * SECOND);
+        control.jump_wall(HOUR);
+        assert_eq!(known.right_micros(&clock), 58 * SECOND, "it was not compared yet");
+        known.ahead_micros.store(HOUR, Ordering::Relaxed);
+        known.offset_micros.fetch_add(HOUR, Ordering::Relaxed);
+        assert_eq!(known.right_micros(&clock), 58 * SECOND);
+        control.jump_wall(-HOUR);
+        assert_eq!(known.right_micros(&clock), 58 * SECOND, "it is right again");
     }
 
     #[test]

@@ -20,10 +20,11 @@ use crate::remote::Deadline;
 use crate::shard::{Change, Shard, WriteError, WriteRequest};
 use crate::view::View;
 use changefeed::Cursor;
-use cluster::GroupId;
+use cluster::{GroupId, HostId};
 use cql::plan::PlanError;
 use cql::plan::ddl::{SchemaChange, set_feed_logs};
 use cql::syntax::ast::ChangefeedStatement;
+use model::TimestampMicros;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,7 +66,8 @@ impl Shard {
             !matches!(statement, ChangefeedStatement::Create(_) | ChangefeedStatement::Alter(_));
         let change = loop {
             let view = self.view();
-            let change = match self.decide_feeds(statement, &view, keyspace) {
+            let now_micros = self.micros_to_decide_by()?;
+            let change = match self.decide_feeds(statement, &view, keyspace, now_micros) {
                 Ok(change) => change,
                 Err(error) => return self.found(Err(error.into())).map(|outcome| (outcome, None)),
             };
@@ -162,7 +164,10 @@ impl Shard {
         if !self.leads_metadata() {
             return Err(WriteError::NotLeader { hint: self.metadata_leader() }.into());
         }
-        let FeedNews { reports, mut claims, overfull } = news;
+        let FeedNews { reports, mut claims, overfull, is_unfit } = news;
+        if is_unfit {
+            self.shared.wall_clock.note_unfit(HostId(node));
+        }
         claims.retain(|claim| claim.owner == Some(node));
         if !overfull.is_empty() {
             self.release_feeds(&overfull).await;
@@ -186,13 +191,14 @@ impl Shard {
         statement: &ChangefeedStatement,
         view: &View,
         keyspace_in_use: Option<&str>,
+        now_micros: TimestampMicros,
     ) -> Result<FeedChange, PlanError> {
         self.with_metadata(|metadata| {
             let circumstances = Circumstances {
                 metadata,
                 schema: &view.schema,
                 keyspace_in_use,
-                now_micros: self.shared.env.clock.now_micros(),
+                now_micros,
                 owner: owner_for_one_more(metadata, |node| self.may_own_feeds(node)),
             };
             let change = statement::decide(statement, &circumstances)?;

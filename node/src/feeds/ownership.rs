@@ -1,8 +1,10 @@
 //! Which node delivers a feed: decided by the leader of the metadata, among the nodes that live.
 //!
-//! A node may own feeds while the leader supports it and is supported by it. One that may not for
-//! [`ABSENCE_MAX`] loses its feeds to others, each with a new epoch; a feed that comes to run, or whose
-//! owner let go of it, gets the one with the fewest. Feeds do not move otherwise.
+//! A node may own feeds while the leader supports it and is supported by it, and its wall clock is right:
+//! a request bears the time, which receivers look at, and rows that a feed scans end by it. One that may
+//! not for [`ABSENCE_MAX`] loses its feeds to others, each with a new epoch; a feed that comes to run, or
+//! whose owner let go of it, as one does whose clock is off, gets the one with the fewest. Feeds do not
+//! move otherwise.
 //!
 //! On the owner's side stands the [`Permit`]: until when a majority of those that vote on the metadata
 //! has promised to support it. No other node can be made owner before most of the voters have
@@ -10,6 +12,7 @@
 //! fence around positions (`metadata::feeds`) holds without any clock.
 
 use crate::metadata::{Command, FeedAssignment, FeedState, Metadata};
+use crate::node::Shared;
 use crate::remote::Deadline;
 use crate::shard::{Change, Shard, WriteRequest};
 use cluster::liveness::MonotonicNanos;
@@ -46,6 +49,13 @@ impl Permit {
     }
 }
 
+/// Whether this node may send for the feeds that it owns: it is supported, and its clock is trusted.
+pub(super) fn may_send(shared: &Shared) -> bool {
+    let clock = &shared.env.clock;
+    let (wall, now_nanos) = (clock.now_micros(), clock.monotonic_nanos());
+    shared.feeds.permit.holds_at(now_nanos) && shared.wall_clock.is_trusted(wall, now_nanos)
+}
+
 impl Shard {
     /// Gives feeds to nodes while this node leads the metadata, and knows until when it may deliver
     /// its own; on shard 0, for as long as the node runs.
@@ -79,10 +89,13 @@ impl Shard {
         }
     }
 
-    /// Whether a node lives, as far as this one knows.
+    /// Whether a node lives and its clock is right, as far as this one knows.
     pub(super) fn may_own_feeds(&self, node: u128) -> bool {
-        let host = HostId(node);
-        host == self.shared.host_id || (self.is_live(host) && self.supports(host))
+        let (host, wall_clock) = (HostId(node), &self.shared.wall_clock);
+        if host == self.shared.host_id {
+            return wall_clock.ahead_micros().is_none();
+        }
+        self.is_live(host) && self.supports(host) && wall_clock.is_fit(host) != Some(false)
     }
 
     /// Every node knows who has been away for how long, so that one that comes to lead need not wait

@@ -169,7 +169,7 @@ impl Reports {
     /// Sends what is news once, and waits for the answer.
     pub(super) async fn send(&self) {
         let news = self.gather();
-        if news == FeedNews::default() {
+        if news.reports.is_empty() && news.claims.is_empty() {
             return;
         }
         let (reply, answer) = oneshot::channel();
@@ -213,7 +213,8 @@ impl Reports {
             epoch: claim.epoch,
             owner: Some(self.shared.host_id.0),
         });
-        FeedNews { reports, claims: claims.collect(), overfull: Vec::new() }
+        let is_unfit = self.shared.wall_clock.ahead_micros().is_some();
+        FeedNews { reports, claims: claims.collect(), overfull: Vec::new(), is_unfit }
     }
 
     fn answered(&self, news: FeedNews) {

@@ -5,8 +5,10 @@
 //! epoch has its position as well, also if it was this node that last reported it, in an earlier life.
 //!
 //! A pump ends gently when its feed is paused (it settles what it has begun) and at once when the feed
-//! is another node's, or gone. One that ends for want of support starts again where it stood.
+//! is another node's, or gone. One that ends for want of support starts again where it stood. A node whose
+//! wall clock is off lets go of all its feeds.
 
+use super::ownership::may_send;
 use super::pump::Pumps;
 use super::reports::Reports;
 use crate::metadata::{FeedRecord, FeedState, FeedStop, Progress};
@@ -79,6 +81,7 @@ impl Runner {
         let view = self.shared.views().newest();
         let feeds = &view.metadata.feeds;
         let us = Some(self.shared.host_id.0);
+        let is_off = self.is_off();
         let ours = |name: &str, epoch: u64| {
             feeds.get(name).filter(|feed| feed.owner == us && feed.epoch == epoch)
         };
@@ -87,7 +90,7 @@ impl Runner {
                 running.task.abort();
                 return false;
             };
-            if feed.state != FeedState::Running {
+            if feed.state != FeedState::Running || is_off {
                 running.stop.request();
             }
             true
@@ -104,16 +107,17 @@ impl Runner {
         if self.running.contains_key(name) || self.reports.has_stopped(name, epoch) {
             return;
         }
-        if feed.state != FeedState::Running {
+        if feed.state != FeedState::Running || self.is_off() {
             // There is nothing to settle.
             self.reports.stopped(name, epoch, &feed.progress, FeedStop::Settled);
-        } else if self.may_send() && self.reports.claim(name, epoch) {
+        } else if may_send(&self.shared) && self.reports.claim(name, epoch) {
             self.start(feed.clone());
         }
     }
 
-    fn may_send(&self) -> bool {
-        self.shared.feeds.permit.holds_at(self.shared.env.clock.monotonic_nanos())
+    /// Whether this node's clock is known to be off.
+    fn is_off(&self) -> bool {
+        self.shared.wall_clock.ahead_micros().is_some()
     }
 
     fn start(&mut self, mut feed: FeedRecord) {
@@ -185,7 +189,7 @@ impl Owner {
 
 impl Host for Owner {
     fn may_send(&self) -> bool {
-        self.shared.feeds.permit.holds_at(self.shared.env.clock.monotonic_nanos())
+        may_send(&self.shared)
     }
 
     fn report(&self, status: &Status) {

@@ -148,7 +148,9 @@ impl Shard {
         let view = self.view();
         let gone = || ScanError::Later("the table is gone".to_owned());
         let table = view.table(ask.table).cloned().ok_or_else(gone)?;
-        let now = self.shared.env.clock.now_seconds();
+        // By a wrong clock rows have ended that are there.
+        let wrong = || ScanError::Later("this node's clock is not right".to_owned());
+        let now = self.trusted_micros().ok_or_else(wrong)?.div_euclid(1_000_000);
         let command = ReadCommand {
             table: ask.table,
             scope: ReadScope::TokenRange { first: ask.first, last: i64::MAX },

@@ -22,6 +22,7 @@ use cql::plan::ddl::{self, ChangeTarget, DdlContext, SchemaChange};
 use cql::syntax::ast::Statement;
 use cql::wire::{ChangeKind, SchemaChange as SchemaEvent, SchemaTarget};
 use env::planted::{Bug, is_planted};
+use model::TimestampMicros;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
@@ -200,7 +201,7 @@ impl Shard {
                     return Err(WriteError::Invalid(reason).into());
                 }
                 let _turn = self.turn_to_change(deadline).await?;
-                let now = self.shared.env.clock.now_micros() / 1_000;
+                let now = self.micros_to_decide_by()? / 1_000;
                 self.change_generations(now + starts_in_millis, deadline).await
             }
             MetadataRequest::Node(record) => {
@@ -230,7 +231,14 @@ impl Shard {
             return Err(WriteError::Overloaded(reason).into());
         };
         self.decide_again(deadline).await?;
+        self.micros_to_decide_by()?;
         Ok(turn)
+    }
+
+    /// The time by which tables are numbered, streams begin, and feeds start. Who cannot trust its clock
+    /// does not decide: another will in a moment.
+    pub(crate) fn micros_to_decide_by(&self) -> Result<TimestampMicros, WriteError> {
+        self.trusted_micros().ok_or(WriteError::NotLeader { hint: None })
     }
 
     /// Waits until this node decides on the metadata, or says who does.
@@ -315,7 +323,7 @@ impl Shard {
             if !logs_changes || !view.generations.list().is_empty() {
                 break ((change, retired), view);
             }
-            let now = self.shared.env.clock.now_micros() / 1_000;
+            let now = self.micros_to_decide_by()? / 1_000;
             self.announce_generation(now - FIRST_GENERATION_BACK_MILLIS, deadline).await?;
             if !self.decides_metadata(deadline).await {
                 return Err(WriteError::NotLeader { hint: self.metadata_leader() }.into());

@@ -127,6 +127,9 @@ pub(crate) struct FeedNews {
     /// Feeds for which this node keeps more of their logs than they may have kept.
     #[serde(default)]
     pub overfull: Vec<FeedKept>,
+    /// Its clock is off, so it lets go of its feeds, and is to be given none.
+    #[serde(default)]
+    pub is_unfit: bool,
 }
 
 /// What a node keeps of the logs of a feed for it alone.
@@ -291,6 +294,7 @@ pub(crate) mod tests {
             reports: vec![report(1, 2, Some(FeedStop::Settled))],
             claims: vec![claim],
             overfull,
+            is_unfit: true,
         }
     }
 

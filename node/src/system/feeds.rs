@@ -54,7 +54,7 @@ pub(super) async fn saved(shard: &Rc<Shard>, table: &TableDef) -> Vec<Vec<u8>> {
 pub(super) async fn live(shard: &Rc<Shard>, table: &TableDef) -> Vec<Vec<u8>> {
     let feeds = all(shard).await;
     let figures = figures_of_cluster(shard, &feeds).await;
-    let now_micros = shard.shared.env.clock.now_micros();
+    let now_micros = shard.shared.wall_clock.right_micros(&shard.shared.env.clock);
     let mut rows = Rows::new(table);
     for mut feed in feeds {
         let figures = figures.get(&feed.definition.name).filter(|known| known.epoch == feed.epoch);

@@ -6,42 +6,51 @@ use crate::support::{Node, Raw, Reply, frame, python, run};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 pub(crate) const TIME_MAX: Duration = Duration::from_mins(1);
 pub(crate) const ARGUMENTS: &[&str] =
     &["--memory", "256M", "--webhook-allow-http", "--webhook-allow-private-addresses"];
 
+/// How far from its own a receiver lets the time of a request be.
+const OFF_TIME_MAX: Duration = Duration::from_mins(10);
+
 /// An HTTP endpoint that acknowledges everything and keeps the events, but for batches that have a
 /// row whose status is `poison`, which it refuses. While it is closed it says that it is busy.
 pub(crate) struct Receiver {
     address: SocketAddr,
-    events: Arc<Mutex<Vec<Value>>>,
-    is_closed: Arc<AtomicBool>,
+    state: Arc<State>,
+}
+
+#[derive(Default)]
+struct State {
+    events: Mutex<Vec<Value>>,
+    is_closed: AtomicBool,
+    /// Requests whose time was wrong.
+    misdated: AtomicUsize,
 }
 
 impl Receiver {
     pub(crate) fn start() -> Receiver {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
         let address = listener.local_addr().expect("it is bound");
-        let events: Arc<Mutex<Vec<Value>>> = Arc::default();
-        let is_closed: Arc<AtomicBool> = Arc::default();
-        let of_thread = (events.clone(), is_closed.clone());
+        let state = Arc::<State>::default();
+        let of_thread = state.clone();
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (events, is_closed) = of_thread.clone();
-                thread::spawn(move || receive(stream, &events, &is_closed));
+                let state = of_thread.clone();
+                thread::spawn(move || receive(stream, &state));
             }
         });
-        Receiver { address, events, is_closed }
+        Receiver { address, state }
     }
 
     /// From here on it is busy, or takes events again.
     pub(crate) fn close(&self, is_closed: bool) {
-        self.is_closed.store(is_closed, Ordering::SeqCst);
+        self.state.is_closed.store(is_closed, Ordering::SeqCst);
     }
 
     pub(crate) fn statement(&self, name: &str, table: &str, options: &str) -> String {
@@ -54,18 +63,23 @@ impl Receiver {
 
     /// What has come so far.
     pub(crate) fn events(&self) -> Vec<Value> {
-        self.events.lock().expect("nobody panics with it").clone()
+        self.state.events.lock().expect("nobody panics with it").clone()
+    }
+
+    /// How many requests bore a time that was wrong.
+    pub(crate) fn misdated(&self) -> usize {
+        self.state.misdated.load(Ordering::SeqCst)
     }
 
     pub(crate) fn forget(&self) {
-        self.events.lock().expect("nobody panics with it").clear();
+        self.state.events.lock().expect("nobody panics with it").clear();
     }
 
     /// Waits until every id of `wanted` has come, and returns all events.
     pub(crate) fn wait_for(&self, wanted: std::ops::Range<i64>) -> Vec<Value> {
         let deadline = Instant::now() + TIME_MAX;
         loop {
-            let events = self.events.lock().expect("nobody panics with it").clone();
+            let events = self.state.events.lock().expect("nobody panics with it").clone();
             let has = |id: i64| events.iter().any(|event| event["key"]["id"] == id);
             if wanted.clone().all(has) {
                 return events;
@@ -77,7 +91,7 @@ impl Receiver {
 }
 
 /// Takes the requests of one connection.
-fn receive(mut stream: TcpStream, events: &Mutex<Vec<Value>>, is_closed: &AtomicBool) {
+fn receive(mut stream: TcpStream, state: &State) {
     let mut reader = BufReader::new(stream.try_clone().expect("a socket can be cloned"));
     loop {
         let mut length = 0;
@@ -90,6 +104,12 @@ fn receive(mut stream: TcpStream, events: &Mutex<Vec<Value>>, is_closed: &Atomic
             if let Some(value) = line.strip_prefix("content-length:") {
                 length = value.trim().parse().expect("a length");
             }
+            if let Some(value) = line.strip_prefix("webhook-timestamp:") {
+                let told = Duration::from_secs(value.trim().parse().expect("seconds"));
+                let now = SystemTime::UNIX_EPOCH.elapsed().expect("it is later than 1970");
+                let is_wrong = now.abs_diff(told) > OFF_TIME_MAX;
+                state.misdated.fetch_add(usize::from(is_wrong), Ordering::SeqCst);
+            }
             if line.is_empty() {
                 break;
             }
@@ -99,12 +119,12 @@ fn receive(mut stream: TcpStream, events: &Mutex<Vec<Value>>, is_closed: &Atomic
             return;
         }
         let batch: Vec<Value> = serde_json::from_slice(&body).expect("an array of events");
-        let status = if is_closed.load(Ordering::SeqCst) {
+        let status = if state.is_closed.load(Ordering::SeqCst) {
             "503 Service Unavailable"
         } else if batch.iter().any(|event| event["new_row"]["status"] == "poison") {
             "422 Unprocessable Content"
         } else {
-            events.lock().expect("nobody panics with it").extend(batch);
+            state.events.lock().expect("nobody panics with it").extend(batch);
             "200 OK"
         };
         let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");

@@ -18,6 +18,7 @@ mod bad_input;
 mod cdc_cluster;
 mod cdc_consumer;
 mod cdc_watermarks;
+mod changefeed_clocks;
 mod changefeed_deletes;
 mod changefeed_drops;
 mod changefeed_positions;

@@ -24,6 +24,8 @@ const PORTS: std::ops::Range<u16> = 10_000..32_000;
 const LET_IN_PAUSE: Duration = Duration::from_millis(100);
 /// What a node prints when it answers clients.
 const READY: &str = " is ready: CQL on ";
+/// The file that tells a node of faults.
+const FAULTS: &str = "faults";
 /// How much of a failed test's log is shown.
 const SHOWN_LINES_MAX: usize = 60;
 
@@ -143,6 +145,18 @@ impl Node {
     /// Lets it go on.
     pub(crate) fn thaw(&self) {
         self.signal(Signal::CONT);
+    }
+
+    /// Has it be wrong as `env` says how, from when this returns until the next call; an empty text
+    /// is no fault.
+    pub(crate) fn inject(&self, faults: &str) {
+        let (path, text) = (self.data.path().join(FAULTS), format!("{faults}\n"));
+        fs::write(&path, &text).expect("a file of our own");
+        let deadline = Instant::now() + START_TIME_MAX;
+        while fs::read_to_string(path.with_extension("seen")).ok().as_ref() != Some(&text) {
+            assert!(Instant::now() < deadline, "the node does not look for faults");
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 
     fn signal(&self, signal: Signal) {
@@ -323,6 +337,7 @@ impl Node {
             .args(["--storage-port", &self.ports.storage.to_string()])
             .args(["--shards", "2"])
             .args(&self.arguments)
+            .env(env::FAULTS_VARIABLE, self.data.path().join(FAULTS))
             .current_dir(self.data.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
