@@ -39,6 +39,10 @@ pub enum Bug {
     LogsAllButOne,
     /// The server repeats increments of which it does not know what became.
     RepeatsIncrements,
+    /// The same of conditional writes.
+    RepeatsConditions,
+    /// The same of writes whose timestamps a leader gives.
+    RepeatsUndated,
     /// `Unavailable` is told after a write was sent.
     UnavailableAfterSending,
     /// A page goes on with the next range, whatever was left of the last.

@@ -62,11 +62,13 @@ impl Change {
     /// that a log was switched: what it raises it does not lower.
     pub(crate) fn may_be_repeated(&self) -> bool {
         let is_fixed = |write: &PartitionWrite| {
-            (write.is_stamped && !write.is_counter && write.list_operations.is_empty())
+            let is_stamped = write.is_stamped || is_planted(Bug::RepeatsUndated);
+            (is_stamped && !write.is_counter && write.list_operations.is_empty())
                 || (write.is_counter && is_planted(Bug::RepeatsIncrements))
         };
         match self {
             Change::Write(writes) => writes.iter().all(is_fixed),
+            Change::Conditional(_) => is_planted(Bug::RepeatsConditions),
             Change::Switch(_) => true,
             _ => false,
         }

@@ -2,7 +2,7 @@
 
 use crate::{
     bit_rot, counting, crowded, failing_disks, finishers, histories, lost_answers, power_cuts,
-    replay, single_copies, three_nodes, turned_on,
+    replay, single_copies, standing_still, three_nodes, turned_on,
 };
 use env::planted::{Bug, is_noticed};
 
@@ -59,6 +59,16 @@ fn a_log_row_left_out_is_noticed() {
 #[test]
 fn increments_that_the_server_repeats_are_noticed() {
     notice(Bug::RepeatsIncrements, lost_answers::run);
+}
+
+#[test]
+fn conditional_writes_that_the_server_repeats_are_noticed() {
+    notice(Bug::RepeatsConditions, standing_still::leaders);
+}
+
+#[test]
+fn writes_without_timestamps_that_the_server_repeats_are_noticed() {
+    notice(Bug::RepeatsUndated, standing_still::leaders);
 }
 
 #[test]

@@ -7,6 +7,9 @@
 //! the same one when it goes on, or by neither; the coordinator may be told of it or not. So there is one
 //! kind of write for each way: those that may be repeated (`dated`), those that may not (`stamped`,
 //! `counted`, `compared`), and batches, which others finish.
+//!
+//! That leaders stop when they have sent a write to others and not answered it yet is seen by planted
+//! bugs: a coordinator that makes such a write again is found (`planted`).
 
 use crate::change_log::{read_log, table_def};
 use crate::client::{Client, ClientError, Dialect, Home};
@@ -22,22 +25,26 @@ use cql::wire::BatchKind;
 use env::{Entropy, EntropySource};
 use model::{ColumnKind, CqlType, TableDef};
 use std::cell::Cell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Clients of a node, which together write to ranges of all leaders at any moment.
-const CLIENTS: u64 = 6;
+/// Clients, which together write to ranges of all leaders at any moment.
+const CLIENTS: u64 = 9;
 /// Rows that all clients count in.
-const COUNTED: usize = 6;
+const COUNTED: usize = 12;
 /// Rows of a batch, which no other writes.
 const BATCH_ROWS: i32 = 4;
 /// How often a node stands still, for how many ticks, and how many pass in between. The shortest time
 /// ends before anybody misses it; in the longest, others take over and writes time out.
-const STANDSTILLS: u64 = 6;
+const STANDSTILLS: usize = 6;
 const STILL_TICKS: std::ops::Range<u64> = 300..4_500;
 const CALM_TICKS: u64 = 600;
+/// Before a node stops, the disks of the others take so much longer for so many ticks: most of what it
+/// leads, or asked for, is with them then and not answered.
+const DISK_DELAY: Duration = Duration::from_millis(40);
+const SLOW_TICKS: u64 = 60;
 /// Until every node leads what it is the first replica of.
 const HOMECOMING_TICKS: u64 = 15_000;
 /// Until whoever still has something to finish has tried it for as long as it may.
@@ -65,6 +72,7 @@ fn compared_table() -> Arc<TableDef> {
     let columns = [
         ("p", CqlType::Int, ColumnKind::PartitionKey(0)),
         ("n", CqlType::BigInt, ColumnKind::Regular),
+        ("attempt", CqlType::Int, ColumnKind::Regular),
     ];
     table_def("compared", &columns)
 }
@@ -78,7 +86,7 @@ async fn make_tables(home: Home) {
         let rows = "(p int PRIMARY KEY, v int) WITH cdc = {'enabled': true}";
         insist(&mut client, &home, &format!("CREATE TABLE ks.{name} {rows}")).await;
     }
-    let compared = "(p int PRIMARY KEY, n bigint) WITH cdc = {'enabled': true}";
+    let compared = "(p int PRIMARY KEY, n bigint, attempt int) WITH cdc = {'enabled': true}";
     insist(&mut client, &home, &format!("CREATE TABLE ks.compared {compared}")).await;
     insist(&mut client, &home, "CREATE TABLE ks.counted (p int PRIMARY KEY, n counter)").await;
     for p in 0..COUNTED {
@@ -103,7 +111,8 @@ struct Told {
     /// The first row of each batch.
     batches: Vec<i32>,
     counted: [Steps; COUNTED],
-    compared: [Steps; COUNTED],
+    /// What became of each conditional write.
+    compared: BTreeMap<i32, Fate>,
     unknown_count: u64,
 }
 
@@ -143,7 +152,7 @@ async fn write(home: Home, seed: u64, number: u64, is_to_end: Rc<Cell<bool>>) ->
     let (next, seen) = (number as i32 * 1_000_000, [0; COUNTED]);
     let mut writer = Writer { client, entropy, home, next, seen, told: Told::default() };
     while !is_to_end.get() {
-        let fate = match writer.entropy.below(5) {
+        let fate = match writer.entropy.below(6) {
             0 => writer.write_rows(DATED, 1).await,
             1 => writer.write_rows(STAMPED, 1).await,
             2 => writer.write_rows(BATCHED, BATCH_ROWS).await,
@@ -196,25 +205,32 @@ impl Writer {
         fate
     }
 
+    /// Takes the next step in a row, behind those that others take meanwhile.
     async fn compare(&mut self) -> Fate {
         let p = self.entropy.below(COUNTED as u64) as usize;
-        let (from, to) = (self.seen[p], self.seen[p] + 1);
-        let text = format!("UPDATE ks.compared SET n = {to} WHERE p = {p} IF n = {from}");
-        let result = self.client.query(&text).await;
-        let fate = fate(&result);
-        let is_refused = |row: &Vec<Option<Vec<u8>>>| row[0].as_deref() == Some(&[0]);
-        if let Some(row) = result.ok().and_then(|page| page.rows.first().cloned())
-            && is_refused(&row)
-        {
-            self.seen[p] = bigint(row[1].as_deref());
-            assert!(self.seen[p] > from, "{text}: refused at {}", self.seen[p]);
-            return Fate::NotMade;
+        loop {
+            let (from, attempt) = (self.seen[p], self.next);
+            self.next += 1;
+            let text = format!(
+                "UPDATE ks.compared SET n = {}, attempt = {attempt} WHERE p = {p} IF n = {from}",
+                from + 1
+            );
+            let result = self.client.query(&text).await;
+            let mut fate = fate(&result);
+            let is_refused = |row: &&Vec<Option<Vec<u8>>>| row[0].as_deref() == Some(&[0]);
+            let page = result.unwrap_or_default();
+            let refusal = page.rows.first().filter(is_refused);
+            if let Some(row) = refusal {
+                self.seen[p] = bigint(row[1].as_deref());
+                assert!(self.seen[p] > from, "{text}: refused at {}", self.seen[p]);
+                fate = Fate::NotMade;
+            }
+            self.told.compared.insert(attempt, fate);
+            if refusal.is_none() {
+                self.seen[p] += i64::from(fate == Fate::Made);
+                return fate;
+            }
         }
-        if fate == Fate::Made {
-            self.seen[p] = to;
-        }
-        note(&mut self.told.compared[p], fate);
-        fate
     }
 }
 
@@ -225,6 +241,10 @@ fn note(steps: &mut Steps, fate: Fate) {
 
 fn bigint(cell: Option<&[u8]>) -> i64 {
     cell.map_or(0, |bytes| i64::from_be_bytes(bytes.try_into().expect("a bigint")))
+}
+
+fn int(bytes: &[u8]) -> i32 {
+    i32::from_be_bytes(bytes.try_into().expect("an int"))
 }
 
 /// What is there in the end.
@@ -241,10 +261,7 @@ async fn read(home: Home) -> Found {
     let mut tables = Vec::new();
     for name in TABLES {
         let page = client.read_all(&format!("SELECT p FROM ks.{name}"), 500).await;
-        let key = |row: &Vec<Option<Vec<u8>>>| {
-            let bytes = row[0].clone().expect("a key").try_into().expect("an int");
-            i32::from_be_bytes(bytes)
-        };
+        let key = |row: &Vec<Option<Vec<u8>>>| int(row[0].as_deref().expect("a key"));
         let rows = page.expect("all stands").rows.iter().map(key).collect();
         let log = read_log(&mut client, &rows_table(name)).await.expect("all stands");
         tables.push((rows, log));
@@ -287,9 +304,26 @@ fn check(all: &[Told], found: &Found) -> Result<(), String> {
     }
     for p in 0..COUNTED {
         check_steps("counted", found.counted[p], all.iter().map(|told| told.counted[p]))?;
-        check_steps("compared", found.compared[p], all.iter().map(|told| told.compared[p]))?;
     }
-    told::check_steps(&found.steps, &found.compared)
+    told::check_steps(&found.steps, &found.compared)?;
+    check_attempts(&found.steps, all.iter().flat_map(|told| &told.compared))
+}
+
+/// Whether the log tells of the conditional writes that were made, and of no other.
+fn check_attempts<'t>(
+    steps: &[LogRow],
+    told: impl Iterator<Item = (&'t i32, &'t Fate)>,
+) -> Result<(), String> {
+    let attempt = |row: &LogRow| row.columns.get("attempt").map(|bytes| int(bytes));
+    let made: BTreeSet<i32> = steps.iter().filter_map(attempt).collect();
+    for (attempt, fate) in told {
+        match (fate, made.contains(attempt)) {
+            (Fate::Made, false) => return Err(format!("made, and not told of: {attempt}")),
+            (Fate::NotMade, true) => return Err(format!("refused, and made: {attempt}")),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn check_steps(what: &str, sum: i64, told: impl Iterator<Item = Steps>) -> Result<(), String> {
@@ -302,35 +336,36 @@ fn check_steps(what: &str, sum: i64, told: impl Iterator<Item = Steps>) -> Resul
     Err(format!("{what} is {sum}, not in {possible:?}"))
 }
 
-/// Whose clients write while a node stands still.
+/// Who stands still.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Asked {
-    /// The node itself: it coordinates what they write.
-    Itself,
-    /// The others, which send it what it leads.
-    Others,
+enum Still {
+    /// One node after the other, while clients of all of them write: who stood still leads nothing for
+    /// long, and the next has come to lead much of that.
+    EachInTurn,
+    /// The one node whose clients write: it coordinates what they do.
+    Asked,
 }
 
 /// Writes whose leaders stand still.
-fn leaders(seed: u64) {
-    run(seed, Asked::Others);
+pub(crate) fn leaders(seed: u64) {
+    run(seed, Still::EachInTurn);
 }
 
 /// Writes whose coordinator stands still.
 fn coordinators(seed: u64) {
-    run(seed, Asked::Itself);
+    run(seed, Still::Asked);
 }
 
-fn run(seed: u64, asked: Asked) {
+fn run(seed: u64, still: Still) {
     let mut cluster = Cluster::new(seed, NODES);
     wait_for_members(&mut cluster);
     cluster.run(make_tables(cluster.home(0)));
     cluster.steps(HOMECOMING_TICKS);
-    let still = seed as usize % NODES;
-    let homes: Vec<Home> = (0..NODES)
-        .filter(|node| (*node == still) == (asked == Asked::Itself))
-        .map(|node| cluster.home(node))
-        .collect();
+    let first = seed as usize % NODES;
+    let homes = match still {
+        Still::EachInTurn => cluster.homes(),
+        Still::Asked => vec![cluster.home(first)],
+    };
     let is_to_end = Rc::new(Cell::new(false));
     let writers: Vec<_> = (0..CLIENTS)
         .map(|number| {
@@ -339,22 +374,33 @@ fn run(seed: u64, asked: Asked) {
         })
         .collect();
     let mut entropy = EntropySource::simulated(seed).generator("standstills");
-    for _ in 0..STANDSTILLS {
+    for turn in 0..STANDSTILLS {
+        let still = match still {
+            Still::EachInTurn => (first + turn) % NODES,
+            Still::Asked => first,
+        };
         cluster.steps(entropy.below(CALM_TICKS));
+        slow_others(&cluster, still, DISK_DELAY);
+        cluster.steps(SLOW_TICKS);
         cluster.freeze(still);
+        slow_others(&cluster, still, Duration::ZERO);
         cluster.steps(STILL_TICKS.start + entropy.below(STILL_TICKS.end - STILL_TICKS.start));
         cluster.thaw(still);
     }
     is_to_end.set(true);
     let told: Vec<Told> = writers.iter().map(|writer| cluster.finish(writer)).collect();
     cluster.steps(END_TICKS);
-    let found = cluster.run(read(cluster.home((still + 1) % NODES)));
+    let found = cluster.run(read(cluster.home((first + 1) % NODES)));
     if let Err(why) = check(&told, &found) {
         panic!("seed {seed}: {why}");
     }
     let made: usize = told.iter().map(|told| told.acknowledged.len()).sum();
     let unknown: u64 = told.iter().map(|told| told.unknown_count).sum();
     assert!(made > 50 && unknown > 0, "seed {seed}: {made} rows made, {unknown} writes left open");
+}
+
+fn slow_others(cluster: &Cluster, node: usize, delay: Duration) {
+    (0..NODES).filter(|other| *other != node).for_each(|other| cluster.slow_disk(other, delay));
 }
 
 #[test]
