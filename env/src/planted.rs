@@ -49,6 +49,8 @@ pub enum Bug {
     PagesSkipARange,
     /// A feed's position is saved before its sink has acknowledged.
     SavesBeforeDelivery,
+    /// A feed's position is behind a whole change as soon as the first event of it is acknowledged.
+    SavesWithinAChange,
     /// What changes in rows while they are scanned is left out of the scan.
     ScansMissChanges,
     /// A change of the ring is finished whatever its groups still lack.

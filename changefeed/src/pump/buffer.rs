@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use env::Clock;
+use env::planted::{Bug, is_planted};
 use tokio::sync::Notify;
 
 use super::{End, Resolved, Skipped, Stop};
@@ -163,7 +164,9 @@ impl Buffer {
         for message in messages {
             state.bytes += message.byte_count();
             self.memory.hold(Waiting::held_bytes(&message));
-            state.waiting.push_back(Waiting { message, advance: Advance::default(), since_nanos });
+            let is_early = is_planted(Bug::SavesWithinAChange);
+            let advance = if is_early { advance.clone() } else { Advance::default() };
+            state.waiting.push_back(Waiting { message, advance, since_nanos });
         }
         match state.waiting.back_mut() {
             Some(last) => last.advance.add(advance),

@@ -4,11 +4,14 @@
 //!
 //! Clients make every statement again until it is acknowledged, with the timestamp that it had first. So
 //! whatever was made without their hearing of it, a delete takes its rows once.
+//!
+//! Deletes take so many rows, and requests so few, that the feed saves its position while a delete is
+//! told in part, and its owner dies then. A planted bug shows that it does (`planted`).
 
 use crate::client::{Client, ClientError, Home};
 use crate::clients::HasClients;
 use crate::cluster::Cluster;
-use crate::faults::{Fault, inflict};
+use crate::faults::{Fault, inflict_on};
 use crate::joining::{NODES, wait_for_members};
 use crate::receiver::Receiver;
 use crate::seeds;
@@ -25,18 +28,21 @@ const SCHEMA: [&str; 2] = [
      {'class': 'SimpleStrategy', 'replication_factor': 3}",
     "CREATE TABLE IF NOT EXISTS ks.lines (p int, c int, v int, PRIMARY KEY (p, c))",
 ];
-/// Requests that are far smaller than a delete, so that an owner may die within one.
+/// Requests that are far smaller than a delete, so that one takes longer than it is from one report of
+/// the feed's position to the next.
 const OPTIONS: &str = ", delete_expansion = 'rows', include_old_values = true, batch_size = 3";
-const DELETERS: i32 = 3;
-const ROWS: i32 = 9;
+const DELETERS: i32 = 2;
+const ROWS: i32 = 80;
 /// Where partitions that are deleted by ranges are cut.
-const CUT: i32 = 4;
+const CUT: i32 = 32;
+/// The partition of the last row that is written.
+const LAST: i32 = -1;
 const FAULTS: [Fault; 4] = [Fault::Kill, Fault::PowerCut, Fault::Isolate, Fault::Pause];
 const QUIET_TICKS_MAX: u64 = 1_500;
 const FAULT_TICKS_MAX: u64 = 4_000;
 const PAUSE: Duration = Duration::from_millis(50);
 /// Between two partitions of a client: the feed is to keep up.
-const REST: Duration = Duration::from_millis(500);
+const REST: Duration = Duration::from_millis(2_500);
 /// How long the feed may take to come to its end, when nothing is wrong any more, in ticks.
 const END_TICKS_MAX: u64 = 120_000;
 
@@ -142,7 +148,26 @@ fn check((p, rows): &Delete, told: &Told) -> Result<(), String> {
     Err(format!("the delete of {rows:?} of {p} was told so: {places:?}"))
 }
 
-fn run(seed: u64) {
+/// Waits until the feed has told of a row that is written behind everything else.
+fn wait_for_end(cluster: &mut Cluster, receiver: &Receiver) {
+    let (homes, seed) = (cluster.homes(), cluster.seed);
+    cluster.run(async move {
+        let mut client = Insistent::connect(homes, "last".to_owned(), seed).await;
+        client.clock().sleep(REST).await;
+        let insert = format!("INSERT INTO ks.lines (p, c, v) VALUES ({LAST}, 0, 0)");
+        client.run(&insert).await;
+    });
+    let is_last = |event: &Value| event["key"]["p"] == LAST;
+    for _ in 0..END_TICKS_MAX / 100 {
+        cluster.steps(100);
+        if receiver.events_of("f").iter().any(is_last) {
+            return;
+        }
+    }
+    panic!("seed {seed}: the feed does not come to its end");
+}
+
+pub(crate) fn run(seed: u64) {
     let mut cluster = Cluster::new(seed, NODES);
     wait_for_members(&mut cluster);
     let receiver = Receiver::start(&mut cluster);
@@ -165,32 +190,26 @@ fn run(seed: u64) {
     };
     let deleters: Vec<_> = (0..DELETERS).map(start).collect();
     let mut entropy = EntropySource::simulated(seed).generator("faults");
-    for _ in 0..4 {
+    for turn in 0..8 {
         cluster.steps(entropy.below(QUIET_TICKS_MAX));
-        inflict(&mut cluster, &FAULTS, &[0, 1, 2], FAULT_TICKS_MAX, &mut entropy);
+        let (any, ticks) = (entropy.below(NODES as u64), 1 + entropy.below(FAULT_TICKS_MAX));
+        // Every second fault befalls the node that delivers; the others, whoever leads.
+        let owner = (0..NODES).find(|node| receiver.sender() == Some(cluster.address(*node)));
+        let node = owner.filter(|_| turn % 2 == 0).unwrap_or(any as usize);
+        inflict_on(&mut cluster, &FAULTS, node, &[0, 1, 2], ticks, &mut entropy);
     }
     is_to_end.set(true);
     let deleted: Vec<Delete> =
         deleters.iter().flat_map(|deleter| cluster.finish(deleter)).collect();
-    let is_told = |(p, rows): &Delete| {
-        let told = told(&receiver.events_of("f"));
-        rows.clone().all(|c| told.contains_key(&(*p, c)))
-    };
-    let mut ticks_left = END_TICKS_MAX;
-    for delete in &deleted {
-        while ticks_left > 0 && !is_told(delete) {
-            cluster.steps(100);
-            ticks_left = ticks_left.saturating_sub(100);
-        }
-    }
+    wait_for_end(&mut cluster, &receiver);
     let told = told(&receiver.events_of("f"));
     for delete in &deleted {
         check(delete, &told).unwrap_or_else(|why| panic!("seed {seed}: {why}"));
     }
-    assert!(deleted.len() > 20, "seed {seed}: {} deletes", deleted.len());
+    assert!(deleted.len() > 5, "seed {seed}: {} deletes", deleted.len());
 }
 
 #[test]
 fn deleted_rows_are_told_once_and_whole_whoever_leads() {
-    seeds(2).for_each(run);
+    seeds(1).for_each(run);
 }

@@ -39,7 +39,7 @@ pub(crate) enum Fault {
     Quiet,
 }
 
-/// Lets one of the faults befall some of the nodes, for up to so many ticks.
+/// Lets one of the faults befall one of the nodes, or several, for up to so many ticks.
 pub(crate) fn inflict(
     cluster: &mut Cluster,
     faults: &[Fault],
@@ -49,6 +49,18 @@ pub(crate) fn inflict(
 ) {
     let ticks = 1 + entropy.below(ticks_max);
     let node = nodes[entropy.below(nodes.len() as u64) as usize];
+    inflict_on(cluster, faults, node, nodes, ticks, entropy);
+}
+
+/// Lets one of the faults befall this one of the nodes, for so many ticks.
+pub(crate) fn inflict_on(
+    cluster: &mut Cluster,
+    faults: &[Fault],
+    node: usize,
+    nodes: &[usize],
+    ticks: u64,
+    entropy: &mut Entropy,
+) {
     let others: Vec<usize> = nodes.iter().copied().filter(|other| *other != node).collect();
     let survival = SURVIVALS[entropy.below(3) as usize];
     let cut = CUTS[entropy.below(3) as usize];

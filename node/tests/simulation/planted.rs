@@ -1,8 +1,8 @@
 //! Bugs planted in the node, each of which one of the other tests notices (`docs/planted-bugs.md`).
 
 use crate::{
-    bit_rot, counting, crowded, failing_disks, finishers, histories, lost_answers, power_cuts,
-    replay, single_copies, standing_still, three_nodes, turned_on,
+    bit_rot, counting, crowded, deleted_rows, failing_disks, finishers, histories, lost_answers,
+    power_cuts, replay, single_copies, standing_still, three_nodes, turned_on,
 };
 use env::planted::{Bug, is_noticed};
 
@@ -99,6 +99,11 @@ fn a_log_closed_over_a_node_that_stands_still_is_noticed() {
 #[test]
 fn a_schema_that_a_minority_decides_is_noticed() {
     notice(Bug::SchemaByAMinority, histories::make_tables_apart);
+}
+
+#[test]
+fn a_position_saved_within_a_delete_is_noticed() {
+    notice(Bug::SavesWithinAChange, deleted_rows::run);
 }
 
 #[test]

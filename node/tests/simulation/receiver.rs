@@ -24,6 +24,8 @@ struct State {
     is_closed: Cell<bool>,
     /// By the feed.
     events: RefCell<BTreeMap<String, Vec<Value>>>,
+    /// Whose request came last.
+    sender: Cell<Option<IpAddr>>,
 }
 
 /// The endpoint, beside the clients.
@@ -60,6 +62,11 @@ impl Receiver {
     pub(crate) fn events_of(&self, feed: &str) -> Vec<Value> {
         self.state.events.borrow().get(feed).cloned().unwrap_or_default()
     }
+
+    /// The node whose request came last.
+    pub(crate) fn sender(&self) -> Option<IpAddr> {
+        self.state.sender.get()
+    }
 }
 
 async fn receive(net: Net, clock: Clock, state: Rc<State>) {
@@ -67,15 +74,16 @@ async fn receive(net: Net, clock: Clock, state: Rc<State>) {
     let listener = net.bind(any).await.expect("nobody else has the port");
     let mut connections = JoinSet::new();
     loop {
-        let (stream, _) = listener.accept().await.expect("a simulated listener stays");
+        let (stream, sender) = listener.accept().await.expect("a simulated listener stays");
         let (clock, state) = (clock.clone(), state.clone());
         // Whoever hangs up, or is cut off, connects again.
-        connections.spawn_local(async move { serve(stream, &clock, &state).await.ok() });
+        connections
+            .spawn_local(async move { serve(stream, sender.ip(), &clock, &state).await.ok() });
     }
 }
 
 /// Takes the requests of one connection.
-async fn serve(stream: TcpStream, clock: &Clock, state: &State) -> io::Result<()> {
+async fn serve(stream: TcpStream, sender: IpAddr, clock: &Clock, state: &State) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
     loop {
         let (mut feed, mut length) = (String::new(), 0);
@@ -96,6 +104,7 @@ async fn serve(stream: TcpStream, clock: &Clock, state: &State) -> io::Result<()
         }
         let mut body = vec![0; length];
         stream.read_exact(&mut body).await?;
+        state.sender.set(Some(sender));
         clock.sleep(ANSWER_TIME).await;
         let status = if state.is_closed.get() {
             "503 Service Unavailable"
