@@ -51,6 +51,12 @@ fn a_batch_made_twice_and_logged_whole_is_noticed() {
     notice(Bug::LateWritesLoggedWhole, finishers::run_without_others);
 }
 
+/// What shows that a coordinator that stood still goes on with what others have finished.
+#[test]
+fn a_batch_that_its_coordinator_makes_again_and_logs_whole_is_noticed() {
+    notice(Bug::LateWritesLoggedWhole, standing_still::coordinators);
+}
+
 #[test]
 fn a_log_row_left_out_is_noticed() {
     notice(Bug::LogsAllButOne, replay::run);

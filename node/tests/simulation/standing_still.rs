@@ -8,8 +8,8 @@
 //! kind of write for each way: those that may be repeated (`dated`), those that may not (`stamped`,
 //! `counted`, `compared`), and batches, which others finish.
 //!
-//! That leaders stop when they have sent a write to others and not answered it yet is seen by planted
-//! bugs: a coordinator that makes such a write again is found (`planted`).
+//! That nodes stop with such writes on their way is seen by planted bugs (`planted`): a coordinator that
+//! makes again what may have been made is found, and a batch that two make and both log whole.
 
 use crate::change_log::{read_log, table_def};
 use crate::client::{Client, ClientError, Dialect, Home};
@@ -352,7 +352,7 @@ pub(crate) fn leaders(seed: u64) {
 }
 
 /// Writes whose coordinator stands still.
-fn coordinators(seed: u64) {
+pub(crate) fn coordinators(seed: u64) {
     run(seed, Still::Asked);
 }
 
