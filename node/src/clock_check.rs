@@ -9,7 +9,8 @@
 //! for as long as that is so: it stamps no write and closes no time, and hands over all that it leads
 //! (`shard/homecoming.rs`). A clock that was set and has not been compared yet is not trusted either, so
 //! that not one write gets a wrong time; that takes as long as the others take to answer. Changefeeds go
-//! to other nodes as well (`feeds::ownership`), and what is only shown is reckoned without the error.
+//! to other nodes as well (`feeds::ownership`). What is only shown, and the times that it gives as a
+//! coordinator, are reckoned without the error.
 //!
 //! *Most* is more than half of all members, this one counted: of two nodes nobody can say whose clock
 //! is wrong. Others that do not answer say nothing; where too few do, the node starts. A node that runs and
@@ -90,6 +91,13 @@ impl WallClock {
         let elapsed = i64::try_from(monotonic_nanos / 1_000).unwrap_or(i64::MAX);
         let as_before = self.offset_micros.load(Ordering::Relaxed).saturating_add(elapsed);
         as_before.saturating_sub(self.ahead_micros.load(Ordering::Relaxed))
+    }
+
+    /// What a wall clock that shows `wall` should show, as far as it has been compared. For the times that
+    /// a coordinator gives: until when a row lives, and `now()`.
+    #[inline]
+    pub(crate) fn corrected(&self, wall: TimestampMicros) -> TimestampMicros {
+        wall.saturating_sub(self.ahead_micros.load(Ordering::Relaxed))
     }
 
     /// Another node says that its clock is off.

@@ -277,7 +277,7 @@ pub(super) fn with_context<T>(
     bind: impl FnOnce(&mut BindContext) -> T,
 ) -> T {
     let shard = session.shard();
-    let now_micros = shard.now_micros();
+    let now_micros = shard.shared.wall_clock.corrected(shard.now_micros());
     let mut fresh_timeuuid = || shard.fresh_timeuuid(now_micros);
     let mut fresh_uuid = || shard.fresh_uuid();
     let mut context = BindContext {

@@ -193,6 +193,23 @@ async fn write_by_the_servers_clocks(homes: Vec<Home>, keys: std::ops::Range<i32
     }
 }
 
+/// What a node says of the time when it passes on statements is right as well.
+async fn write_for_a_while(homes: Vec<Home>, by: usize) {
+    let live = "INSERT INTO ks.timed (k, v) VALUES (5000, 1) USING TTL 600";
+    insist(homes[by].clone(), live.to_owned()).await;
+    for home in &homes {
+        let mut client = Client::connect(home, "reader", Dialect::of(1)).await;
+        let select = "SELECT TTL(v), toUnixTimestamp(now()) FROM ks.timed WHERE k = 5000";
+        let rows = client.query(select).await.expect("it lives").rows;
+        let [Some(left), Some(now)] = &rows[0][..] else { panic!("{rows:?}") };
+        let left = i32::from_be_bytes(left[..].try_into().expect("seconds"));
+        assert!((540..=600).contains(&left), "{left} s are left");
+        let now = i64::from_be_bytes(now[..].try_into().expect("milliseconds"));
+        let true_millis = homes[0].clock.now_micros() / 1_000;
+        assert!(now.abs_diff(true_millis) < 60_000, "it is {true_millis}, not {now}");
+    }
+}
+
 /// Who could have said that it is wrong is not heard at first.
 #[test]
 fn a_clock_that_was_set_while_nobody_answers_is_compared_later() {
@@ -237,6 +254,7 @@ fn a_member_whose_clock_is_set_wrong_leads_nothing_until_it_is_right() {
         cluster.jump_wall(1, jump);
         cluster.run(write_by_the_servers_clocks(cluster.homes(), 1..60));
         assert_eq!([0, 1, 2].map(|node| told(&mut cluster, node, "/readyz").0), [200, 503, 200]);
+        cluster.run(write_for_a_while(cluster.homes(), 1));
         let (_, why) = told(&mut cluster, 1, "/readyz");
         assert!(why.contains("of most other nodes"), "{why}");
         cluster.steps(12_000);
