@@ -118,12 +118,15 @@ impl Shard {
         self.write_metadata(snapshot.clone()).await?;
         // What this member has voted, it has to know again.
         let hard_state = loop {
-            if !self.sync_log().await {
+            let appended = self.state.borrow().log.log.appended();
+            if !self.log_durable(appended).await {
                 return Err("the log has failed".to_owned());
             }
             if let Some(hard_state) = self.state.borrow().replicas.hard_state(id) {
                 break hard_state;
             }
+            // It voted again, or has not looked at what the log says.
+            self.settled.notified().await;
         };
         // From here on in one step: a log that reached the base meanwhile needs no snapshot.
         if !is_needed(self) {
