@@ -4,7 +4,8 @@
 //! Such a shard can neither lead its ranges nor vote for others, and while its node runs, that is
 //! supported like any other: nobody would take over. So the node ends, and is to the others as one that
 //! was killed. But not where they could do nothing without it, since then it would only take the reads
-//! away that it can still serve: of three whose disks fill up together, two stay.
+//! away that it can still serve: of three whose disks fill up together, two stay
+//! (`docs/decisions/0024-a-node-that-cannot-write-makes-way.md`).
 
 use crate::shard::Shard;
 use env::planted::{Bug, is_planted};
