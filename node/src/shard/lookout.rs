@@ -11,15 +11,17 @@ use storage::commitlog::LogPosition;
 const INTERVAL: Duration = Duration::from_millis(100);
 /// How often it looks at all connections and all groups, in intervals.
 const WIDE_INTERVALS: u64 = 10;
-/// How long the log's disk may take for one job before the node counts as one that cannot write.
-const JOB_TIME_MAX: Duration = Duration::from_secs(20);
+/// How often it may find the log's disk at one and the same job before the node counts as one that
+/// cannot write. Looks and not time: a process that was stopped meanwhile has not waited for its disk.
+const JOB_LOOKS_MAX: u32 = 200;
+const JOB_TIME_MAX: Duration = INTERVAL.saturating_mul(JOB_LOOKS_MAX);
 
 /// How far the log was when its disk last got on.
 #[derive(Debug, Default)]
 struct Progress {
     durable: LogPosition,
-    at_nanos: u64,
-    is_stalled: bool,
+    /// How often it has not got on since.
+    looks: u32,
 }
 
 impl Shard {
@@ -57,27 +59,25 @@ impl Shard {
 
     /// A log whose disk does not answer cannot be written, and can again when it does.
     fn look_at_log(&self, progress: &mut Progress) {
-        let now_nanos = self.monotonic_nanos();
         let (is_job_out, durable) = {
             let log = &self.state.borrow().log.log;
             (log.is_job_out(), log.durable())
         };
         let failure = &self.shared.write_failure;
         if !is_job_out || durable != progress.durable {
-            if progress.is_stalled {
+            if progress.looks >= JOB_LOOKS_MAX {
                 tracing::info!("the log of shard {} is written again", self.index);
                 failure.end_stall(self.index);
             }
-            *progress = Progress { durable, at_nanos: now_nanos, is_stalled: false };
+            *progress = Progress { durable, looks: 0 };
             return;
         }
-        let time_max_nanos = JOB_TIME_MAX.as_nanos() as u64;
-        if !progress.is_stalled && now_nanos - progress.at_nanos >= time_max_nanos {
+        progress.looks = progress.looks.saturating_add(1);
+        if progress.looks == JOB_LOOKS_MAX {
             tracing::error!(
                 "the disk of shard {}'s log has not answered for {JOB_TIME_MAX:?}",
                 self.index
             );
-            progress.is_stalled = true;
             failure.begin_stall(self.index, JOB_TIME_MAX);
         }
     }
