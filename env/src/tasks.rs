@@ -248,6 +248,12 @@ fn pin_to_core(core: usize) {
     sched_setaffinity(None, &pinned).ok();
 }
 
+/// Lets another thread have the core, if one waits for it. For a thread with much to do that nobody waits
+/// for: the kernel would let it go on for milliseconds, whoever wakes up meanwhile.
+pub fn give_way() {
+    thread::yield_now();
+}
+
 /// Lowers this thread's priority, where the system lets it. On Linux niceness is per thread.
 fn lower_priority() {
     let this_thread = Some(rustix::thread::gettid());

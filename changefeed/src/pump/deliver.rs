@@ -23,6 +23,7 @@ use std::sync::Arc;
 
 use env::Clock;
 use env::planted::{Bug, is_planted};
+use env::tasks::give_way;
 
 use super::buffer::{Advance, Buffer, Taken};
 use super::{Backoff, End, Host, MarkOf, Pace, Resolved, Status, Stop};
@@ -130,6 +131,8 @@ impl<H: Host> Deliver<H> {
             if is_planted(Bug::SavesBeforeDelivery) {
                 self.advance(advances[done..end].iter().cloned());
             }
+            // Many feeds send at the same moment, and writers may share their core.
+            give_way();
             let sent = match self.sink.transactional() {
                 None => self.sink.send(&messages[done..end]).await,
                 Some(sink) => {
