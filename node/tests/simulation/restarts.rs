@@ -19,6 +19,8 @@ use std::time::Duration;
 /// Tables that are made before each power cut, at most.
 const TABLES_MAX: u64 = 3;
 const PAUSE: Duration = Duration::from_millis(50);
+/// How wrong a clock is.
+const HOUR_MICROS: i64 = 3_600_000_000;
 /// How long a change may be refused because nodes are still finding each other.
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -210,18 +212,24 @@ async fn write_for_a_while(homes: Vec<Home>, by: usize) {
     }
 }
 
+/// Nodes that each lead some of a table's rows.
+fn with_timed_rows(seed: u64) -> Cluster {
+    let mut cluster = Cluster::new(seed, NODES);
+    let mut entropy = EntropySource::simulated(seed).generator("clocks");
+    wait_for_members(&mut cluster);
+    make_tables(&mut cluster, &mut entropy, 0..1);
+    let table = "CREATE TABLE ks.timed (k int PRIMARY KEY, v int)";
+    cluster.run(insist(cluster.home(0), table.to_owned()));
+    // The founder leads what was there when it was alone.
+    cluster.steps(15_000);
+    cluster
+}
+
 /// Who could have said that it is wrong is not heard at first.
 #[test]
 fn a_clock_that_was_set_while_nobody_answers_is_compared_later() {
-    const HOUR_MICROS: i64 = 3_600_000_000;
     for seed in seeds(1) {
-        let mut cluster = Cluster::new(seed, NODES);
-        let mut entropy = EntropySource::simulated(seed).generator("clocks");
-        wait_for_members(&mut cluster);
-        make_tables(&mut cluster, &mut entropy, 0..1);
-        let table = "CREATE TABLE ks.timed (k int PRIMARY KEY, v int)";
-        cluster.run(insist(cluster.home(0), table.to_owned()));
-        cluster.steps(15_000);
+        let mut cluster = with_timed_rows(seed);
         for other in [0, 2] {
             cluster.cut(1, other, Cut::BothWays);
         }
@@ -238,16 +246,8 @@ fn a_clock_that_was_set_while_nobody_answers_is_compared_later() {
 /// Nobody ends a node that runs, but it says that it is not to be used, and decides nothing.
 #[test]
 fn a_member_whose_clock_is_set_wrong_leads_nothing_until_it_is_right() {
-    const HOUR_MICROS: i64 = 3_600_000_000;
     for (seed, jump) in seeds(1).flat_map(|seed| [(seed, HOUR_MICROS), (seed + 1, -HOUR_MICROS)]) {
-        let mut cluster = Cluster::new(seed, NODES);
-        let mut entropy = EntropySource::simulated(seed).generator("clocks");
-        wait_for_members(&mut cluster);
-        make_tables(&mut cluster, &mut entropy, 0..1);
-        let table = "CREATE TABLE ks.timed (k int PRIMARY KEY, v int)";
-        cluster.run(insist(cluster.home(0), table.to_owned()));
-        // The founder leads what was there when it was alone.
-        cluster.steps(15_000);
+        let mut cluster = with_timed_rows(seed);
         assert_eq!(told(&mut cluster, 1, "/readyz").0, 200);
         assert!(led_count(&mut cluster, 1) > 0);
 
