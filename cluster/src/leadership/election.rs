@@ -22,6 +22,14 @@ const PLACE_DELAY_NANOS: u64 = 10_000_000;
 /// How often an unanswered message is repeated.
 pub const RETRY_NANOS: u64 = 100_000_000;
 
+/// How often a node that is alive and has not answered is asked again for its vote. It has not made
+/// the group yet, perhaps: members learn of a new one a few milliseconds after each other, and the first
+/// is to be elected before the second begins.
+const ASK_AGAIN_NANOS: u64 = RANK_DELAY_NANOS / 3;
+
+/// How many times in one attempt.
+const ASK_AGAIN_TIMES: u32 = 6;
+
 /// How often a leader looks for voters whose nodes do not support its own.
 const ABSENT_RETRY_NANOS: u64 = 1_000_000_000;
 
@@ -59,13 +67,22 @@ pub struct Leadership {
 struct Candidacy {
     /// Nothing is begun before that moment: others may go first, or answer.
     until: MonotonicNanos,
-    /// Who would vote for it, while it asks.
-    granted: Option<Vec<HostId>>,
+    /// While it asks who would vote for it.
+    asks: Option<Asks>,
+}
+
+/// Who has said whether it would vote for a member.
+#[derive(Clone, Debug, Default)]
+struct Asks {
+    granted: Vec<HostId>,
+    refused: Vec<HostId>,
+    /// How often those were asked again that had not answered.
+    repeats: u32,
 }
 
 impl Candidacy {
     fn waits(until: MonotonicNanos) -> Candidacy {
-        Candidacy { until, granted: None }
+        Candidacy { until, asks: None }
     }
 }
 
@@ -338,11 +355,12 @@ impl Leadership {
         if until > now {
             self.candidacy.get_or_insert(Candidacy::waits(until));
             self.repeat_at(until);
+            self.ask_again(group, support, now, effects);
             return;
         }
         let until = now.after(ELECTION_NANOS + delay);
         self.repeat_at(until);
-        self.ask_for_votes(until, group, support, effects);
+        self.ask_for_votes(until, group, support, now, effects);
     }
 
     /// How long others may go first. Members of one rank, as their shells see it, still differ by
@@ -381,15 +399,43 @@ impl Leadership {
         until: MonotonicNanos,
         group: &Group,
         support: &impl Support,
+        now: MonotonicNanos,
         effects: &mut Vec<Effect>,
     ) {
         self.attempt += 1;
-        self.candidacy = Some(Candidacy { until, granted: Some(Vec::new()) });
-        let message = Message::PreVoteRequest { attempt: self.attempt, last: group.last() };
+        self.candidacy = Some(Candidacy { until, asks: Some(Asks::default()) });
         for to in group.members().voters.iter().copied().filter(|&to| to != self.me) {
-            effects.push(Effect::Send { to, message });
+            self.ask_for_vote(to, group, effects);
         }
+        self.repeat_at(now.after(ASK_AGAIN_NANOS));
         self.pre_vote_granted(self.me, group, support, effects);
+    }
+
+    fn ask_for_vote(&self, to: HostId, group: &Group, effects: &mut Vec<Effect>) {
+        let message = Message::PreVoteRequest { attempt: self.attempt, last: group.last() };
+        effects.push(Effect::Send { to, message });
+    }
+
+    /// Asks those that are alive and have not answered.
+    fn ask_again(
+        &mut self,
+        group: &Group,
+        support: &impl Support,
+        now: MonotonicNanos,
+        effects: &mut Vec<Effect>,
+    ) {
+        let asks = self.candidacy.as_mut().and_then(|candidacy| candidacy.asks.as_mut());
+        let Some(asks) = asks.filter(|asks| asks.repeats < ASK_AGAIN_TIMES) else { return };
+        asks.repeats += 1;
+        let has_answered = |host| asks.granted.contains(&host) || asks.refused.contains(&host);
+        let voters = group.members().voters.iter().copied();
+        let is_silent =
+            |host| host != self.me && !has_answered(host) && support.supports(host).is_some();
+        let silent: Vec<HostId> = voters.filter(|&voter| is_silent(voter)).collect();
+        for to in silent {
+            self.ask_for_vote(to, group, effects);
+        }
+        self.repeat_at(now.after(ASK_AGAIN_NANOS));
     }
 
     fn pre_vote_granted(
@@ -402,8 +448,8 @@ impl Leadership {
         let may_campaign = !group.is_leader()
             && self.may_vote_for(self.me, support)
             && !self.knows_a_leader(group, support);
-        let asks = self.candidacy.as_mut().and_then(|candidacy| candidacy.granted.as_mut());
-        let Some(granted) = asks else {
+        let asks = self.candidacy.as_mut().and_then(|candidacy| candidacy.asks.as_mut());
+        let Some(Asks { granted, .. }) = asks else {
             return;
         };
         if !may_campaign || granted.contains(&by) {
@@ -414,8 +460,15 @@ impl Leadership {
         let votes = granted.iter().filter(|&&host| members.is_voter(host)).count();
         if votes * 2 > members.voters.len() {
             // One campaign for each time that it asks.
-            self.candidacy.iter_mut().for_each(|candidacy| candidacy.granted = None);
+            self.candidacy.iter_mut().for_each(|candidacy| candidacy.asks = None);
             effects.push(Effect::Campaign);
+        }
+    }
+
+    fn pre_vote_refused(&mut self, by: HostId) {
+        let asks = self.candidacy.as_mut().and_then(|candidacy| candidacy.asks.as_mut());
+        if let Some(asks) = asks.filter(|asks| !asks.refused.contains(&by)) {
+            asks.refused.push(by);
         }
     }
 
@@ -444,8 +497,12 @@ impl Leadership {
                 }
             }
             Message::PreVoteReply { attempt, is_granted } => {
-                if is_granted && attempt == self.attempt {
+                if attempt != self.attempt {
+                    // It answers an earlier one.
+                } else if is_granted {
                     self.pre_vote_granted(from, group, support, effects);
+                } else {
+                    self.pre_vote_refused(from);
                 }
             }
             Message::Fortify { term } if is_followed(term) => {
@@ -619,5 +676,40 @@ mod tests {
         let released =
             |leader, term| Message::Released { leader: HostId(leader), term: Term(term) };
         assert!(would_vote(&[released(4, 2), released(2, 1)]));
+    }
+
+    /// A new group is made on one node a little before the others know of it.
+    #[test]
+    fn members_that_do_not_answer_are_asked_again_before_the_next_in_line_begins() {
+        let members = Arc::new(Membership::of_voters((1..=3).map(HostId)));
+        let recovered =
+            Recovered { memberships: vec![(LogIndex(0), members)], ..Recovered::default() };
+        let group = Group::recover(ME, recovered).unwrap();
+        let mut leadership = Leadership::new(ME, 0, NOW);
+        let mut asked_at = |now: u64| {
+            let mut effects = Vec::new();
+            leadership.tick(&group, &AllLive, MonotonicNanos(now), &mut effects);
+            if now == NOW.0 + 2 * ASK_AGAIN_NANOS {
+                let refusal = Message::PreVoteReply { attempt: 1, is_granted: false };
+                let now = MonotonicNanos(now);
+                leadership.receive(HostId(2), refusal, &group, &AllLive, now, &mut effects);
+            }
+            let to = |effect: &Effect| match effect {
+                Effect::Send { to, message: Message::PreVoteRequest { attempt, .. } } => {
+                    (to.0, *attempt)
+                }
+                _ => panic!("{effect:?}"),
+            };
+            effects.iter().map(to).collect::<Vec<_>>()
+        };
+        let step = |count: u64| NOW.0 + count * ASK_AGAIN_NANOS;
+        assert_eq!(asked_at(step(0)), [(2, 1), (3, 1)]);
+        assert_eq!(asked_at(step(0) + 1), []);
+        assert_eq!(asked_at(step(1)), [(2, 1), (3, 1)]);
+        assert_eq!(asked_at(step(2)), [(2, 1), (3, 1)]);
+        assert!(step(2) < RANK_DELAY_NANOS);
+        let repeats: Vec<_> = (3..17).flat_map(|count| asked_at(step(count))).collect();
+        assert_eq!(repeats, [(3, 1); ASK_AGAIN_TIMES as usize - 2], "no more, and not who refused");
+        assert_eq!(asked_at(NOW.0 + ELECTION_NANOS), [(2, 2), (3, 2)], "another attempt");
     }
 }
