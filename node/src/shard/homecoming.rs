@@ -20,8 +20,9 @@ use storage::Engine;
 
 /// How long a node has to be up before it leads again.
 const UP_TIME_MIN: Duration = Duration::from_secs(3);
-/// Groups of a shard that are handed over together; once a second.
-const GROUPS_AT_ONCE_MAX: usize = 4;
+/// Groups of a shard that are handed over together; once a second. Each waits for a few milliseconds, and
+/// until all are home drivers ask the wrong node.
+const GROUPS_AT_ONCE_MAX: usize = 16;
 /// How often a node that goes down looks whether others lead.
 const HAND_OVER_INTERVAL: Duration = Duration::from_millis(20);
 /// How long a group stays where it is after it was to be handed over.
@@ -156,6 +157,7 @@ impl ShardState {
             }
             match self.replicas.transfer(id, home, &*support, now) {
                 Ok(()) => {
+                    tracing::debug!("group {:016x} goes home to {home}", id.0);
                     self.homecoming.tried.insert(id, now);
                     count += 1;
                 }
