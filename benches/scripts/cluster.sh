@@ -7,7 +7,7 @@
 # Builds release binaries, runs all servers on core 0 and the load generator on core 1, and prints
 # Markdown. Three nodes on one core do not show what three machines could do; processor time per
 # operation, added up over the nodes, is the figure, in pairs that alternate within one run. While
-# one of the two clusters is measured, the other is stopped. A join has no load beside it: there all
+# one of the two clusters is measured, the other is idle. A join has no load beside it: there all
 # nodes share both cores.
 #
 #   RUN_SECONDS=5   how long one measurement takes
@@ -19,6 +19,7 @@
 #   SYNC=periodic   how the commit log is synced
 #   AWAY_SECONDS=60 how long a node is away in the part of that name
 #   JOIN_KEYS=2000000   rows that there are when a fourth node joins
+#   HOME_SECONDS=8  how long leaders are given to come home before anything is measured
 set -Eeuo pipefail
 trap 'echo "$0: line $LINENO failed: $BASH_COMMAND" >&2' ERR
 cd "$(dirname "$0")/../.."
@@ -30,6 +31,7 @@ PORT=${PORT:-9442}
 SYNC=${SYNC:-periodic}
 AWAY_SECONDS=${AWAY_SECONDS:-60}
 JOIN_KEYS=${JOIN_KEYS:-2000000}
+HOME_SECONDS=${HOME_SECONDS:-8}
 if [ -z "${TARGET_DIR:-}" ]; then
   cargo build -q --release -p node -p benches --bins --examples >&2
   TARGET_DIR=target
@@ -96,12 +98,6 @@ start_all() {
 }
 
 pids_of() { if [ "$1" = "$ONE" ]; then echo "${pids[3]}"; else echo "${pids[0]},${pids[1]},${pids[2]}"; fi; }
-# let_run ADDRESSES: stops the other nodes and lets these go on.
-let_run() {
-  if [ "$1" = "$ONE" ]; then kill -CONT "${pids[3]}"; else
-    kill -CONT "${pids[@]:0:3}"; kill -STOP "${pids[3]}"; sleep 1
-  fi
-}
 
 # load ADDRESSES ARGUMENTS...: one run of the load generator, as JSON.
 load() { local to=$1; shift; taskset -c 1 "$EXAMPLES/rawload" --address "$to" --json --keys "$KEYS" "$@"; }
@@ -109,7 +105,6 @@ load() { local to=$1; shift; taskset -c 1 "$EXAMPLES/rawload" --address "$to" --
 # measure ADDRESSES ARGUMENTS...: one measurement of the servers at those addresses.
 measure() {
   local to=$1; shift
-  let_run "$to"
   load "$to" --server-pid "$(pids_of "$to")" --warmup 1 --seconds "$RUN_SECONDS" "$@"
 }
 
@@ -173,7 +168,6 @@ part_lwt() {
 # A setting of replication has 256 groups of its own, so four of them have a thousand.
 part_idle() {
   local factor before after index
-  kill -CONT "${pids[@]}"
   for factor in 4 5 6; do
     load "127.0.0.1:$PORT" --setup --keyspace "idle_$factor" --replication "$factor"
   done
@@ -191,7 +185,6 @@ part_idle() {
 # The third node is the one that is lost. Its writes are the client's, with their timestamps.
 part_pause() {
   local how
-  let_run "$THREE"
   for how in '' --freeze; do
     echo; echo "### Pause of writes when a node is lost: ${how:-killed}"; echo
     taskset -c 1 "$EXAMPLES/pause" --address "127.0.0.3:$PORT,127.0.0.1:$PORT,127.0.0.2:$PORT" \
@@ -208,7 +201,6 @@ restart_third() { rm "$WORK_DIR/node-3.json"; start 3 $SEEDS; await 3; pids[2]=$
 part_away() {
   local rate load_pid
   local flags="--workload write --timestamps --connections 8 --in-flight 16 --consistency quorum"
-  let_run "$THREE"
   kill -KILL "${pids[2]}"; sleep 3
   local two=127.0.0.1:$PORT,127.0.0.2:$PORT
   rate=$(load "$two" $flags --seconds 4 | field ops_per_second | awk '{ print int($1 / 2) }')
@@ -225,7 +217,6 @@ part_away() {
 # A fourth node joins the three, and takes its part of what they hold.
 part_join() {
   local began ended bytes pid
-  let_run "$THREE"
   KEYS=$JOIN_KEYS load "$THREE" --setup --keyspace joined --replication 3 --consistency quorum --load \
     >> "$WORK_DIR/load.json"
   cores=0,1
@@ -250,4 +241,6 @@ echo "commit $(git rev-parse --short HEAD 2>/dev/null || echo unknown), $PAIRS p
 start_all
 load "$ONE" --setup --load > "$WORK_DIR/load.json"
 load "$THREE" --setup --replication 3 --consistency quorum --load >> "$WORK_DIR/load.json"
+# Leaders that are not at home yet go there.
+sleep "$HOME_SECONDS"
 for part in "$@"; do "part_$part"; done
