@@ -87,10 +87,10 @@ impl SimClock {
     /// A hand may move the clock from another thread at any moment: how long there is left until
     /// the deadline is not what is slept for.
     pub(super) async fn sleep_until(&self, deadline: Duration) {
-        match &self.base {
-            Base::Hand(hand) => sleep_by_hand(hand, deadline).await,
-            _ => self.sleep(deadline.saturating_sub(self.elapsed())).await,
+        if let Base::Hand(hand) = &self.base {
+            return sleep_by_hand(hand, deadline).await;
         }
+        self.sleep(deadline.saturating_sub(self.elapsed())).await;
     }
 }
 
