@@ -17,7 +17,7 @@
 //! A deletion shadows everything in its scope with a timestamp at or below its own.
 
 use crate::row::{
-    Cell, CellContent, Deletion, Expiry, Marker, PlainRow, RowHead, RowView, RowWriter,
+    Cell, CellContent, Deletion, Expiry, Marker, PlainCells, PlainRow, RowHead, RowView, RowWriter,
 };
 use std::cmp::Ordering;
 
@@ -155,15 +155,27 @@ pub fn is_overwritten(old: RowView, new: RowView) -> bool {
 }
 
 /// As [`is_overwritten`]: each column of the old row is in the new one too.
-fn is_plain_overwritten(old: PlainRow, mut new: PlainRow) -> bool {
-    if old.has_marker && !new.has_marker {
+fn is_plain_overwritten(old: PlainRow, new: PlainRow) -> bool {
+    (new.has_marker || !old.has_marker) && are_overwritten(old.cells, new.cells)
+}
+
+/// Whether each of the old columns is among the new ones.
+fn are_overwritten(mut old: PlainCells, mut new: PlainCells) -> bool {
+    old.all(|(column, _)| new.find(|(new, _)| *new >= column).is_some_and(|(new, _)| new == column))
+}
+
+/// Appends the merge of two versions to `out` as [`merge_rows`] does, in less time, if nothing but the
+/// marker is left of `old`: an update of all columns that an insert or another update has written. Only
+/// for a `new` all of whose timestamps are newer than all of `old`. Says whether it did so.
+pub fn merge_overwritten(old: RowView, new: RowView, out: &mut Vec<u8>) -> bool {
+    let (Some((marker, old_cells)), Some(new)) = (old.plain_behind_marker(), new.plain()) else {
+        return false;
+    };
+    if new.has_marker || !are_overwritten(old_cells, new.cells.clone()) {
         return false;
     }
-    for (column, _) in old.cells {
-        if new.cells.find(|(new, _)| *new >= column).is_none_or(|(new, _)| new != column) {
-            return false;
-        }
-    }
+    RowWriter::new(out, new.timestamp, RowHead { marker, tombstone: None });
+    out.extend_from_slice(new.cells.as_bytes());
     true
 }
 
@@ -352,6 +364,28 @@ mod tests {
             overwritten_count += usize::from(is_overwritten);
         }
         assert!(overwritten_count > 1_000);
+    }
+
+    #[test]
+    fn an_update_of_all_columns_leaves_what_a_merge_leaves() {
+        let mut random = Random(11);
+        let mut count = 0;
+        for _ in 0..20_000 {
+            let (insert, update) = (random_row(&mut random), random_plain_row(&mut random));
+            let mut old = merged(&insert, &update);
+            let mut new = random_plain_row(&mut random);
+            for (row, later) in [(&mut old, 0), (&mut new, 10)] {
+                let base = RowView::new(row).base();
+                crate::row::set_base_timestamp(row, base + later);
+            }
+            let mut out = b"before".to_vec();
+            let is_merged = merge_overwritten(RowView::new(&old), RowView::new(&new), &mut out);
+            let expected = if is_merged { merged(&old, &new) } else { Vec::new() };
+            assert_eq!(out, [b"before", &expected[..]].concat());
+            let marker = RowView::new(&old).marker();
+            count += usize::from(is_merged && marker.is_some());
+        }
+        assert!(count > 500, "{count}");
     }
 
     #[test]

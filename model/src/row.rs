@@ -221,6 +221,17 @@ impl<'a> RowView<'a> {
         Some(PlainRow { timestamp: i64::from_le_bytes(timestamp), has_marker, cells })
     }
 
+    /// The marker and the cells of a row that would be plain if its marker had the same timestamp and
+    /// no end: an insert that updates came after.
+    #[inline]
+    pub(crate) fn plain_behind_marker(&self) -> Option<(Option<Marker>, PlainCells<'a>)> {
+        if self.has_flag(FLAG_TOMBSTONE | FLAG_EXPIRY | FLAG_OTHER_KINDS) {
+            return None;
+        }
+        let (head, cells) = self.parts();
+        Some((head.marker, PlainCells { cursor: cells.cursor }))
+    }
+
     /// The cells in order.
     #[inline]
     pub fn cells(&self) -> Cells<'a> {
@@ -318,6 +329,12 @@ pub struct PlainCells<'a> {
 }
 
 impl<'a> PlainCells<'a> {
+    /// Their bytes as they stand in the row.
+    #[inline]
+    pub(crate) fn as_bytes(&self) -> &'a [u8] {
+        self.cursor.rest
+    }
+
     #[inline]
     fn decode(&mut self) -> Result<(ColumnId, &'a [u8]), DecodeError> {
         let column = self.cursor.varint()?;

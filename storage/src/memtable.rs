@@ -36,7 +36,7 @@ use arena::{Arena, Place};
 use content::{Content, Contents};
 use index::{Found, Index};
 use leaves::{Leaves, Position};
-use model::merge::{is_overwritten, merge_deletions, merge_rows};
+use model::merge::{is_overwritten, merge_deletions, merge_overwritten, merge_rows};
 use model::mutation::{MutationItem, MutationView};
 use model::row::RowView;
 use model::{IdMap, Token};
@@ -402,7 +402,9 @@ fn merge<'a>(old: RowView, new: RowView<'a>, is_newer: bool, scratch: &'a mut Ve
         return new.as_bytes();
     }
     scratch.clear();
-    merge_rows(old, new, scratch);
+    if !(is_newer && merge_overwritten(old, new, scratch)) {
+        merge_rows(old, new, scratch);
+    }
     scratch
 }
 
