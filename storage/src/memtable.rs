@@ -348,6 +348,18 @@ impl Memtable {
         }
     }
 
+    /// Begins to fetch the only row of a partition if it does not lie with the record; waits for that
+    /// when it is not fetched.
+    #[inline]
+    pub(crate) fn prefetch_moved_row(&self, token: Token) {
+        if let Found::One(record) = self.index.get(token.0) {
+            let row_place = RecordHead::read(&self.arena, record).row_place;
+            if !row_place.is_within(record, PREFETCHED_BYTES) {
+                self.arena.prefetch(row_place, PREFETCHED_BYTES);
+            }
+        }
+    }
+
     /// The partition of that key.
     #[inline]
     pub(crate) fn partition(&self, token: Token, key: &[u8]) -> Option<PartitionRef<'_>> {

@@ -2,6 +2,7 @@
 
 use super::state::ShardState;
 use super::{Message, Shard};
+use crate::statement::Foreseen;
 use crate::view::{PlacedTable, View};
 use cluster::consensus::{LogIndex, Term};
 use cluster::liveness::MonotonicNanos;
@@ -10,7 +11,7 @@ use cql::plan::select::{PointRead, SelectPlan};
 use model::read::{Page, ReadCommand, ReadScope};
 use model::row::RowView;
 use model::schema::Replication;
-use model::{EpochSeconds, TableId, Token};
+use model::{EpochSeconds, Token};
 use std::fmt;
 use std::rc::Rc;
 use storage::{BlockMiss, ReadProgress, StorageError};
@@ -253,13 +254,16 @@ impl Shard {
     }
 
     /// Begins to fetch partitions into the processor's cache, as far as they are in memory.
-    pub(crate) fn prefetch(&self, partitions: impl Iterator<Item = (TableId, Token)> + Clone) {
+    pub(crate) fn prefetch(&self, partitions: impl Iterator<Item = Foreseen> + Clone) {
         let engine = &self.state.borrow().engine;
-        for (table, token) in partitions.clone() {
+        for Foreseen { table, token, .. } in partitions.clone() {
             engine.prefetch_index(table, token);
         }
-        for (table, token) in partitions {
+        for Foreseen { table, token, .. } in partitions.clone() {
             engine.prefetch_partition(table, token);
+        }
+        for Foreseen { table, token, .. } in partitions.filter(|foreseen| foreseen.is_decided) {
+            engine.prefetch_row(table, token);
         }
     }
 

@@ -113,29 +113,43 @@ impl PreparedStatement {
 /// A partition that an execution will look at as soon as its turn comes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ForeseenPartition {
-    pub table: TableId,
+    table: TableId,
     partitioner: Partitioner,
     /// The marker whose value is the key.
     pub key_slot: u16,
+    is_decided: bool,
+}
+
+/// What one request will look at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Foreseen {
+    pub table: TableId,
+    pub token: Token,
+    /// Whether it is a conditional write. Its row is read in its turn, where that of another write is
+    /// merged later, and mostly lies apart: updates made it outgrow its first place.
+    pub is_decided: bool,
 }
 
 impl ForeseenPartition {
     /// Of a statement that reads one row, or writes, where one marker is the whole key.
     fn of(prepared: &Prepared) -> Option<Self> {
-        let table = match &prepared.plan {
-            Plan::Select(plan) if plan.is_point_read() => &plan.table,
-            Plan::Write(plan) => &plan.table,
+        let (table, is_decided) = match &prepared.plan {
+            Plan::Select(plan) if plan.is_point_read() => (&plan.table, false),
+            Plan::Write(plan) => (&plan.table, plan.is_conditional()),
             _ => return None,
         };
         let ([_], &[key_slot]) = (table.partition_key(), &prepared.partition_key_indexes[..])
         else {
             return None;
         };
-        Some(ForeseenPartition { table: table.id, partitioner: table.partitioner, key_slot })
+        let partitioner = table.partitioner;
+        Some(ForeseenPartition { table: table.id, partitioner, key_slot, is_decided })
     }
 
-    pub(crate) fn token(&self, key: &[u8]) -> Token {
-        token_of(self.partitioner, key)
+    /// With the key that the request names.
+    pub(crate) fn of_key(&self, key: &[u8]) -> Foreseen {
+        let token = token_of(self.partitioner, key);
+        Foreseen { table: self.table, token, is_decided: self.is_decided }
     }
 }
 

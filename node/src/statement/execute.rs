@@ -1,6 +1,6 @@
 //! QUERY, PREPARE, EXECUTE and BATCH: finding the plan, binding the values, and what follows.
 
-use super::cache::{PreparedStatement, SeenStatement};
+use super::cache::{Foreseen, PreparedStatement, SeenStatement};
 use super::{Reply, conditional, read, write};
 use crate::connection::Session;
 use crate::metadata::MetadataRequest;
@@ -14,7 +14,6 @@ use cql::wire::{
     StatementSource, Value, Values, WriteType,
 };
 use model::row::UNSTAMPED;
-use model::{TableId, Token};
 use std::fmt::Write;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -109,12 +108,12 @@ fn find(session: &Session, view: &View, id: &[u8]) -> Result<SeenStatement, Miss
 
 /// The partition that a request will look at when its turn comes, if it is of a statement that was
 /// run lately and that tells.
-pub(super) fn foreseen(session: &Session, view: &View, frame: &Frame) -> Option<(TableId, Token)> {
+pub(super) fn foreseen(session: &Session, view: &View, frame: &Frame) -> Option<Foreseen> {
     let peeked = PeekedExecute::new(frame, session.extensions.get())?;
     let shard = session.shard();
     let recent = shard.recent_statements.borrow();
-    let foreseen = recent.peek(peeked.id, view)?.foreseen?;
-    Some((foreseen.table, foreseen.token(peeked.value(foreseen.key_slot)?)))
+    let partition = recent.peek(peeked.id, view)?.foreseen?;
+    Some(partition.of_key(peeked.value(partition.key_slot)?))
 }
 
 fn unprepared(reply: &Reply, id: &[u8]) {

@@ -12,7 +12,7 @@ mod read;
 mod reply;
 mod write;
 
-pub(crate) use cache::{RecentStatements, StatementCache};
+pub(crate) use cache::{Foreseen, RecentStatements, StatementCache};
 pub(crate) use handshake::{Started, format_uuid};
 pub(crate) use reply::Reply;
 pub(crate) use write::WriteAnswer;

@@ -143,6 +143,15 @@ impl Engine {
         }
     }
 
+    /// Begins to fetch the row of a partition that [`Engine::prefetch_partition`] has fetched before, if
+    /// it lies elsewhere.
+    #[inline]
+    pub fn prefetch_row(&self, table: TableId, token: Token) {
+        if let Some(state) = self.tables.get(&table) {
+            state.active.prefetch_moved_row(token);
+        }
+    }
+
     /// A row as it was written, tombstones kept, where it lies; see [`RowInPlace`]. Touches no file.
     pub fn row_in_place(
         &self,

@@ -42,6 +42,13 @@ impl Place {
     pub(super) fn behind(self, byte_count: usize) -> Self {
         Place { chunk: self.chunk, offset: self.offset + byte_count as u32 }
     }
+
+    /// Whether it is less than so many bytes behind another.
+    #[inline]
+    pub(super) fn is_within(self, other: Place, byte_count: usize) -> bool {
+        let distance = self.offset.wrapping_sub(other.offset);
+        self.chunk == other.chunk && (distance as usize) < byte_count
+    }
 }
 
 #[derive(Debug, Default)]
