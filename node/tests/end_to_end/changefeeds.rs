@@ -341,6 +341,14 @@ fn what_a_feed_reads_is_kept_for_it() {
         let (code, message) = raw.rows(&text).expect_err("nothing can be sent there");
         assert!(code == 0x2200 && message.contains(reason), "{message}");
     }
+    for (table, reason) in [
+        ("shop.orders_scylla_cdc_log", "is a CDC log itself"),
+        ("system.local", "is a table of the system"),
+    ] {
+        let text = receiver.statement("g", table, "");
+        let (code, message) = raw.rows(&text).expect_err("it has no log");
+        assert!(code == 0x2200 && message.contains(reason), "{message}");
+    }
     let (_, message) = raw.rows(&receiver.statement("f", "shop.orders", "")).expect_err("twice");
     assert_eq!(message, "changefeed 'f' already exists");
 }
