@@ -41,7 +41,7 @@ use model::mutation::{MutationItem, MutationView};
 use model::row::RowView;
 use model::{IdMap, Token};
 use record::{RecordHead, key_of};
-use rows::{RowHandle, replace_row};
+use rows::RowHandle;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -117,8 +117,7 @@ impl Memtable {
         let (found, old) = head.only_row(&self.arena);
         if head.content.is_none() && found == clustering {
             let merged = merge(RowView::new(old), row, is_newer, &mut self.scratch);
-            let (place, old_len) = (head.row_place, old.len());
-            head.row_place = replace_row(&mut self.arena, place, clustering.len(), old_len, merged);
+            head.row_place = head.row_place.replace(&mut self.arena, clustering.len(), merged);
             head.row_len = merged.len() as u32;
             head.write(&mut self.arena, record);
         } else {
@@ -353,7 +352,7 @@ impl Memtable {
     #[inline]
     pub(crate) fn prefetch_moved_row(&self, token: Token) {
         if let Found::One(record) = self.index.get(token.0) {
-            let row_place = RecordHead::read(&self.arena, record).row_place;
+            let row_place = RecordHead::read(&self.arena, record).row_place.place();
             if !row_place.is_within(record, PREFETCHED_BYTES) {
                 self.arena.prefetch(row_place, PREFETCHED_BYTES);
             }

@@ -16,6 +16,8 @@ const CHUNK_BYTES_MIN: usize = 4 << 10;
 const CHUNK_BYTES_MAX: usize = 8 * HUGE_PAGE_BYTES - (4 << 10);
 /// Where pieces begin.
 const ALIGNMENT: usize = 8;
+/// Highest bits of [`Place::to_bits`] that are never set.
+pub(super) const PLACE_SPARE_BITS: u32 = 8;
 
 /// Where bytes begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +112,8 @@ impl Arena {
         let capacity = (self.capacity_bytes / 2).clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX);
         let capacity = capacity.max(length);
         assert!(u32::try_from(capacity).is_ok(), "one item of a memtable is below 4 GiB");
+        let chunks_max = 1 << (u32::BITS - PLACE_SPARE_BITS);
+        assert!(self.chunks.len() < chunks_max, "a memtable is far smaller than that");
         let mut chunk = Vec::with_capacity(capacity);
         advise_huge_pages(chunk.spare_capacity_mut());
         self.chunks.push(chunk);

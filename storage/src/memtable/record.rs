@@ -5,13 +5,13 @@
 //!           key [clustering row]
 //! ```
 //! The one row of a partition that has nothing else lies behind the key, until it outgrows its
-//! room and moves; `row_place` says where its clustering key is, and the highest bit of
-//! `clustering_len` whether it is whole (see [`super::rows`]). A partition with more (several rows,
-//! a static row, tombstones) has all of it in a [`Content`], whose number plus one is in `content`.
-//! Numbers are little-endian; a record never leaves memory.
+//! room and moves; `row_place` says where its clustering key is and what room it has, and the
+//! highest bit of `clustering_len` whether it is whole (see [`super::rows`]). A partition with more
+//! (several rows, a static row, tombstones) has all of it in a [`Content`], whose number plus one
+//! is in `content`. Numbers are little-endian; a record never leaves memory.
 
 use super::arena::{Arena, Place};
-use super::rows::{WHOLE, room_for};
+use super::rows::{RowPlace, WHOLE, room_bytes, room_class};
 use model::TimestampMicros;
 
 const RECORD_HEAD_BYTES: usize = 32;
@@ -22,7 +22,7 @@ pub(super) struct RecordHead {
     /// No timestamp in the partition is newer.
     pub(super) newest: TimestampMicros,
     /// Where the only row's clustering key is, and behind it the row.
-    pub(super) row_place: Place,
+    pub(super) row_place: RowPlace,
     pub(super) row_len: u32,
     pub(super) clustering_len: u32,
     /// Whether the only row has all that older sources have of it.
@@ -41,7 +41,7 @@ impl RecordHead {
         let [newest, row_place, row_lengths, others] = words.map(u64::from_le_bytes);
         RecordHead {
             newest: newest as i64,
-            row_place: Place::from_bits(row_place),
+            row_place: RowPlace::from_bits(row_place),
             row_len: row_lengths as u32,
             clustering_len: (row_lengths >> 32) as u32 & !WHOLE,
             is_whole: (row_lengths >> 32) as u32 & WHOLE != 0,
@@ -81,16 +81,17 @@ impl RecordHead {
     ) -> Place {
         let mut head = RecordHead {
             newest,
-            row_place: Place::from_bits(0),
+            row_place: RowPlace::from_bits(0),
             row_len: row.len() as u32,
             clustering_len: clustering.len() as u32,
             is_whole: false,
             content: None,
             key_len: key.len() as u32,
         };
-        let spare = room_for(row.len()) - row.len();
+        let class = room_class(row.len());
+        let spare = room_bytes(class) - row.len();
         let record = arena.push([head.to_bytes().as_flattened(), key, clustering, row], spare);
-        head.row_place = record.behind(RECORD_HEAD_BYTES + key.len());
+        head.row_place = RowPlace::new(record.behind(RECORD_HEAD_BYTES + key.len()), class);
         head.write(arena, record);
         record
     }
@@ -104,8 +105,7 @@ impl RecordHead {
     /// Clustering key and bytes of the only row.
     #[inline]
     pub(super) fn only_row(self, arena: &Arena) -> (&[u8], &[u8]) {
-        let clustering_len = self.clustering_len as usize;
-        arena.get(self.row_place, clustering_len + self.row_len as usize).split_at(clustering_len)
+        self.row_place.get(arena, self.clustering_len as usize, self.row_len as usize)
     }
 }
 

@@ -4,10 +4,14 @@
 //! handles of them. A handle carries the first eight bytes of its clustering key, so that most
 //! comparisons of a search do not leave the leaf.
 //!
+//! A row has a little more room than it needs, and keeps it when it becomes shorter: one that is
+//! inserted and updated in turn is longer after each update, and must not leave its bytes behind
+//! each time.
+//!
 //! A row is *whole* when it was merged with all that older memtables and files have of it, at a
 //! moment when no tombstone lay over it there. Those do not change, so it stays whole.
 
-use super::arena::{Arena, Place};
+use super::arena::{Arena, PLACE_SPARE_BITS, Place};
 use super::leaves::{Leaves, Position};
 use std::cmp::Ordering;
 
@@ -15,7 +19,7 @@ use std::cmp::Ordering;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RowHandle {
     prefix: u64,
-    place: Place,
+    place: RowPlace,
     /// With [`WHOLE`].
     clustering_len: u32,
     row_len: u32,
@@ -26,12 +30,11 @@ pub(super) const WHOLE: u32 = 1 << 31;
 
 impl RowHandle {
     pub(super) fn store(arena: &mut Arena, clustering: &[u8], row: &[u8]) -> Self {
-        let place = arena.push([clustering, row], room_for(row.len()) - row.len());
-        RowHandle::new(place, clustering, row.len())
+        RowHandle::new(RowPlace::store(arena, clustering, row), clustering, row.len())
     }
 
-    /// A row that is in the arena already, and has the room of [`room_for`].
-    pub(super) fn new(place: Place, clustering: &[u8], row_len: usize) -> Self {
+    /// A row that is in the arena already.
+    pub(super) fn new(place: RowPlace, clustering: &[u8], row_len: usize) -> Self {
         RowHandle {
             prefix: prefix_of(clustering),
             place,
@@ -58,13 +61,12 @@ impl RowHandle {
     #[inline]
     pub(super) fn get<'a>(&self, arena: &'a Arena) -> (&'a [u8], &'a [u8]) {
         let clustering_len = self.clustering_len();
-        arena.get(self.place, clustering_len + self.row_len as usize).split_at(clustering_len)
+        self.place.get(arena, clustering_len, self.row_len as usize)
     }
 
     /// Puts other bytes in the row's place.
     pub(super) fn replace(&mut self, arena: &mut Arena, row: &[u8]) {
-        let (clustering_len, row_len) = (self.clustering_len(), self.row_len as usize);
-        self.place = replace_row(arena, self.place, clustering_len, row_len, row);
+        self.place = self.place.replace(arena, self.clustering_len(), row);
         self.row_len = row.len() as u32;
     }
 
@@ -72,31 +74,98 @@ impl RowHandle {
     fn compare(&self, arena: &Arena, prefix: u64, clustering: &[u8]) -> Ordering {
         self.prefix
             .cmp(&prefix)
-            .then_with(|| arena.get(self.place, self.clustering_len()).cmp(clustering))
+            .then_with(|| self.place.get(arena, self.clustering_len(), 0).0.cmp(clustering))
     }
 }
 
-/// Room that a row of that many bytes has: up to an eighth more, so that one that is written again
-/// a little longer, or grows by bits as a collection does, seldom has to move.
-pub(super) fn room_for(row_len: usize) -> usize {
-    row_len.next_multiple_of((row_len / 8 + 1).next_power_of_two().max(8))
+/// Where a row's clustering key is, and how much room the row behind it has: the room's class in
+/// the highest bits, which a [`Place`] does not use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RowPlace(u64);
+
+/// Where a room's class begins among the bits.
+const CLASS_SHIFT: u32 = u64::BITS - PLACE_SPARE_BITS;
+
+impl RowPlace {
+    /// Puts a row into the arena, with room.
+    fn store(arena: &mut Arena, clustering: &[u8], row: &[u8]) -> Self {
+        let class = room_class(row.len());
+        let place = arena.push([clustering, row], room_bytes(class) - row.len());
+        RowPlace::new(place, class)
+    }
+
+    /// A row whose room is of that class.
+    pub(super) fn new(place: Place, class: u8) -> Self {
+        RowPlace(u64::from(class) << CLASS_SHIFT | place.to_bits())
+    }
+
+    /// As one number.
+    #[inline]
+    pub(super) fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    /// What [`RowPlace::to_bits`] gave.
+    #[inline]
+    pub(super) fn from_bits(bits: u64) -> Self {
+        RowPlace(bits)
+    }
+
+    #[inline]
+    pub(super) fn place(self) -> Place {
+        Place::from_bits(self.0 & ((1 << CLASS_SHIFT) - 1))
+    }
+
+    /// Clustering key and row of those lengths.
+    #[inline]
+    pub(super) fn get(
+        self,
+        arena: &Arena,
+        clustering_len: usize,
+        row_len: usize,
+    ) -> (&[u8], &[u8]) {
+        arena.get(self.place(), clustering_len + row_len).split_at(clustering_len)
+    }
+
+    /// Puts a row's bytes in the place of an older version's: where that is when there is room,
+    /// else to a new place with the clustering key before it.
+    pub(super) fn replace(self, arena: &mut Arena, clustering_len: usize, row: &[u8]) -> Self {
+        if row.len() <= room_bytes((self.0 >> CLASS_SHIFT) as u8) {
+            arena.get_mut(self.place().behind(clustering_len), row.len()).copy_from_slice(row);
+            return self;
+        }
+        let clustering = arena.get(self.place(), clustering_len).to_vec();
+        RowPlace::store(arena, &clustering, row)
+    }
 }
 
-/// Puts a row's bytes in the place of an older version's: where that is when there is room, else
-/// to a new place with the clustering key before it.
-pub(super) fn replace_row(
-    arena: &mut Arena,
-    place: Place,
-    clustering_len: usize,
-    old_row_len: usize,
-    row: &[u8],
-) -> Place {
-    if row.len() <= room_for(old_row_len) {
-        arena.get_mut(place.behind(clustering_len), row.len()).copy_from_slice(row);
-        return place;
+/// Up to this many bytes, rooms are multiples of [`ROOM_STEP_BYTES`]; behind, each doubling has
+/// [`ROOMS_PER_DOUBLING`].
+const SMALL_ROOM_BYTES: usize = 64;
+const ROOM_STEP_BYTES: usize = 8;
+const SMALL_ROOMS: usize = SMALL_ROOM_BYTES / ROOM_STEP_BYTES;
+const ROOMS_PER_DOUBLING: usize = 4;
+
+/// The class of the least room that holds so many bytes. It is at most a quarter more, so that a
+/// row that is written again a little longer, or grows by bits as a collection does, seldom moves.
+pub(super) fn room_class(row_len: usize) -> u8 {
+    if row_len <= SMALL_ROOM_BYTES {
+        return row_len.div_ceil(ROOM_STEP_BYTES) as u8;
     }
-    let clustering = arena.get(place, clustering_len).to_vec();
-    arena.push([&clustering, row], room_for(row.len()) - row.len())
+    let doublings = ((row_len - 1) / SMALL_ROOM_BYTES).ilog2() as usize;
+    let start = SMALL_ROOM_BYTES << doublings;
+    let step = (row_len - start).div_ceil(start / ROOMS_PER_DOUBLING);
+    (SMALL_ROOMS + doublings * ROOMS_PER_DOUBLING + step) as u8
+}
+
+/// How many bytes a room of that class has.
+#[inline]
+pub(super) fn room_bytes(class: u8) -> usize {
+    let Some(steps) = usize::from(class).checked_sub(SMALL_ROOMS + 1) else {
+        return usize::from(class) * ROOM_STEP_BYTES;
+    };
+    let start = SMALL_ROOM_BYTES << (steps / ROOMS_PER_DOUBLING);
+    start + start / ROOMS_PER_DOUBLING * (steps % ROOMS_PER_DOUBLING + 1)
 }
 
 fn prefix_of(clustering: &[u8]) -> u64 {
@@ -149,12 +218,35 @@ mod tests {
         let mut handle = RowHandle::store(&mut arena, b"key", b"");
         let mut moves = 0;
         for length in 0..20_000 {
-            assert!((length..=length + 8 + length / 4).contains(&room_for(length)));
             let before = handle.place;
             handle.replace(&mut arena, &vec![7; length]);
             moves += usize::from(handle.place != before);
         }
         assert!(moves < 100, "{moves}");
         assert_eq!(handle.get(&arena), (&b"key"[..], &vec![7; 19_999][..]));
+    }
+
+    #[test]
+    fn a_row_of_two_lengths_in_turn_moves_once() {
+        let mut arena = Arena::default();
+        let mut handle = RowHandle::store(&mut arena, b"key", &[1; 160]);
+        handle.replace(&mut arena, &[2; 165]);
+        let place = handle.place;
+        for length in [160, 165, 0, 165] {
+            handle.replace(&mut arena, &vec![3; length]);
+            assert_eq!(handle.get(&arena), (&b"key"[..], &vec![3; length][..]));
+        }
+        assert_eq!(handle.place, place);
+    }
+
+    #[test]
+    fn a_room_holds_its_row_and_at_most_a_quarter_more() {
+        let large = (16..32).flat_map(|bits| [(1_usize << bits) - 1, 1 << bits, (1 << bits) + 1]);
+        for length in (0..20_000).chain(large).chain([u32::MAX as usize]) {
+            let class = room_class(length);
+            let room = room_bytes(class);
+            assert!((length..=length + length / 4 + 8).contains(&room), "{length}: {room}");
+            assert!(class == 0 || room_bytes(class - 1) < length, "{length}");
+        }
     }
 }
