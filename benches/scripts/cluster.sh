@@ -165,10 +165,10 @@ part_lwt() {
     "$THREE" "$flags --workload conditional"
 }
 
-# A setting of replication has 256 groups of its own, so four of them have a thousand.
+# A setting of replication has 128 groups of its own, so eight of them have a thousand.
 part_idle() {
   local factor before after index
-  for factor in 4 5 6; do
+  for factor in 4 5 6 7 8 9 10; do
     load "127.0.0.1:$PORT" --setup --keyspace "idle_$factor" --replication "$factor"
   done
   sleep 10

@@ -24,8 +24,8 @@
 
 use model::Token;
 
-/// Fewest even cuts of a ring: sixteen nodes can have sixteen tokens each.
-pub const CUTS_MIN: usize = 256;
+/// Fewest even cuts of a ring: seven nodes can have sixteen tokens each, and others some.
+pub const CUTS_MIN: usize = 128;
 /// Most even cuts of a ring.
 pub const CUTS_MAX: usize = 4_096;
 /// Ranges for each shard of a node, so that what shards lead is even.
@@ -212,8 +212,8 @@ mod tests {
 
     #[test]
     fn a_ring_has_enough_ranges_for_the_shards_of_its_first_node() {
-        let counts = [1, 2, 8, 9, 16, 64, u16::MAX].map(cuts_for);
-        assert_eq!(counts, [256, 256, 256, 512, 512, 2_048, CUTS_MAX]);
+        let counts = [1, 4, 5, 8, 9, 16, 64, u16::MAX].map(cuts_for);
+        assert_eq!(counts, [128, 128, 256, 256, 512, 512, 2_048, CUTS_MAX]);
         assert!(counts.into_iter().all(is_cut_count));
     }
 
