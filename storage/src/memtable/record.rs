@@ -11,7 +11,7 @@
 //! is in `content`. Numbers are little-endian; a record never leaves memory.
 
 use super::arena::{Arena, Place};
-use super::rows::{RowPlace, WHOLE, room_bytes, room_class};
+use super::rows::{RowPlace, WHOLE, first_room_class, room_bytes};
 use model::TimestampMicros;
 
 const RECORD_HEAD_BYTES: usize = 32;
@@ -88,7 +88,7 @@ impl RecordHead {
             content: None,
             key_len: key.len() as u32,
         };
-        let class = room_class(row.len());
+        let class = first_room_class(row.len());
         let spare = room_bytes(class) - row.len();
         let record = arena.push([head.to_bytes().as_flattened(), key, clustering, row], spare);
         head.row_place = RowPlace::new(record.behind(RECORD_HEAD_BYTES + key.len()), class);

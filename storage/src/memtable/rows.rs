@@ -4,9 +4,10 @@
 //! handles of them. A handle carries the first eight bytes of its clustering key, so that most
 //! comparisons of a search do not leave the leaf.
 //!
-//! A row has a little more room than it needs, and keeps it when it becomes shorter: one that is
-//! inserted and updated in turn is longer after each update, and must not leave its bytes behind
-//! each time.
+//! A row has a little more room than it needs, so that an update of an inserted row, which is
+//! longer by the time of the insert, is merged in its place. It keeps its room when it becomes
+//! shorter: one that is inserted and updated in turn must not leave its bytes behind each time. One
+//! that outgrows its room gets an eighth more, since it may grow by bits, as a collection does.
 //!
 //! A row is *whole* when it was merged with all that older memtables and files have of it, at a
 //! moment when no tombstone lay over it there. Those do not change, so it stays whole.
@@ -30,7 +31,8 @@ pub(super) const WHOLE: u32 = 1 << 31;
 
 impl RowHandle {
     pub(super) fn store(arena: &mut Arena, clustering: &[u8], row: &[u8]) -> Self {
-        RowHandle::new(RowPlace::store(arena, clustering, row), clustering, row.len())
+        let place = RowPlace::store(arena, clustering, row, first_room_class(row.len()));
+        RowHandle::new(place, clustering, row.len())
     }
 
     /// A row that is in the arena already.
@@ -87,9 +89,8 @@ pub(super) struct RowPlace(u64);
 const CLASS_SHIFT: u32 = u64::BITS - PLACE_SPARE_BITS;
 
 impl RowPlace {
-    /// Puts a row into the arena, with room.
-    fn store(arena: &mut Arena, clustering: &[u8], row: &[u8]) -> Self {
-        let class = room_class(row.len());
+    /// Puts a row into the arena, in a room of that class.
+    fn store(arena: &mut Arena, clustering: &[u8], row: &[u8], class: u8) -> Self {
         let place = arena.push([clustering, row], room_bytes(class) - row.len());
         RowPlace::new(place, class)
     }
@@ -135,26 +136,34 @@ impl RowPlace {
             return self;
         }
         let clustering = arena.get(self.place(), clustering_len).to_vec();
-        RowPlace::store(arena, &clustering, row)
+        let class = room_class(row.len() + SPARE_BYTES.max(row.len() / 8));
+        RowPlace::store(arena, &clustering, row, class)
     }
 }
 
+/// What a row is longer by when it has the time of its marker besides its cells': some days in
+/// microseconds.
+const SPARE_BYTES: usize = 6;
 /// Up to this many bytes, rooms are multiples of [`ROOM_STEP_BYTES`]; behind, each doubling has
 /// [`ROOMS_PER_DOUBLING`].
-const SMALL_ROOM_BYTES: usize = 64;
+const SMALL_ROOM_BYTES: usize = 1 << 10;
 const ROOM_STEP_BYTES: usize = 8;
 const SMALL_ROOMS: usize = SMALL_ROOM_BYTES / ROOM_STEP_BYTES;
 const ROOMS_PER_DOUBLING: usize = 4;
 
-/// The class of the least room that holds so many bytes. It is at most a quarter more, so that a
-/// row that is written again a little longer, or grows by bits as a collection does, seldom moves.
-pub(super) fn room_class(row_len: usize) -> u8 {
-    if row_len <= SMALL_ROOM_BYTES {
-        return row_len.div_ceil(ROOM_STEP_BYTES) as u8;
+/// The class of the room that a new row gets; of none, if it is none.
+pub(super) fn first_room_class(row_len: usize) -> u8 {
+    if row_len == 0 { 0 } else { room_class(row_len + SPARE_BYTES) }
+}
+
+/// The class of the least room that holds so many bytes.
+fn room_class(byte_count: usize) -> u8 {
+    if byte_count <= SMALL_ROOM_BYTES {
+        return byte_count.div_ceil(ROOM_STEP_BYTES) as u8;
     }
-    let doublings = ((row_len - 1) / SMALL_ROOM_BYTES).ilog2() as usize;
+    let doublings = ((byte_count - 1) / SMALL_ROOM_BYTES).ilog2() as usize;
     let start = SMALL_ROOM_BYTES << doublings;
-    let step = (row_len - start).div_ceil(start / ROOMS_PER_DOUBLING);
+    let step = (byte_count - start).div_ceil(start / ROOMS_PER_DOUBLING);
     (SMALL_ROOMS + doublings * ROOMS_PER_DOUBLING + step) as u8
 }
 
@@ -227,26 +236,35 @@ mod tests {
     }
 
     #[test]
-    fn a_row_of_two_lengths_in_turn_moves_once() {
+    fn an_inserted_row_is_updated_in_its_place_and_never_moves_twice_for_that() {
         let mut arena = Arena::default();
-        let mut handle = RowHandle::store(&mut arena, b"key", &[1; 160]);
-        handle.replace(&mut arena, &[2; 165]);
-        let place = handle.place;
-        for length in [160, 165, 0, 165] {
-            handle.replace(&mut arena, &vec![3; length]);
-            assert_eq!(handle.get(&arena), (&b"key"[..], &vec![3; length][..]));
+        for length in 1..300 {
+            let mut handle = RowHandle::store(&mut arena, b"key", &vec![1; length]);
+            let place = handle.place;
+            for length in [length + SPARE_BYTES, length, 0, length + SPARE_BYTES] {
+                handle.replace(&mut arena, &vec![3; length]);
+                assert_eq!(handle.get(&arena), (&b"key"[..], &vec![3; length][..]));
+            }
+            assert_eq!(handle.place, place);
+            handle.replace(&mut arena, &vec![4; length + 30]);
+            let place = handle.place;
+            for length in [length, length + 30 + SPARE_BYTES] {
+                handle.replace(&mut arena, &vec![5; length]);
+            }
+            assert_eq!(handle.place, place);
         }
-        assert_eq!(handle.place, place);
     }
 
     #[test]
-    fn a_room_holds_its_row_and_at_most_a_quarter_more() {
+    fn rooms_hold_what_they_are_for_and_little_more() {
         let large = (16..32).flat_map(|bits| [(1_usize << bits) - 1, 1 << bits, (1 << bits) + 1]);
         for length in (0..20_000).chain(large).chain([u32::MAX as usize]) {
             let class = room_class(length);
             let room = room_bytes(class);
-            assert!((length..=length + length / 4 + 8).contains(&room), "{length}: {room}");
+            let room_max = if length <= SMALL_ROOM_BYTES { length + 7 } else { length * 5 / 4 };
+            assert!((length..=room_max).contains(&room), "{length}: {room}");
             assert!(class == 0 || room_bytes(class - 1) < length, "{length}");
+            assert!(first_room_class(length) >= class);
         }
     }
 }
