@@ -16,7 +16,7 @@ mod parse;
 mod tests;
 
 pub use datetime::{add_months, push_rfc3339_micros};
-pub use duration::format_duration;
+pub use duration::{format_duration, parse_duration};
 pub use format::format_value;
 pub(crate) use format::push_native;
 pub use parse::parse_literal;

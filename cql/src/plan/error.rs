@@ -79,6 +79,7 @@ impl From<ValueError> for PlanError {
 
 impl From<SyntaxError> for PlanError {
     fn from(error: SyntaxError) -> PlanError {
-        PlanError { kind: ErrorKind::Syntax, message: error.to_string().into() }
+        let kind = if error.is_of_value { ErrorKind::Invalid } else { ErrorKind::Syntax };
+        PlanError { kind, message: error.to_string().into() }
     }
 }

@@ -8,7 +8,8 @@ const FOUND_LENGTH_MAX: usize = 64;
 
 /// A text that is not a CQL statement.
 ///
-/// Displayed the way Cassandra's clients know it: `line L:C what is wrong`.
+/// Displayed the way Cassandra's clients know it: `line L:C what is wrong`, or without the place if
+/// it is of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SyntaxError {
     /// Line, from 1.
@@ -21,6 +22,9 @@ pub struct SyntaxError {
     pub expected: String,
     /// What is wrong, in words, without the position.
     pub message: String,
+    /// Whether the text is CQL and a constant in it is no value; clients are told of an invalid
+    /// query then.
+    pub is_of_value: bool,
 }
 
 impl SyntaxError {
@@ -28,7 +32,8 @@ impl SyntaxError {
     pub(super) fn unexpected(position: Position, found: &str, expected: String) -> SyntaxError {
         let found = excerpt(found);
         let message = format!("no viable alternative at input '{found}' (expected {expected})");
-        SyntaxError { line: position.line, column: position.column, found, expected, message }
+        let (line, column, is_of_value) = (position.line, position.column, false);
+        SyntaxError { line, column, found, expected, message, is_of_value }
     }
 
     /// What stands at `position` is wrong in itself.
@@ -39,12 +44,21 @@ impl SyntaxError {
             found: excerpt(found),
             expected: String::new(),
             message,
+            is_of_value: false,
         }
+    }
+
+    /// The constant at `position` is no value.
+    pub(super) fn invalid_value(position: Position, found: &str, message: String) -> SyntaxError {
+        SyntaxError { is_of_value: true, ..SyntaxError::invalid(position, found, message) }
     }
 }
 
 impl fmt::Display for SyntaxError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_of_value {
+            return f.write_str(&self.message);
+        }
         write!(f, "line {}:{} {}", self.line, self.column, self.message)
     }
 }

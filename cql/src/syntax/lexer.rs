@@ -285,11 +285,10 @@ impl<'a> Lexer<'a> {
             return Ok((TokenKind::Word, word.find('µ').unwrap_or(word.len())));
         }
         if let Some(digits) = word.strip_prefix("0x").or_else(|| word.strip_prefix("0X")) {
-            return match (digits.bytes().all(|b| b.is_ascii_hexdigit()), digits.len() % 2) {
-                (true, 0) => Ok((TokenKind::Blob, word.len())),
-                (true, _) => Err(bad(position, word, "blob with an odd number of hex digits")),
-                (false, _) => Err(bad(position, word, "blob with something else than hex digits")),
-            };
+            if !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+                return Err(bad(position, word, "blob with something else than hex digits"));
+            }
+            return Ok((TokenKind::Blob, word.len()));
         }
         let integer = prefix_while(word, |c| c.is_ascii_digit());
         if integer.len() < word.len() && duration::is_units(word) {

@@ -236,6 +236,11 @@ impl<'a> Parser<'a> {
         self.invalid_at(self.position(), message)
     }
 
+    /// The current token is a constant that is no value, for the reason that `message` gives.
+    pub(super) fn invalid_value(&self, message: String) -> SyntaxError {
+        SyntaxError::invalid_value(self.position(), self.text(), message)
+    }
+
     /// What begins at `position` is wrong for the reason that `message` gives.
     pub(super) fn invalid_at(&self, position: Position, message: impl Into<String>) -> SyntaxError {
         SyntaxError::invalid(position, self.lexer.text_at(position), message.into())

@@ -3,10 +3,10 @@
 use super::ast::{
     ArithmeticOperator, FunctionCall, Literal, Position, QualifiedName, Term, TermKind, TypeName,
 };
-use super::duration;
-use super::error::excerpt;
 use super::lexer::TokenKind;
 use super::parser::{Parsed, Parser, is_reserved, unquote};
+use model::literal::{parse_duration, parse_literal};
+use model::types::CqlType;
 
 /// An expression with arithmetic: a [`Term`] or a selector.
 pub(super) trait Expression: Sized {
@@ -102,26 +102,19 @@ impl Parser<'_> {
             TokenKind::Float => Literal::Float(format!("{sign}{}", self.text())),
             TokenKind::Word if self.at_word("NaN") => Literal::Float(format!("{sign}NaN")),
             TokenKind::Word => Literal::Float(format!("{sign}Infinity")),
-            _ => self.duration(negative)?,
+            _ => self.duration(sign)?,
         };
         self.advance()?;
         Ok(Some(literal))
     }
 
-    fn duration(&mut self, negative: bool) -> Parsed<Literal> {
-        match duration::parse(self.text()) {
-            Ok(Some((months, days, nanoseconds))) if negative => {
-                Ok(Literal::Duration { months: -months, days: -days, nanoseconds: -nanoseconds })
-            }
-            Ok(Some((months, days, nanoseconds))) => {
-                Ok(Literal::Duration { months, days, nanoseconds })
-            }
-            Ok(None) => Err(self.unexpected_instead_of("a duration")),
-            Err(problem) => {
-                let text = excerpt(self.text());
-                Err(self.invalid(format!("invalid duration '{text}': {problem}")))
-            }
+    fn duration(&mut self, sign: &str) -> Parsed<Literal> {
+        if self.token.kind != TokenKind::Duration {
+            return Err(self.unexpected_instead_of("a duration"));
         }
+        let (months, days, nanoseconds) = parse_duration(&format!("{sign}{}", self.text()))
+            .map_err(|error| self.invalid_value(error.to_string()))?;
+        Ok(Literal::Duration { months, days, nanoseconds })
     }
 
     /// A constant; nothing is read if none stands here.
@@ -137,7 +130,10 @@ impl Parser<'_> {
                 // 32 digits of 4 bits: the lexer has counted them.
                 (uuid << 4) | u128::from(digit)
             })),
-            TokenKind::Blob => Literal::Blob(blob_bytes(text)),
+            TokenKind::Blob => match parse_literal(&CqlType::Blob, text) {
+                Ok(bytes) => Literal::Blob(bytes),
+                Err(error) => return Err(self.invalid_value(error.to_string())),
+            },
             TokenKind::Word if self.at_word("NULL") => Literal::Null,
             TokenKind::Word if self.at_word("TRUE") => Literal::Boolean(true),
             TokenKind::Word if self.at_word("FALSE") => Literal::Boolean(false),
@@ -377,13 +373,4 @@ fn unquote_dollars(text: &str) -> &str {
 /// The values of the hexadecimal digits in `text`.
 fn hex_digits(text: &str) -> impl Iterator<Item = u8> + '_ {
     text.chars().filter_map(|c| c.to_digit(16)).filter_map(|digit| u8::try_from(digit).ok())
-}
-
-/// The bytes of `0x…`, whose digits the lexer has checked.
-fn blob_bytes(text: &str) -> Vec<u8> {
-    let digits: Vec<u8> = hex_digits(text.get("0x".len()..).unwrap_or_default()).collect();
-    digits
-        .chunks_exact(2)
-        .map(|pair| pair.iter().fold(0, |byte, digit| (byte << 4) | digit))
-        .collect()
 }

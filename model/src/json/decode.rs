@@ -183,6 +183,10 @@ fn native(cql_type: &CqlType, json: &Json) -> Result<Vec<u8>, ValueError> {
     use CqlType as Type;
     let wrong = || expected(wanted(cql_type), json);
     match (cql_type, json) {
+        (Type::Blob, Json::Text(text)) => parse_literal(cql_type, text).map_err(|error| {
+            let text = shown(json);
+            ValueError::new(format!("Value '{text}' is not a valid blob representation: {error}"))
+        }),
         (_, Json::Text(text)) => parse_literal(cql_type, text),
         (Type::Boolean, Json::Boolean(value)) => Ok(vec![u8::from(*value)]),
         (Type::Float | Type::Double | Type::Decimal, Json::Number(number)) => {

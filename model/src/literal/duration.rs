@@ -36,8 +36,8 @@ enum Part {
     Nanos,
 }
 
-/// The serialized duration.
-pub(super) fn parse_duration(text: &str) -> Result<Vec<u8>, ValueError> {
+/// The months, days and nanoseconds of a duration. Errors speak Cassandra's words.
+pub fn parse_duration(text: &str) -> Result<(i32, i32, i64), ValueError> {
     let (negative, unsigned) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, text),
@@ -57,7 +57,16 @@ pub(super) fn parse_duration(text: &str) -> Result<Vec<u8>, ValueError> {
         None => parse_units(&mut duration, unsigned),
     }
     .map_err(|error| error.into_value_error(text))?;
-    Ok(duration.serialize(negative))
+    Ok(duration.parts(negative))
+}
+
+/// The serialized duration.
+pub(super) fn serialize_duration((months, days, nanos): (i32, i32, i64)) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(16);
+    for part in [i64::from(months), i64::from(days), nanos] {
+        write_signed_vint(part, &mut bytes);
+    }
+    bytes
 }
 
 /// The duration with the units of the first form; zero is `0s`.
@@ -126,13 +135,10 @@ impl Duration {
         Ok(())
     }
 
-    fn serialize(&self, negative: bool) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(16);
-        for part in [self.months, self.days, self.nanos] {
-            let part = part as i64;
-            write_signed_vint(if negative { -part } else { part }, &mut bytes);
-        }
-        bytes
+    /// What was added fits, with either sign.
+    fn parts(&self, negative: bool) -> (i32, i32, i64) {
+        let sign = if negative { -1 } else { 1 };
+        (self.months as i32 * sign, self.days as i32 * sign, self.nanos as i64 * i64::from(sign))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Text to values.
 
 use super::datetime::{parse_date, parse_time, parse_timestamp};
-use super::duration::parse_duration;
+use super::duration::{parse_duration, serialize_duration};
 use super::shown;
 use crate::hex::parse_hex;
 use crate::timeuuid::is_timeuuid;
@@ -22,11 +22,7 @@ pub fn parse_literal(cql_type: &CqlType, text: &str) -> Result<Vec<u8>, ValueErr
         CqlType::Text => Ok(text.as_bytes().to_vec()),
         CqlType::Ascii if text.is_ascii() => Ok(text.as_bytes().to_vec()),
         CqlType::Ascii => Err(ValueError::new("Invalid ASCII character in string literal")),
-        CqlType::Blob => text
-            .strip_prefix("0x")
-            .or_else(|| text.strip_prefix("0X"))
-            .and_then(parse_hex)
-            .ok_or_else(|| ValueError::new(format!("cannot parse '{}' as hex bytes", shown(text)))),
+        CqlType::Blob => parse_blob(text),
         CqlType::Boolean => parse_boolean(text),
         CqlType::TinyInt => integer(text, i8::to_be_bytes, "byte"),
         CqlType::SmallInt => integer(text, i16::to_be_bytes, "short"),
@@ -40,7 +36,7 @@ pub fn parse_literal(cql_type: &CqlType, text: &str) -> Result<Vec<u8>, ValueErr
         CqlType::Timestamp => Ok(parse_timestamp(text)?.to_be_bytes().to_vec()),
         CqlType::Date => Ok(parse_date(text)?.to_be_bytes().to_vec()),
         CqlType::Time => Ok(parse_time(text)?.to_be_bytes().to_vec()),
-        CqlType::Duration => parse_duration(text),
+        CqlType::Duration => parse_duration(text).map(serialize_duration),
         CqlType::Inet if text.is_empty() => Ok(Vec::new()),
         CqlType::Inet => parse_inet(text),
         CqlType::Uuid => Ok(parse_uuid(text)?.to_vec()),
@@ -84,6 +80,16 @@ fn integer<T: std::str::FromStr, const N: usize>(
 ) -> Result<Vec<u8>, ValueError> {
     let number = text.parse().map_err(|_| unable(name, text))?;
     Ok(serialize(number).to_vec())
+}
+
+fn parse_blob(text: &str) -> Result<Vec<u8>, ValueError> {
+    let Some(digits) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) else {
+        let text = shown(text);
+        let error = format!("String representation of blob is missing 0x prefix: {text}");
+        return Err(ValueError::new(error));
+    };
+    let wrong = || ValueError::new(format!("cannot parse '{}' as hex bytes", shown(digits)));
+    parse_hex(digits).ok_or_else(wrong)
 }
 
 /// Decimal notation, `NaN`, `Infinity`. Too large is infinite, too small is zero.
