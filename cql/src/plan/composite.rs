@@ -21,7 +21,7 @@ pub(super) fn build(cql_type: &CqlType, parts: &[BoundTerm]) -> Result<Vec<u8>, 
         CqlType::Vector { element, .. } => {
             let fixed = fixed_bytes_in_vector(element).is_some();
             for part in parts {
-                let part = element_of(part)?;
+                let part = element_of(part, "vectors")?;
                 if !fixed {
                     put_vector_length(&mut out, part.len());
                 }
@@ -31,10 +31,11 @@ pub(super) fn build(cql_type: &CqlType, parts: &[BoundTerm]) -> Result<Vec<u8>, 
         _ => {
             let mut builder = CollectionBuilder::new(&mut out);
             let is_map = matches!(cql_type, CqlType::Map { .. });
+            let element = |part| element_of(part, "collections");
             for part in parts.chunks(if is_map { 2 } else { 1 }) {
                 match part {
-                    [key, value] => builder.entry(element_of(key)?, element_of(value)?),
-                    [element] => builder.element(element_of(element)?),
+                    [key, value] => builder.entry(element(key)?, element(value)?),
+                    [value] => builder.element(element(value)?),
                     _ => {}
                 }
             }
@@ -62,14 +63,14 @@ fn put_fields(
     Ok(())
 }
 
-fn element_of<'a>(part: &'a BoundTerm) -> Result<&'a [u8], PlanError> {
-    match part {
-        BoundTerm::Value(bytes) => Ok(bytes),
-        BoundTerm::Null => Err(PlanError::invalid("null is not supported inside collections")),
-        BoundTerm::Unset => {
-            Err(PlanError::invalid("unset value is not supported inside collections"))
-        }
-    }
+/// The value of an element of what `inside` names.
+fn element_of<'a>(part: &'a BoundTerm, inside: &str) -> Result<&'a [u8], PlanError> {
+    let what = match part {
+        BoundTerm::Value(bytes) => return Ok(bytes),
+        BoundTerm::Null => "null",
+        BoundTerm::Unset => "unset value",
+    };
+    Err(PlanError::invalid(format!("{what} is not supported inside {inside}")))
 }
 
 /// Elements of no fixed length stand behind it as an unsigned vint: the leading one bits of the

@@ -36,6 +36,11 @@ pub fn find_table<'s>(
         .ok_or_else(|| PlanError::invalid(format!("table {} does not exist", name.name.as_str())))
 }
 
+/// The name of a table or type with its keyspace.
+pub(super) fn qualified_name(keyspace: &str, name: &str) -> String {
+    format!("{}.{}", quote_identifier(keyspace), quote_identifier(name))
+}
+
 /// The column of that name.
 pub fn table_column<'t>(table: &'t TableDef, name: &Name) -> Result<&'t ColumnDef, PlanError> {
     column_index(table, name).map(|index| &table.columns[index])
@@ -45,10 +50,9 @@ pub fn table_column<'t>(table: &'t TableDef, name: &Name) -> Result<&'t ColumnDe
 pub fn column_index(table: &TableDef, name: &Name) -> Result<usize, PlanError> {
     table.columns.iter().position(|column| *column.name == *name.text).ok_or_else(|| {
         PlanError::invalid(format!(
-            "Undefined column name {} in table {}.{}",
+            "Undefined column name {} in table {}",
             quote_identifier(name.as_str()),
-            table.keyspace,
-            table.name
+            qualified_name(&table.keyspace, &table.name)
         ))
     })
 }

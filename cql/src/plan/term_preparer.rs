@@ -161,7 +161,11 @@ impl TermPreparer<'_, '_> {
                 }
                 ("vector", element)
             }
-            _ => return Err(wrong_literal("list", receiver)),
+            other => {
+                return Err(PlanError::invalid(format!(
+                    "Unexpected receiver type '{other}'; only list and vector are expected"
+                )));
+            }
         };
         let part = receiver.part("value", (**element).clone());
         let parts = self.prepare_elements(items, &part, kind, receiver)?;
@@ -271,7 +275,7 @@ impl TermPreparer<'_, '_> {
             if let [item] = items {
                 return self.prepare(item, receiver);
             }
-            return Err(wrong_literal("tuple", receiver));
+            return Err(wrong_literal("tuple type", receiver));
         };
         if items.len() > fields.len() {
             return Err(PlanError::invalid(format!(
@@ -538,10 +542,9 @@ fn prepare_literal(literal: &Literal, receiver: &Receiver) -> Result<PreparedTer
         )));
     }
     let bytes = match literal {
-        Literal::Uuid(uuid) => uuid.to_be_bytes().to_vec(),
         Literal::Blob(bytes) => bytes.clone(),
         Literal::Boolean(value) => vec![u8::from(*value)],
-        Literal::Duration { .. } => {
+        Literal::Uuid(_) | Literal::Duration { .. } => {
             model::literal::parse_literal(cql_type, &literal_text(literal))?
         }
         Literal::Integer(text) | Literal::Float(text) | Literal::String(text) => {

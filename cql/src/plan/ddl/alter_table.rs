@@ -5,6 +5,7 @@
 //! same, since clients rely on them.
 
 use super::super::PlanError;
+use super::super::names::qualified_name;
 use super::cdc::{CdcRefusal, is_attached_log, sync_log};
 use super::column_types::{check_data_type, column_type};
 use super::create_table::{
@@ -16,7 +17,7 @@ use super::options::{TableProperties, check_cdc_of_log};
 use super::table_lookup::user_table;
 use super::{ChangeKind, DdlContext, SchemaChange};
 use crate::syntax::ast::{self, AlterTable, AlterTableAction, ColumnDefinition, Name};
-use model::schema::DroppedColumn;
+use model::schema::{DroppedColumn, quote_identifier};
 use model::{ColumnDef, ColumnKind, CqlType, KeyspaceDef, Schema, TableDef};
 use std::sync::Arc;
 
@@ -206,8 +207,8 @@ fn drop_column(
             Ok(())
         } else {
             Err(PlanError::invalid(format!(
-                "Column {name} was not found in table '{}.{}'",
-                table.keyspace, table.name
+                "Column {name} was not found in table '{}'",
+                qualified_name(&table.keyspace, &table.name)
             )))
         };
     };
@@ -273,7 +274,9 @@ fn rename_column(
             Ok(())
         } else {
             Err(PlanError::invalid(format!(
-                "Undefined column name {from} in table {keyspace}.{name}"
+                "Undefined column name {} in table {}",
+                quote_identifier(from),
+                qualified_name(keyspace, name)
             )))
         };
     };

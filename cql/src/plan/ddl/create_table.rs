@@ -196,7 +196,7 @@ fn primary_key(create: &CreateTable) -> Result<&PrimaryKey, PlanError> {
             "No PRIMARY KEY specifed for table '{table}' (exactly one required)"
         ))),
         _ => Err(PlanError::invalid(format!(
-            "Multiple PRIMARY KEY specifed for table '{table}' (exactly one required)"
+            "Multiple PRIMARY KEY specified for table '{table}' (exactly one required)"
         ))),
     }
 }

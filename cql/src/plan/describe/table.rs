@@ -5,8 +5,9 @@
 //! TABLE), `tombstone_gc` when it is set.
 
 use super::super::ddl::{CdcTables, double};
+use super::super::names::qualified_name;
 use super::super::system_schema::{is_virtual_keyspace, shown_compression};
-use super::text::{commented, qualified_name, quote_map, quote_text};
+use super::text::{commented, quote_map, quote_text};
 use model::literal::format_value;
 use model::schema::{DroppedColumn, quote_identifier};
 use model::{ColumnDef, ColumnKind, CqlType, TableDef, TableOptions};

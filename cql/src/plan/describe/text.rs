@@ -1,5 +1,6 @@
 //! Pieces of CQL text: names, strings, maps; the statements of keyspaces and types.
 
+use super::super::names::qualified_name;
 use super::super::system_schema::{is_virtual_keyspace, replication_map};
 use model::schema::quote_identifier;
 use model::{KeyspaceDef, UserType};
@@ -7,11 +8,6 @@ use std::fmt::Write;
 
 /// The package of replication strategies, which their short names leave out.
 const STRATEGIES: &str = "org.apache.cassandra.locator.";
-
-/// The name of a table or type with its keyspace.
-pub(super) fn qualified_name(keyspace: &str, name: &str) -> String {
-    format!("{}.{}", quote_identifier(keyspace), quote_identifier(name))
-}
 
 /// A string as a CQL constant.
 pub(super) fn quote_text(text: &str) -> String {

@@ -54,15 +54,26 @@ impl Aggregate {
         let is_number = super::super::arithmetic::result_type(argument, argument).is_some();
         match function_of(name) {
             Some(AggregateFunction::Sum | AggregateFunction::Average) if !is_number => {
-                Err(PlanError::invalid(format!(
-                    "Invalid call to function {name}, none of its type signatures match (known \
-                     type signatures: {})",
-                    number_signatures(name)
-                )))
+                Err(no_number(name))
             }
             Some(function) => Ok(Aggregate { function, argument: argument.clone() }),
             None => Err(PlanError::invalid(format!("Unknown function {name} called"))),
         }
+    }
+
+    /// What is wrong with a call of the aggregate of that name with so many arguments, which are
+    /// not one. Nothing if the name is none of an aggregate.
+    pub(super) fn wrong_count(name: &str, given: usize) -> Option<PlanError> {
+        Some(match function_of(name)? {
+            AggregateFunction::Sum | AggregateFunction::Average => no_number(name),
+            AggregateFunction::Min | AggregateFunction::Max => PlanError::invalid(format!(
+                "Invalid number of arguments for function system.{name}(any)"
+            )),
+            AggregateFunction::CountRows | AggregateFunction::Count => PlanError::invalid(format!(
+                "Invalid number of arguments in call to function system.{name}: 1 required but \
+                 {given} provided"
+            )),
+        })
     }
 
     /// The type of its result.
@@ -168,6 +179,14 @@ impl Aggregate {
 }
 
 /// The overloads of a function of `system` that keeps the type of any number.
+fn no_number(name: &str) -> PlanError {
+    PlanError::invalid(format!(
+        "Invalid call to function {name}, none of its type signatures match (known type \
+         signatures: {})",
+        number_signatures(name)
+    ))
+}
+
 pub(super) fn number_signatures(name: &str) -> String {
     const NUMBERS: [&str; 9] =
         ["tinyint", "smallint", "int", "bigint", "float", "double", "decimal", "varint", "counter"];

@@ -57,6 +57,8 @@ const PARAMETERS: &[(&str, &str)] = &[
     ("collection_sum", "numeric set/list"),
     ("collection_avg", "numeric set/list"),
     ("to_json", "any"),
+    // The name it had before Cassandra 5.
+    ("tojson", "any"),
 ];
 
 impl Compiler<'_, '_, '_> {
@@ -69,8 +71,6 @@ impl Compiler<'_, '_, '_> {
         if let Some(similarity) = similarity_of(name) {
             return self.similarity(similarity, name, arguments).map(Some);
         }
-        // The name it had before Cassandra 5.
-        let name = if name == "tojson" { "to_json" } else { name };
         let Some((_, wanted)) = PARAMETERS.iter().find(|(known, _)| *known == name) else {
             return Ok(None);
         };
@@ -195,7 +195,7 @@ fn similarity_of(name: &str) -> Option<Similarity> {
 fn of_collection(name: &str, argument: &CqlType) -> Option<(GenericFunction, CqlType)> {
     let frozen = true;
     Some(match (name, argument) {
-        ("to_json", _) => (GenericFunction::ToJson(argument.clone()), CqlType::Text),
+        ("to_json" | "tojson", _) => (GenericFunction::ToJson(argument.clone()), CqlType::Text),
         ("map_keys", CqlType::Map { key, .. }) => {
             (GenericFunction::MapKeys, CqlType::Set { element: key.clone(), frozen })
         }

@@ -308,6 +308,9 @@ impl Compiler<'_, '_, '_> {
             let column = format!("system.{name}({})", argument.name);
             return self.aggregate(aggregate, Some(argument.expression), column);
         }
+        if is_system && let Some(error) = Aggregate::wrong_count(name, call.arguments.len()) {
+            return Err(error);
+        }
         if is_system && let Some(compiled) = self.generic_function(name, &call.arguments)? {
             return Ok(compiled);
         }

@@ -9,9 +9,9 @@ use crate::plan::error::{ErrorKind, PlanError};
 use crate::plan::markers::Receiver;
 use crate::plan::names::{receiver_of, table_column};
 use crate::plan::term::PreparedTerm;
-use crate::plan::term_preparer::TermPreparer;
+use crate::plan::term_preparer::{Fit, TermPreparer};
 use crate::plan::term_text::term_text;
-use crate::syntax::ast::{Assignment, AssignmentOperation, DeleteTarget, Name, Term, TermKind};
+use crate::syntax::ast::{Assignment, AssignmentOperation, DeleteTarget, Name, Term};
 use model::{ColumnDef, ColumnId, CqlType, TableDef};
 
 /// A change of one column.
@@ -179,6 +179,9 @@ fn prepare_add(
     }
     let operation = || format!("{0} = {0} + {1}", column.name, term_text(term));
     require_cells(column, "non counter", operation)?;
+    if matches!(column.cql_type, CqlType::Map { .. }) {
+        require_fit(preparer, term, &column.cql_type, "addition has to be a map")?;
+    }
     let value = preparer.prepare(term, &receiver_of(column))?;
     Ok(if is_list(column) { ColumnChange::Append(value) } else { ColumnChange::AddElements(value) })
 }
@@ -211,13 +214,8 @@ fn prepare_subtract(
     Ok(match &column.cql_type {
         // A map gives up keys: a set of them, under the map's own name.
         CqlType::Map { key, .. } => {
-            if matches!(term.kind, TermKind::Map(_)) {
-                return Err(PlanError::invalid(format!(
-                    "Value for a map substraction has to be a set, but was: '{}'",
-                    term_text(term)
-                )));
-            }
             let keys = CqlType::Set { element: key.clone(), frozen: false };
+            require_fit(preparer, term, &keys, "substraction has to be a set")?;
             let keys = Receiver::new(column.name.clone(), keys);
             ColumnChange::RemoveKeys(preparer.prepare(term, &keys)?)
         }
@@ -226,6 +224,20 @@ fn prepare_subtract(
         }
         _ => ColumnChange::RemoveValues(preparer.prepare(term, &receiver_of(column))?),
     })
+}
+
+/// What a map is given, or gives up, has to be of a type; `wanted` is spelled as Cassandra does.
+fn require_fit(
+    preparer: &TermPreparer,
+    term: &Term,
+    cql_type: &CqlType,
+    wanted: &str,
+) -> Result<(), PlanError> {
+    if preparer.fit(term, cql_type) != Fit::None {
+        return Ok(());
+    }
+    let found = term_text(term);
+    Err(PlanError::invalid(format!("Value for a map {wanted}, but was: '{found}'")))
 }
 
 fn prepare_set_element(
