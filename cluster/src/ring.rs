@@ -15,13 +15,17 @@
 //!
 //! It does not know which nodes are alive, nor how the ring changes: that is metadata's.
 
-use crate::range::{CUTS_MIN, Ranges, cut_tokens, is_cut_count, position_of, token_at};
+mod tokens;
+
+use crate::range::{CUTS_MIN, Ranges, is_cut_count};
 use model::Token;
 use model::schema::Replication;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+
+pub use tokens::choose_tokens;
 
 /// Tokens that a node owns unless it is configured otherwise.
 pub const TOKENS_PER_NODE: usize = 16;
@@ -255,46 +259,6 @@ impl<'a> CentreWalk<'a> {
         }
         self.missing -= 1;
         true
-    }
-}
-
-/// Chooses tokens for a node that joins `ring`, ascending: `count` of its even cuts that nobody
-/// owns, so that no range has to be cut. One lies in each of `count` equal parts as far as cuts are
-/// free there, so that the node's shards fill evenly, and each as far as can be from everybody's
-/// tokens, so that nodes do; `random` decides among equals. When few are left they are fewer, so
-/// that some are left for others; none are chosen only when there are none.
-pub fn choose_tokens(count: usize, ring: &Ring, mut random: impl FnMut() -> u64) -> Vec<Token> {
-    let mut taken: BTreeSet<u64> =
-        ring.owners.iter().map(|(token, _)| position_of(*token)).collect();
-    let positions = cut_tokens(ring.cuts).map(position_of);
-    let mut free: Vec<u64> = positions.filter(|position| !taken.contains(position)).collect();
-    let count = count.min(free.len().div_ceil(2));
-    let mut tokens: Vec<Token> = Vec::with_capacity(count);
-    for part in 0..count {
-        let is_of_part =
-            |position: u64| ((u128::from(position) * count as u128) >> 64) as usize == part;
-        let is_any_here = free.iter().any(|position| is_of_part(*position));
-        let candidates = free.iter().enumerate();
-        let farthest = candidates
-            .filter(|(_, position)| !is_any_here || is_of_part(**position))
-            .max_by_key(|(_, position)| (distance_to_nearest(&taken, **position), random()));
-        if let Some((index, _)) = farthest {
-            let position = free.remove(index);
-            taken.insert(position);
-            tokens.push(token_at(position));
-        }
-    }
-    tokens.sort_unstable();
-    tokens
-}
-
-/// How far a position is from the nearest that is taken, either way around.
-fn distance_to_nearest(taken: &BTreeSet<u64>, position: u64) -> u64 {
-    let above = taken.range(position..).next().or_else(|| taken.first());
-    let below = taken.range(..position).next_back().or_else(|| taken.last());
-    match above.zip(below) {
-        None => u64::MAX,
-        Some((above, below)) => above.wrapping_sub(position).min(position.wrapping_sub(*below)),
     }
 }
 

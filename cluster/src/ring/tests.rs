@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::golden::{self, Command, Interpreter};
-use crate::range::{CUTS_MIN, Ranges, cut_tokens};
+use crate::range::{CUTS_MIN, Ranges, cut_tokens, position_of};
 use std::collections::BTreeMap;
 
 /// A node for tests, at an address that nobody dials.
@@ -83,7 +83,7 @@ fn chosen_tokens_lie_one_in_each_part_and_cut_nothing() {
     let mut nodes = Vec::new();
     for host in 1..=7 {
         let ring = Ring::new(nodes.clone()).unwrap();
-        let tokens = choose_tokens(TOKENS_PER_NODE, &ring, &mut random);
+        let tokens = choose_tokens(TOKENS_PER_NODE, &ring, "dc1", &mut random);
         for (part, &token) in tokens.iter().enumerate() {
             assert_eq!(position_of(token) as usize >> 60, part, "host {host}");
         }
@@ -94,6 +94,47 @@ fn chosen_tokens_lie_one_in_each_part_and_cut_nothing() {
     assert_eq!(ring.ranges(), Ranges::new([], CUTS_MIN), "every token is an even cut");
 }
 
+/// How many of the ring's even cuts each node of a data centre owns.
+fn cuts_owned(ring: &Ring, data_centre: &str) -> Vec<usize> {
+    let factors = BTreeMap::from([(data_centre.to_owned(), 1)]);
+    let replication = Replication::NetworkTopology { factors };
+    let mut counts = BTreeMap::new();
+    for token in cut_tokens(ring.cuts) {
+        *counts.entry(ring.replicas(&replication, token, NodeIndex(0))[0]).or_default() += 1;
+    }
+    counts.into_values().collect()
+}
+
+#[test]
+fn nodes_own_as_much_as_each_other_in_each_data_centre() {
+    for seed in 1..=8 {
+        let mut random = numbers(seed << 20 | 0xcafe);
+        // The most that one owns to the least that one does, in tenths; few free cuts are a coarse
+        // choice.
+        for (cuts, data_centres, tenths_max) in [
+            (128, &[("dc1", 7)][..], 14),
+            (128, &[("dc1", 3), ("dc2", 3)], 15),
+            (256, &[("dc1", 8), ("dc2", 4)], 14),
+            (1_024, &[("dc1", 12), ("dc2", 12)], 13),
+        ] {
+            let new = |nodes: &[Node]| Ring::new(nodes.to_vec()).unwrap().with_cuts(cuts).unwrap();
+            let mut nodes: Vec<Node> = Vec::new();
+            for (data_centre, node_count) in data_centres {
+                for count in 1..=*node_count {
+                    let ring = new(&nodes);
+                    let tokens = choose_tokens(TOKENS_PER_NODE, &ring, data_centre, &mut random);
+                    let host = nodes.len() as u128 + 1;
+                    nodes.push(Node { tokens, ..node(host, data_centre, "r1", &[]) });
+                    let owned = cuts_owned(&new(&nodes), data_centre);
+                    let (least, most) = (owned.iter().min().unwrap(), owned.iter().max().unwrap());
+                    let is_even = owned.len() == count && most * 10 <= least * tenths_max;
+                    assert!(is_even, "{cuts} cuts, {data_centre}: {owned:?}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn nodes_share_what_is_left_and_some_is_left_for_others() {
     let mut random = numbers(0x8765_4321);
@@ -101,7 +142,7 @@ fn nodes_share_what_is_left_and_some_is_left_for_others() {
     let mut counts = Vec::new();
     loop {
         let ring = Ring::new(nodes.clone()).unwrap().with_cuts(64).unwrap();
-        let tokens = choose_tokens(TOKENS_PER_NODE, &ring, &mut random);
+        let tokens = choose_tokens(TOKENS_PER_NODE, &ring, "dc1", &mut random);
         if tokens.is_empty() {
             assert_eq!(ring.owners().len(), 64, "every cut is owned");
             break;
@@ -119,9 +160,13 @@ fn chosen_tokens_are_free_and_far_whatever_the_draws() {
     let taken = Node { tokens: vec![cuts[1]], ..node(1, "dc1", "r1", &[]) };
     let ring = Ring::new(vec![taken]).unwrap().with_cuts(4).unwrap();
     for draw in [0, 1, u64::MAX] {
-        assert_eq!(choose_tokens(1, &ring, || draw), [cuts[3]], "the other side of the ring");
-        assert_eq!(choose_tokens(2, &ring, || draw).len(), 2);
-        assert_eq!(choose_tokens(0, &ring, || draw), []);
+        assert_eq!(
+            choose_tokens(1, &ring, "dc1", || draw),
+            [cuts[3]],
+            "the other side of the ring"
+        );
+        assert_eq!(choose_tokens(2, &ring, "dc1", || draw).len(), 2);
+        assert_eq!(choose_tokens(0, &ring, "dc1", || draw), []);
     }
     assert_eq!(ring.with_cuts(3), Err(RingError::Cuts(3)));
 }

@@ -299,8 +299,8 @@ impl Shard {
             return Command::StartPlan { kind, node: request.record(dead.tokens.clone()) };
         }
         let mut entropy = self.entropy.borrow_mut();
-        let tokens =
-            cluster::ring::choose_tokens(request.token_count, &view.ring, || entropy.u64());
+        let (count, data_centre) = (request.token_count, &request.data_center);
+        let tokens = cluster::ring::choose_tokens(count, &view.ring, data_centre, || entropy.u64());
         let node = request.record(tokens.into_iter().map(|token| token.0).collect());
         let Metadata { cluster_name, cuts, .. } = &view.metadata;
         if view.metadata.ring_is_used() {

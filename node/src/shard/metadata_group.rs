@@ -190,7 +190,8 @@ fn first_tokens(shared: &Shared, entropy: &mut Entropy) -> Vec<i64> {
     let ring = Ring::new(Vec::new())
         .and_then(|ring| ring.with_cuts(cluster::cuts_for(shared.shard_count)));
     let ring = ring.expect("there are rings with that many cuts");
-    let tokens = cluster::ring::choose_tokens(count, &ring, || entropy.u64());
+    let data_centre = &shared.config.data_center;
+    let tokens = cluster::ring::choose_tokens(count, &ring, data_centre, || entropy.u64());
     tokens.into_iter().map(|token| token.0).collect()
 }
 
