@@ -10,11 +10,11 @@ use std::collections::{BTreeMap, BTreeSet};
 const RING: u128 = 1 << 64;
 
 /// Chooses tokens for a node that joins `ring` in a data centre, ascending: `count` of its even
-/// cuts that nobody owns, so that no range has to be cut. One lies in each of `count` equal parts as
-/// far as cuts are free there, so that the node's shards fill evenly. They are those by which the
-/// node comes to own as much as others of its data centre do, taken from who owns most; then those
-/// far from everybody's tokens, and `random` decides among equals. When few are left they are
-/// fewer, so that some are left for others; none are chosen only when there are none.
+/// cuts that nobody owns, so that no range has to be cut. One lies in each of `count` equal parts
+/// as far as cuts are free there, so that the node's shards fill evenly. They are those by which
+/// the node comes to own as much as others of its data centre do, taken from who owns most; then
+/// those far from everybody's tokens, and `random` decides among equals. When few are left they
+/// are fewer, so that some are left for others; none are chosen only when there are none.
 pub fn choose_tokens(
     count: usize,
     ring: &Ring,

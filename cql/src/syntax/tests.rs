@@ -7,6 +7,7 @@
 #![expect(clippy::indexing_slicing, reason = "a test may panic")]
 
 use super::*;
+use crate::plan::{ErrorKind, PlanError};
 use model::golden;
 use std::fmt::Write as _;
 
@@ -212,6 +213,19 @@ fn reserved_words_are_sorted_and_found() {
     }
     assert!(parse("USE selectx").is_ok());
     assert!(parse("USE selec").is_ok());
+}
+
+#[test]
+fn a_constant_that_is_no_value_is_an_invalid_query() {
+    for (constant, is_of_value) in
+        [("0xabc", true), ("1h1y", true), ("P99999999999Y", true), ("0xzz", false), ("1x", false)]
+    {
+        let text = format!("INSERT INTO t (a) VALUES ({constant})");
+        let error = parse(&text).unwrap_err();
+        assert_eq!((error.column, error.is_of_value), (26, is_of_value), "{error}");
+        let kind = if is_of_value { ErrorKind::Invalid } else { ErrorKind::Syntax };
+        assert_eq!(PlanError::from(error).kind, kind, "{constant}");
+    }
 }
 
 #[test]
