@@ -35,6 +35,11 @@ const FAULTS: [Fault; 7] = [
 /// How far ahead a generation is announced: further than anybody is cut off.
 const GENERATION_AHEAD_MILLIS: u64 = 60_000;
 
+/// What a removal hears that would leave less than a majority of some replicas, and after how long it
+/// is clear that nobody is on the way back.
+const NO_MAJORITY: &str = "bring their nodes back first";
+const REFUSED_TICKS: u64 = 20_000;
+
 /// A cluster whose ring changes.
 struct Changing {
     cluster: Cluster,
@@ -45,6 +50,8 @@ struct Changing {
     members: BTreeSet<usize>,
     /// It is never killed for good, and follows the log.
     stayer: usize,
+    /// Copies of the data.
+    factor: usize,
 }
 
 impl Changing {
@@ -71,8 +78,11 @@ impl Changing {
     fn wait_until(&mut self, what: &str, mut is_so: impl FnMut(&mut Cluster) -> bool) {
         let mut ticks_left = PATIENCE.as_millis();
         while !is_so(&mut self.cluster) {
-            let seed = self.cluster.seed;
-            assert!(ticks_left > 0, "seed {seed}: {what}; {:?}", self.status());
+            if ticks_left == 0 {
+                let answers: Vec<_> = (0..=JOINING).map(|node| self.cluster.answer(node)).collect();
+                let (seed, status) = (self.cluster.seed, self.status());
+                panic!("seed {seed}: {what}; answers {answers:?}; {status:?}");
+            }
             ticks_left -= 1;
             self.cluster.step();
         }
@@ -180,15 +190,33 @@ impl Changing {
         }
     }
 
-    /// A node dies and is removed.
+    /// A node dies and is removed. With two copies it may hold half of what there is of some ranges,
+    /// if it has come to be a member by then: its removal is refused for good, and it comes back.
     fn remove(&mut self, node: usize) {
         self.running.remove(&node);
         self.members.remove(&node);
         self.cluster.crash(node, Survival::SyncedOnly);
         // Perhaps it never got so far.
         let Some(host_id) = self.host_id(node) else { return };
-        let stayer = self.stayer;
-        self.insist(stayer, &Order::post(&format!("/remove?host_id={host_id}")));
+        let (stayer, may_be_half) = (self.stayer, self.factor == 2);
+        let order = Order::post(&format!("/remove?host_id={host_id}"));
+        self.cluster.order(stayer, &order);
+        self.disturb_some();
+        let mut refused_ticks = 0;
+        self.wait_until(
+            &format!("node {stayer} does not come to an end with {order:?}"),
+            |cluster| {
+                let answer = cluster.answer(stayer).map(|(_, text)| text).unwrap_or_default();
+                let is_refused = may_be_half && answer.ends_with(NO_MAJORITY);
+                refused_ticks = if is_refused { refused_ticks + 1 } else { 0 };
+                cluster.is_done(stayer) || refused_ticks == REFUSED_TICKS
+            },
+        );
+        if !self.cluster.is_done(stayer) {
+            assert_eq!(node, JOINING, "founders are removed of three copies only");
+            self.cluster.forget_order(stayer);
+            self.join();
+        }
     }
 
     /// The ring is the one that was asked for, and nothing is under way.
@@ -262,7 +290,7 @@ fn run(seed: u64) {
     let factor = if entropy.below(3) == 0 { 2 } else { 3 };
     let workload = Workload::start(&mut cluster, stayer, factor);
     let (running, members) = (BTreeSet::from_iter(founders.clone()), BTreeSet::from_iter(founders));
-    let mut changing = Changing { cluster, entropy, running, members, stayer };
+    let mut changing = Changing { cluster, entropy, running, members, stayer, factor };
     let announcement =
         Order::post(&format!("/cdc/generations?starts_in_ms={GENERATION_AHEAD_MILLIS}"));
     changing.cluster.order(stayer, &announcement);
