@@ -53,9 +53,10 @@ pids=()
 # Where nodes run.
 cores=0
 
+# A node that is waited for is not in pids yet; its report has its number.
 stop_all() {
   local pid
-  for pid in "${pids[@]:-}"; do
+  for pid in "${pids[@]:-}" $(cat "$WORK_DIR"/node-*.json 2> /dev/null | field pid); do
     [ -n "$pid" ] && kill -CONT "$pid" 2>/dev/null && kill -KILL "$pid" 2>/dev/null || true
   done
 }
