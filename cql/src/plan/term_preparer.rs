@@ -469,12 +469,16 @@ pub fn choose_overload<A>(
             list_signatures(&candidates)
         )));
     }
-    fitting.pop().map(|(_, function)| function).ok_or_else(|| {
-        PlanError::invalid(format!(
-            "Invalid call to function {name}, none of its type signatures match (known type \
-             signatures: {signatures})"
-        ))
-    })
+    let chosen = fitting.pop().map(|(_, function)| function);
+    chosen.ok_or_else(|| no_such_signature(name, &signatures))
+}
+
+/// No overload of a function takes such arguments.
+pub fn no_such_signature(function: &str, signatures: &str) -> PlanError {
+    PlanError::invalid(format!(
+        "Invalid call to function {function}, none of its type signatures match (known type \
+         signatures: {signatures})"
+    ))
 }
 
 /// That the arguments fit the only overload there is.

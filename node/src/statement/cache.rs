@@ -126,7 +126,7 @@ pub(crate) struct Foreseen {
     pub table: TableId,
     pub token: Token,
     /// Whether it is a conditional write. Its row is read in its turn, where that of another write is
-    /// merged later, and mostly lies apart: updates made it outgrow its first place.
+    /// merged later, and lies apart if updates made it outgrow its first place.
     pub is_decided: bool,
 }
 

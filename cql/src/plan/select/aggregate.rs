@@ -2,6 +2,7 @@
 
 use crate::plan::arithmetic::compute;
 use crate::plan::error::PlanError;
+use crate::plan::term_preparer::no_such_signature;
 use crate::syntax::ast::ArithmeticOperator;
 use model::CqlType;
 use model::value::compare_values;
@@ -180,11 +181,7 @@ impl Aggregate {
 
 /// The overloads of a function of `system` that keeps the type of any number.
 fn no_number(name: &str) -> PlanError {
-    PlanError::invalid(format!(
-        "Invalid call to function {name}, none of its type signatures match (known type \
-         signatures: {})",
-        number_signatures(name)
-    ))
+    no_such_signature(name, &number_signatures(name))
 }
 
 pub(super) fn number_signatures(name: &str) -> String {

@@ -9,7 +9,9 @@ use crate::plan::function::{Function, overloads};
 use crate::plan::markers::Receiver;
 use crate::plan::names::column_index;
 use crate::plan::term::{BoundTerm, Call, PreparedTerm};
-use crate::plan::term_preparer::{Fit, TermPreparer, choose_overload, value_compatible};
+use crate::plan::term_preparer::{
+    Fit, TermPreparer, choose_overload, no_such_signature, value_compatible,
+};
 use crate::plan::term_text::term_text;
 use crate::plan::type_name::resolve_type;
 use crate::syntax::ast::{
@@ -552,13 +554,6 @@ fn argument_text(argument: &Argument) -> String {
 fn is_of_any_type(operand: &Argument) -> bool {
     let Argument::Term(term) = operand else { return false };
     matches!(term.kind, TermKind::Marker(_) | TermKind::Literal(Literal::Null))
-}
-
-fn no_such_signature(function: &str, signatures: &str) -> PlanError {
-    PlanError::invalid(format!(
-        "Invalid call to function {function}, none of its type signatures match (known type \
-         signatures: {signatures})"
-    ))
 }
 
 fn called(function: Arc<Function>, arguments: Vec<Expression>, name: String) -> Compiled {
