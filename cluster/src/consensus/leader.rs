@@ -199,12 +199,10 @@ impl Leader {
         else {
             return;
         };
-        let is_stale = match follower.state {
-            State::Probed => previous != follower.next.previous(),
-            State::Replicated => previous < follower.matched,
-            State::AwaitsSnapshot => true,
-        };
-        if is_stale {
+        // The shell may have made one append of several, so the refusal of the last probe may name what
+        // came before the first.
+        let is_of_what_was_sent = (follower.matched..=follower.next.previous()).contains(&previous);
+        if !is_of_what_was_sent || follower.state == State::AwaitsSnapshot {
             return;
         }
         if previous <= follower.matched {
