@@ -176,6 +176,12 @@ const SHARD_FIGURES: &[Figure] = &[
         "Groups that were sent an entry which this node can never take; the log says why.",
         |s| s.standing_still,
     ),
+    (
+        "followers_standing_still",
+        "gauge",
+        "Members of groups led here, on live nodes, that lack entries and got none for ten seconds.",
+        |s| s.followers_standing_still,
+    ),
     ("metadata_voters", "gauge", "Nodes that decide on schema and ring; on shard 0.", |s| {
         s.metadata_voters
     }),

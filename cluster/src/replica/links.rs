@@ -48,6 +48,11 @@ impl Links {
         }))
     }
 
+    /// Whether what a shard is sent can leave.
+    pub(super) fn is_connected(&self, peer: Peer) -> bool {
+        self.connections.get(&peer).is_some_and(|connection| connection.is_connected)
+    }
+
     /// Those that can carry something.
     pub(super) fn connected(&mut self) -> impl Iterator<Item = (Peer, &mut Link)> {
         let connected = self.connections.iter_mut().filter(|(_, c)| c.is_connected);

@@ -31,6 +31,7 @@
 mod apply;
 mod catch_up;
 mod ends;
+mod lagging;
 mod links;
 mod local;
 mod member;
@@ -42,6 +43,7 @@ mod tests;
 
 pub use catch_up::{LogRequest, RETRY_NANOS};
 pub use ends::LogEnds;
+pub use lagging::STANDSTILL_NANOS;
 pub use local::{Committed, HeldEntry, Local, LocalLog, LocalState, LogPosition, PartitionMask};
 pub use member::NewReplica;
 pub use messages::ReceiveError;

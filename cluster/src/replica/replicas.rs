@@ -1,5 +1,6 @@
 //! All replicas of a shard, and the way of an entry through them.
 
+use super::lagging::Lagging;
 use super::links::Links;
 use super::local::{Local, LocalLog, LocalState, LogPosition, PartitionMask};
 use super::member::{NewReplica, Replica, SparePayloads};
@@ -71,6 +72,7 @@ pub struct Replicas<W> {
     /// No group has anything to do before that.
     pub(super) next_due: Option<MonotonicNanos>,
     snapshots_needed: BTreeSet<(GroupId, HostId)>,
+    pub(super) lagging: Lagging,
     /// Groups with followers whose entries have to be read, and perhaps some that have none.
     pub(super) catching_up: BTreeSet<GroupId>,
 }
@@ -104,6 +106,7 @@ impl<W> Replicas<W> {
             touched: Vec::new(),
             next_due: None,
             snapshots_needed: BTreeSet::new(),
+            lagging: Lagging::default(),
             catching_up: BTreeSet::new(),
         }
     }
@@ -306,6 +309,11 @@ impl<W> Replicas<W> {
     /// Members of groups led here that need entries which the log has no more.
     pub fn snapshots_needed(&self) -> impl Iterator<Item = (GroupId, HostId)> {
         self.snapshots_needed.iter().copied()
+    }
+
+    /// Whether a member is one of those.
+    pub fn needs_snapshot(&self, id: GroupId, host: HostId) -> bool {
+        self.snapshots_needed.contains(&(id, host))
     }
 
     /// The payloads of the group's undecided entries that may touch the partitions, oldest first.

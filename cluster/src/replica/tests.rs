@@ -14,6 +14,8 @@ use crate::placement::GroupId;
 use crate::ring::HostId;
 use std::sync::Arc;
 
+mod followers;
+
 const ME: HostId = HostId(7);
 
 /// A log in memory: positions count records, and the test says what is held.
@@ -435,92 +437,4 @@ fn a_change_of_members_waits_for_room() {
     let index = replicas.propose(group, vec![2], mask, || 2, &mut shard.local());
     assert_eq!(index, Ok(LogIndex(3)));
     replicas.check_invariants();
-}
-
-/// A leader that started by an old view knew a member of its group, and not where it is: the member
-/// was there already when the view came that says it, and nothing else would have reached it.
-#[test]
-fn a_member_whose_place_becomes_known_is_sent_what_it_lacks() {
-    const OTHER: HostId = HostId(9);
-    let group = GroupId(1);
-    let mut replicas: Replicas<u32> = Replicas::new(ME, Incarnation(1));
-    let mut shard = Shard::default();
-    let members = Membership { voters: vec![ME], learners: vec![OTHER] };
-    let memberships = vec![(LogIndex(0), Arc::new(members))];
-    let recovered = Recovered { memberships, ..Recovered::default() };
-    let new = NewReplica { recovered, ..NewReplica::default() };
-    replicas.add(group, new, MonotonicNanos(5)).unwrap();
-    replicas.campaign(group, &mut shard.local()).unwrap();
-    shard.sync_all(&mut replicas);
-    let other = Peer { host_id: OTHER, shard: 0 };
-    replicas.connected(other, &mut shard.local()).unwrap();
-    let mut sent = Vec::new();
-    assert_eq!(replicas.take_outgoing(MonotonicNanos(6), &mut sent), None, "nobody knows where");
-    assert!(replicas.take_log_request().is_none());
-    replicas.set_shards(group, vec![(OTHER, 0)], &mut shard.local()).unwrap();
-    // The leader has applied its entry and forgotten it, so it has to be read for the other.
-    assert_eq!(replicas.take_outgoing(MonotonicNanos(7), &mut sent), None);
-    let request = replicas.take_log_request().expect("the other lacks the leader's entry");
-    assert_eq!((request.group, request.to, request.first), (group, OTHER, LogIndex(1)));
-}
-
-/// A leader that began anew twice before anything left, the second time behind the end of what it had
-/// asked about first: both probes left as one, and the refusal of it was taken for one of the first.
-/// The follower stood still for good.
-#[test]
-fn the_refusal_of_two_probes_that_left_as_one_counts() {
-    const OTHER: HostId = HostId(9);
-    let group = GroupId(1);
-    let mut replicas: Replicas<u32> = Replicas::new(ME, Incarnation(1));
-    let mut shard = Shard::default();
-    let members = Membership { voters: vec![ME], learners: vec![OTHER] };
-    let memberships = vec![(LogIndex(0), Arc::new(members))];
-    let recovered = Recovered { memberships, ..Recovered::default() };
-    let shards = vec![(OTHER, 0)];
-    let new = NewReplica { recovered, shards, ..NewReplica::default() };
-    replicas.add(group, new, MonotonicNanos(5)).unwrap();
-    replicas.campaign(group, &mut shard.local()).unwrap();
-    shard.sync_all(&mut replicas);
-    let propose = |replicas: &mut Replicas<u32>, shard: &mut Shard| {
-        let mask = PartitionMask(1);
-        replicas.propose(group, vec![1], mask, || 1, &mut shard.local()).unwrap()
-    };
-    while propose(&mut replicas, &mut shard) < LogIndex(40) {}
-    shard.sync_all(&mut replicas);
-    let first = propose(&mut replicas, &mut shard);
-    let other = Peer { host_id: OTHER, shard: 0 };
-    replicas.connected(other, &mut shard.local()).unwrap();
-    shard.sync_all(&mut replicas);
-    let second = propose(&mut replicas, &mut shard);
-    replicas.snapshot_sent(group, OTHER, &mut shard.local()).unwrap();
-    let hint = EntryId { index: LogIndex(39), term: Term(1) };
-    assert_eq!((first, second), (LogIndex(41), LogIndex(42)));
-    assert_eq!(appends(&mut replicas), [(40, 42)], "both probes, from 40 and from 41 on");
-    // The follower has a snapshot as of some entry before.
-    let refusal = Message::AppendRejected { term: Term(1), previous: LogIndex(40), hint };
-    let bytes = envelope(1, vec![(group, Item::Consensus(refusal))], |_, _| b"");
-    replicas.receive(other, &bytes, &mut shard.local()).unwrap();
-    assert_eq!(appends(&mut replicas), [(39, 41)], "as much as one append carries");
-    replicas.check_invariants();
-}
-
-/// The appends that leave, by what comes before them and their last, each entry read from the log.
-fn appends(replicas: &mut Replicas<u32>) -> Vec<(u64, u64)> {
-    let mut appends = Vec::new();
-    loop {
-        let mut bytes = Vec::new();
-        if replicas.take_outgoing(MonotonicNanos(6), &mut bytes).is_some() {
-            let items = Envelope::decode(&bytes).unwrap().envelope.items;
-            appends.extend(items.iter().filter_map(|(_, item)| match item {
-                Item::Append { previous, last, .. } => Some((previous.index.0, last.0)),
-                _ => None,
-            }));
-        } else if let Some(request) = replicas.take_log_request() {
-            let held = HeldEntry { term: Term(1), kind: Kind::Data, payload: vec![1] };
-            let entries = (request.first.0..=request.last.0).map(|_| held.clone()).collect();
-            replicas.read(&request, entries, MonotonicNanos(6));
-        } else {
-            return appends;
-        }
-    }
 }

@@ -23,9 +23,6 @@ use std::sync::Arc;
 /// How long a snapshot may be under way before the leader looks again.
 const SNAPSHOT_NANOS: u64 = 1_000_000_000;
 
-/// After how long without progress a learner is begun anew with.
-const STALL_NANOS: u64 = 1_000_000_000;
-
 /// A log that took less than a group has decided to write would have failed for good.
 const WRITES_WHAT_FITS: &str = "a group writes only what its log has room for";
 
@@ -57,6 +54,8 @@ pub(super) struct Node {
     pub(super) disk: Disk,
     /// How much may wait for the disk.
     pub(super) log_bytes_max: Option<usize>,
+    /// Whether it begins anew with followers that get nothing.
+    pub(super) looks_after_followers: bool,
     /// Nothing while it is down.
     pub(super) up: Option<Up>,
 }
@@ -72,8 +71,6 @@ pub(super) struct Up {
     log_requests: Vec<LogRequest>,
     /// Snapshots that others need, and when they were last sent one.
     snapshots_sent: BTreeMap<(GroupId, u64), MonotonicNanos>,
-    /// How far learners were when they last got on, and when that was.
-    progress: BTreeMap<(GroupId, HostId), (LogIndex, MonotonicNanos)>,
     /// Snapshots that are being written, and who sent them.
     installing: BTreeMap<GroupId, u64>,
     /// What its clock showed when it last did anything.
@@ -214,7 +211,6 @@ impl Node {
             reads: VecDeque::new(),
             log_requests: Vec::new(),
             snapshots_sent: BTreeMap::new(),
-            progress: BTreeMap::new(),
             installing: BTreeMap::new(),
             last_run: now,
         });
@@ -482,7 +478,12 @@ impl Node {
         up.with(node, context, Replicas::tick);
         self.finish_reads(context);
         self.send_snapshots(context);
-        self.begin_anew_with_learners(context);
+        if self.looks_after_followers {
+            let up = self.up.as_mut().unwrap();
+            if up.with(node, context, Replicas::look_after_followers) {
+                context.oracle.count("followers begun anew with");
+            }
+        }
         self.send(context);
         self.up.iter_mut().for_each(|up| up.last_run = context.now);
     }
@@ -519,32 +520,6 @@ impl Node {
                 up.snapshots_sent.insert((id, to), context.now);
                 let payload = Payload::Snapshot(id, up.state.last_snapshot(id).clone());
                 context.out.push(Packet { from: node, to, payload });
-            }
-        }
-    }
-
-    /// A learner that has got nothing for a while may have been made anew since it was sent something.
-    fn begin_anew_with_learners(&mut self, context: &mut Context) {
-        let (node, now) = (self.id, context.now);
-        let up = self.up.as_mut().unwrap();
-        let mut stalled = Vec::new();
-        let mut learners = BTreeMap::new();
-        for id in up.replicas.ids() {
-            for (host, matched) in up.replicas.followers(id) {
-                if up.replicas.members(id).is_some_and(|members| members.learners.contains(&host)) {
-                    let known = up.progress.remove(&(id, host)).filter(|(at, _)| *at == matched);
-                    let (_, since) = known.unwrap_or((matched, now));
-                    let is_stalled = since.after(STALL_NANOS) <= now;
-                    stalled.extend(is_stalled.then_some((id, host)));
-                    let since = if is_stalled { now } else { since };
-                    learners.insert((id, host), (matched, since));
-                }
-            }
-        }
-        up.progress = learners;
-        for (id, host) in stalled {
-            if !up.replicas.snapshots_needed().any(|needed| needed == (id, host)) {
-                up.with(node, context, |r, local| r.snapshot_sent(id, host, local));
             }
         }
     }

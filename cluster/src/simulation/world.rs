@@ -42,6 +42,7 @@ impl World {
                 paused_until: 0,
                 disk: Disk::default(),
                 log_bytes_max: None,
+                looks_after_followers: true,
                 up: None,
             };
             nodes.insert(id, node);

@@ -1,5 +1,6 @@
 //! What a shard looks at beside requests, without waiting for its disk, which may be what is wrong:
-//! connections that stall, clients that wait too long, leadership, and the log's own writes.
+//! connections that stall, clients that wait too long, leadership, members that get nothing, and the log's
+//! own writes.
 
 use super::Shard;
 use cluster::liveness::MonotonicNanos;
@@ -29,11 +30,13 @@ impl Shard {
     pub(super) async fn run_lookout(self: Rc<Self>) {
         let mut turn: u64 = 0;
         let mut progress = Progress::default();
+        let mut standing_count = 0;
         loop {
             self.shared.env.clock.beat(INTERVAL).await;
             turn += 1;
             if turn.is_multiple_of(WIDE_INTERVALS) {
                 self.look_wide();
+                self.look_after_followers(&mut standing_count);
             }
             self.end_late_writes();
             self.adopt_board(MonotonicNanos(self.monotonic_nanos()));

@@ -331,7 +331,7 @@ impl ShardState {
         group: GroupId,
         (host, matched): (HostId, LogIndex),
     ) -> Option<(HostId, LogIndex)> {
-        if self.replicas.snapshots_needed().all(|needed| needed != (group, host)) {
+        if !self.replicas.needs_snapshot(group, host) {
             return Some((host, matched));
         }
         self.snapshots_sent.get(&(group, host)).map(|base| (host, *base))

@@ -12,7 +12,7 @@ use super::Shard;
 use super::state::ShardState;
 use crate::statement::format_uuid;
 use crate::view::View;
-use cluster::consensus::{Change, LogIndex};
+use cluster::consensus::Change;
 use cluster::leadership::Support as _;
 use cluster::liveness::{Board, MonotonicNanos};
 use cluster::replacement::{Fact, Reason, Step, next_step};
@@ -34,9 +34,6 @@ const IDLE_LOOKS_MAX: u32 = 10;
 const FILLED_MAX: usize = 4;
 /// Entries that a member may lack which passes for having caught up; far fewer than may be under way.
 const LAG_MAX: u64 = 256;
-/// A learner that has got nothing for so long is begun anew with: what it was sent first may have come
-/// before its node knew of the plan.
-const STALL_NANOS: u64 = 1_000_000_000;
 
 /// What a shard remembers of the plan that it works on.
 #[derive(Debug, Default)]
@@ -48,8 +45,6 @@ pub(super) struct Moves {
     led: BTreeSet<GroupId>,
     /// What those wait for.
     waiting: BTreeMap<GroupId, Reason>,
-    /// How far learners were when they last got on, and when that was.
-    progress: BTreeMap<(GroupId, HostId), (LogIndex, MonotonicNanos)>,
 }
 
 /// How far the groups have come that a shard has led, or a node.
@@ -74,21 +69,6 @@ impl Moves {
         }
         let ids = |groups: &BTreeSet<GroupId>| groups.iter().map(|id| id.0).collect();
         MovesReport { since: self.since, done: ids(&self.done), led: ids(&self.led), waiting }
-    }
-
-    /// Whether a learner has got nothing for too long.
-    fn is_stalled(
-        &mut self,
-        learner: (GroupId, HostId),
-        matched: LogIndex,
-        now: MonotonicNanos,
-    ) -> bool {
-        let (known, since) = self.progress.entry(learner).or_insert((matched, now));
-        let is_stalled = *known == matched && since.after(STALL_NANOS) <= now;
-        if *known != matched || is_stalled {
-            (*known, *since) = (matched, now);
-        }
-        is_stalled
     }
 }
 
@@ -166,7 +146,8 @@ impl ShardState {
             members.is_some() && self.replicas.is_leader(**id)
         };
         let mut filled = ids.iter().filter(has_learner).count();
-        let mut is_any = false;
+        // A learner may have been sent its first entries before its node knew of the plan.
+        let mut is_any = self.look_after_followers(now);
         for id in ids {
             let Some((setting, range)) = view.place_of(id) else { continue };
             if !setting.placement.is_moving(range) || !self.replicas.is_settled(id) {
@@ -181,7 +162,6 @@ impl ShardState {
                 }
                 Step::Wait(reason) => {
                     self.moves.waiting.insert(id, reason);
-                    is_any |= self.resend_if_stalled(id, reason, now);
                 }
                 Step::HandOver(to) => match self.replicas.transfer(id, to, &*support, now) {
                     Ok(()) => is_any = true,
@@ -212,14 +192,12 @@ impl ShardState {
         };
         let last = replicas.last_index(id);
         let followers = replicas.followers(id);
-        let needs_snapshot =
-            |host: HostId| replicas.snapshots_needed().any(|needed| needed == (id, host));
         let fact = |host: HostId| {
             let matched = followers.iter().find(|(other, _)| *other == host);
             let is_close = matched.is_some_and(|(_, at)| at.0 > 0 && at.0 + LAG_MAX >= last.0);
             Fact {
                 is_live: support.is_live(host, now) && support.supports(host).is_some(),
-                is_caught_up: is_close && !needs_snapshot(host),
+                is_caught_up: is_close && !replicas.needs_snapshot(id, host),
             }
         };
         next_step(replicas.me(), members, committed == members, wanted, fact)
@@ -241,23 +219,6 @@ impl ShardState {
             Err(_) => false,
         }
     }
-
-    /// Begins anew with a learner that has got nothing for a while, and waits for no snapshot.
-    fn resend_if_stalled(&mut self, id: GroupId, reason: Reason, now: MonotonicNanos) -> bool {
-        let Reason::CatchUp(host) = reason else { return false };
-        let is_sent = self.snapshots_sent.contains_key(&(id, host));
-        let is_needed = self.replicas.snapshots_needed().any(|needed| needed == (id, host));
-        let followers = self.replicas.followers(id);
-        let matched = followers.iter().find(|(other, _)| *other == host);
-        let matched = matched.map_or(LogIndex(0), |(_, matched)| *matched);
-        if is_sent || is_needed || !self.moves.is_stalled((id, host), matched, now) {
-            return false;
-        }
-        let result =
-            self.with_replicas(now, |replicas, local| replicas.snapshot_sent(id, host, local));
-        // A log that failed is met by the log's task.
-        result.is_ok()
-    }
 }
 
 /// The nodes that shall hold a range, the preferred leader first.
@@ -268,20 +229,6 @@ fn wanted(view: &View, placement: &cluster::Placement, range: RangeIndex) -> Vec
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_learner_that_gets_nothing_is_begun_anew_with_once_in_a_while() {
-        let mut moves = Moves::default();
-        let learner = (GroupId(1), HostId(7));
-        let at = |millis: u64| MonotonicNanos(millis * 1_000_000);
-        assert!(!moves.is_stalled(learner, LogIndex(0), at(0)));
-        assert!(!moves.is_stalled(learner, LogIndex(0), at(999)));
-        assert!(moves.is_stalled(learner, LogIndex(0), at(1_000)));
-        assert!(!moves.is_stalled(learner, LogIndex(0), at(1_900)), "that was just done");
-        assert!(!moves.is_stalled(learner, LogIndex(5), at(2_100)), "it gets on");
-        assert!(!moves.is_stalled(learner, LogIndex(5), at(3_000)));
-        assert!(moves.is_stalled(learner, LogIndex(5), at(3_100)));
-    }
 
     #[test]
     fn reports_of_one_plan_add_up_and_others_are_left_out() {

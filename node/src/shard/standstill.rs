@@ -1,8 +1,13 @@
-//! Groups that stand still here: they were sent an entry that this node can never take. It goes on as a
-//! member that lacks all from there on, and whoever runs it is told what to do.
+//! Groups that stand still, here and at others.
+//!
+//! - *Here*: they were sent an entry that this node can never take. It goes on as a member that lacks all
+//!   from there on, and whoever runs it is told what to do.
+//! - *At others*: members of groups led here, on nodes that live, get none of the entries that they lack.
+//!   They are begun anew with, and counted when that does not help.
 
 use super::Shard;
 use super::state::ShardState;
+use cluster::liveness::MonotonicNanos;
 use cluster::peer::Peer;
 use cluster::replica::{BadEntry, BadReason};
 use serde::{Deserialize, Serialize};
@@ -42,7 +47,43 @@ impl ShardState {
     }
 }
 
+impl ShardState {
+    /// Begins anew with members of groups led here that get nothing of what they lack; whether there
+    /// were any.
+    pub(super) fn look_after_followers(&mut self, now: MonotonicNanos) -> bool {
+        // A log that failed is met by the log's task.
+        self.with_replicas(now, |replicas, local| {
+            replicas.look_after_followers(local).is_ok_and(|is_any| is_any)
+        })
+    }
+}
+
 impl Shard {
+    /// The same, and says when some stand still or none do any more. `told_count` is what was said last.
+    pub(super) fn look_after_followers(&self, told_count: &mut usize) {
+        let now = MonotonicNanos(self.monotonic_nanos());
+        let mut state = self.state.borrow_mut();
+        let is_any = state.look_after_followers(now);
+        let count = state.replicas.standing_still(now).count();
+        if count > *told_count
+            && let Some((group, host)) = state.replicas.standing_still(now).next()
+        {
+            tracing::warn!(
+                "shard {}: {count} members of groups led here lack entries and have got none for ten \
+                 seconds, such as node {host} in group {:016x}",
+                self.index,
+                group.0
+            );
+        } else if count == 0 && *told_count > 0 {
+            tracing::info!("shard {}: all members of groups led here get on again", self.index);
+        }
+        *told_count = count;
+        drop(state);
+        if is_any {
+            self.wake_log();
+        }
+    }
+
     /// Says it once of each entry, however often it is sent.
     pub(super) fn report_bad_entry(&self, from: Peer, bad: BadEntry) {
         let known = self.state.borrow_mut().bad_entries.insert(bad.group, bad);

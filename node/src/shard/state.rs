@@ -149,6 +149,8 @@ pub(crate) struct ShardStatistics {
     pub unreadable_batches: u64,
     /// Groups that were sent an entry which can never be taken here.
     pub standing_still: u64,
+    /// Members of groups led here, on live nodes, that get none of the entries they lack.
+    pub followers_standing_still: u64,
     pub unknown_messages: u64,
     /// Nodes that decide on the metadata; on shard 0.
     pub metadata_voters: u64,
@@ -176,6 +178,7 @@ impl ShardState {
         ShardStatistics {
             unfinished_batches: self.open_batches.overdue_count(now),
             standing_still: self.standing_still().group_count,
+            followers_standing_still: self.replicas.standing_still(now).count() as u64,
             writes: self.counters.writes,
             flushes: self.counters.flushes,
             compactions: self.counters.compactions,
