@@ -212,6 +212,10 @@ part_away() {
   rm "$WORK_DIR/node-3.json"; start 3 $SEEDS
   "$EXAMPLES/catch_up" --node "127.0.0.3:$PORT" --others "$two"
   wait "$load_pid"
+  echo; echo '| writes from the kill until 60 s after it is back: p50, ms | p99, ms | longest, s | without an answer |'
+  echo '|---|---|---|---|'
+  for name in p50_us p99_us max_us unanswered; do field $name < "$WORK_DIR/away.json"; done |
+    paste -sd' ' | awk '{ printf "| %.1f | %.0f | %.1f | %d |\n", $1 / 1e3, $2 / 1e3, $3 / 1e6, $4 }'
   await 3; pids[2]=${pids[4]}; unset 'pids[4]'
 }
 
