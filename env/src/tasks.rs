@@ -45,8 +45,7 @@ enum Side {
 pub enum Priority {
     /// As a shard: requests wait for it.
     Normal,
-    /// Behind shards (nice +10): what nobody waits for. Flushes, compactions and what is read for other
-    /// nodes are not so: beside busy shards they would hardly get on.
+    /// Behind shards (nice +10): what nobody waits for.
     Background,
 }
 
