@@ -1,8 +1,8 @@
 //! Followers that lack entries and get none: whoever leads begins anew with them.
 //!
 //! A link loses nothing without saying so. But what it hands over may come to nothing at the other end:
-//! the group is not there yet, or takes no input while a snapshot is installed. In a group that is
-//! written nothing else would follow, and no answer would be missed.
+//! the group is not there yet, or takes no input while a snapshot is installed. In a group that nobody
+//! writes to nothing else would follow, and no answer would be missed.
 
 use super::local::{Local, LocalLog, LocalState};
 use super::member::Replica;
@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 const STALL_NANOS: u64 = 1_000_000_000;
 
 /// How long it gets nothing before it counts as one that stands still.
-pub const STANDSTILL_NANOS: u64 = 10_000_000_000;
+pub(super) const STANDSTILL_NANOS: u64 = 10_000_000_000;
 
 /// Followers on live nodes that lacked entries when they were looked at last.
 #[derive(Debug, Default)]

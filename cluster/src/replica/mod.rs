@@ -43,7 +43,6 @@ mod tests;
 
 pub use catch_up::{LogRequest, RETRY_NANOS};
 pub use ends::LogEnds;
-pub use lagging::STANDSTILL_NANOS;
 pub use local::{Committed, HeldEntry, Local, LocalLog, LocalState, LogPosition, PartitionMask};
 pub use member::NewReplica;
 pub use messages::ReceiveError;
